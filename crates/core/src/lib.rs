@@ -1,0 +1,15 @@
+//! Every decision of Instance Connect, and nothing else: who is calling, what they may do, which key reaches which
+//! machine and for how long, and what the wire says about it.
+//!
+//! This crate has no tokio, no sockets, no files, no clock and no randomness: bytes, instants and random values are
+//! arguments. The edges (`server`, `agent`, `client`) do the I/O.
+
+pub mod environment;
+pub mod iam;
+pub mod ids;
+pub mod inventory;
+pub mod limits;
+pub mod secret;
+pub mod sigv4;
+
+pub use instance_connect_document as document;

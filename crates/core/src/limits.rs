@@ -1,0 +1,33 @@
+//! Every bound on input, queues and state, each with its reason. A limit that is not here does not exist.
+
+use std::time::Duration;
+
+/// Largest request body of the control API, in bytes. A push is under 5 KiB; AWS JSON services refuse far less than 64 KiB.
+pub const API_BODY: usize = 64 * 1024;
+
+/// Deepest nesting of a JSON request body. The deepest modelled request has one level; unknown members may nest some more.
+pub const JSON_DEPTH: usize = 16;
+
+/// How long a pushed key is offered, from the push (wire.md 2.2).
+pub const GRANT_LIFETIME: Duration = Duration::from_secs(60);
+
+/// How long a push waits for the machine's acknowledgement, an agent between two links included, in all.
+pub const DELIVERY_WAIT: Duration = Duration::from_secs(2);
+
+/// Live keys per OS user of one instance: sshd asks for each key it is offered, and a scan stays short.
+pub const LIVE_KEYS_PER_USER: usize = 64;
+
+/// Live keys per instance, over all its OS users.
+pub const LIVE_KEYS_PER_INSTANCE: usize = 1024;
+
+/// Pushes under way to one instance at a time; more than that is a caller in a loop.
+pub const PUSHES_IN_FLIGHT_PER_INSTANCE: usize = 8;
+
+/// How far a signed request's time may be from ours (wire.md 1.10).
+pub const CLOCK_WINDOW: Duration = Duration::from_secs(5 * 60);
+
+/// Lifetime of a one-time join token.
+pub const JOIN_TOKEN_LIFETIME: Duration = Duration::from_secs(15 * 60);
+
+/// Largest policy document, in characters: that of an AWS managed policy.
+pub const POLICY_DOCUMENT: usize = 6144;

@@ -1,0 +1,172 @@
+//! The canonical request and the string to sign, block by block as AWS's guide names them.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use std::fmt::Write as _;
+
+/// The algorithm name, the first line of a string to sign.
+pub(crate) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+
+/// The terminator of a credential scope.
+pub(crate) const TERMINATOR: &str = "aws4_request";
+
+/// What goes into a canonical request. Headers are lower-case names with their values as received, sorted by name.
+#[derive(Clone, Copy, Debug)]
+pub struct CanonicalRequest<'a> {
+    /// The method, upper case.
+    pub method: &'a str,
+    /// The canonical URI ([`canonical_uri`]).
+    pub uri: &'a str,
+    /// The canonical query ([`canonical_query`]).
+    pub query: &'a str,
+    /// The signed headers, sorted, each name once.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// SHA-256 of the body.
+    pub payload_hash: [u8; 32],
+}
+
+impl CanonicalRequest<'_> {
+    /// The names of the signed headers joined by `;`.
+    pub fn signed_headers(&self) -> String {
+        let names: Vec<&str> = self.headers.iter().map(|(name, _)| *name).collect();
+        names.join(";")
+    }
+
+    /// The canonical request as text.
+    pub fn text(&self) -> String {
+        let mut text = String::with_capacity(512);
+        // <HTTPMethod>\n
+        text.push_str(self.method);
+        text.push('\n');
+        // <CanonicalURI>\n
+        text.push_str(self.uri);
+        text.push('\n');
+        // <CanonicalQueryString>\n
+        text.push_str(self.query);
+        text.push('\n');
+        // <CanonicalHeaders>\n
+        for (name, value) in self.headers {
+            text.push_str(name);
+            text.push(':');
+            push_folded(&mut text, value);
+            text.push('\n');
+        }
+        text.push('\n');
+        // <SignedHeaders>\n
+        text.push_str(&self.signed_headers());
+        text.push('\n');
+        // <HashedPayload>
+        push_hex(&mut text, &self.payload_hash);
+        text
+    }
+
+    /// The string to sign for this request at `amz_date` in `scope` (`date/region/service/aws4_request`).
+    pub fn string_to_sign(&self, amz_date: &str, scope: &str) -> String {
+        let mut text = format!("{ALGORITHM}\n{amz_date}\n{scope}\n");
+        push_hex(&mut text, &sha256(self.text().as_bytes()));
+        text
+    }
+}
+
+/// SHA-256.
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    hash
+}
+
+/// Lower-case hex.
+pub(crate) fn push_hex(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+}
+
+/// Leading and trailing blanks dropped, runs of blanks inside folded into one.
+fn push_folded(text: &mut String, value: &str) {
+    for (position, word) in value.split([' ', '\t']).filter(|word| !word.is_empty()).enumerate() {
+        if position > 0 {
+            text.push(' ');
+        }
+        text.push_str(word);
+    }
+}
+
+/// The canonical URI of a path as it stands on the request line: dot segments resolved, empty segments dropped, and
+/// every segment percent-encoded once more, as every service but S3 does it. An empty path is `/`.
+pub fn canonical_uri(path: &str) -> String {
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            _ => segments.push(segment),
+        }
+    }
+    let mut uri = String::with_capacity(path.len() + 1);
+    for segment in &segments {
+        uri.push('/');
+        push_encoded(&mut uri, segment.as_bytes());
+    }
+    let names_a_directory = path.ends_with('/') || path.ends_with("/.") || path.ends_with("/..");
+    if uri.is_empty() || names_a_directory {
+        uri.push('/');
+    }
+    uri
+}
+
+/// The canonical query of a raw query string: each name and value decoded, encoded again and sorted. `skip` names a
+/// parameter to leave out (`X-Amz-Signature`). `None` when a percent escape is malformed.
+pub fn canonical_query(raw: &str, skip: Option<&str>) -> Option<String> {
+    let mut pairs = Vec::new();
+    for piece in raw.split('&').filter(|piece| !piece.is_empty()) {
+        let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
+        let (name, value) = (percent_decode(name)?, percent_decode(value)?);
+        if skip.is_some_and(|skip| skip.as_bytes() == name) {
+            continue;
+        }
+        let (mut encoded_name, mut encoded_value) = (String::new(), String::new());
+        push_encoded(&mut encoded_name, &name);
+        push_encoded(&mut encoded_value, &value);
+        pairs.push((encoded_name, encoded_value));
+    }
+    pairs.sort();
+    let pairs: Vec<String> = pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+    Some(pairs.join("&"))
+}
+
+/// Decodes `%XX`; a `+` stays a plus, as AWS reads it. `None` when an escape is malformed.
+pub(crate) fn percent_decode(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let (high, low) = (hex_digit(rest.next()?)?, hex_digit(rest.next()?)?);
+            bytes.push(high << 4 | low);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    Some(bytes)
+}
+
+fn hex_digit(symbol: u8) -> Option<u8> {
+    match symbol {
+        b'0'..=b'9' => Some(symbol - b'0'),
+        b'a'..=b'f' => Some(symbol - b'a' + 10),
+        b'A'..=b'F' => Some(symbol - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// Percent-encodes everything but RFC 3986's unreserved characters, with upper-case hex.
+fn push_encoded(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            text.push(char::from(*byte));
+        } else {
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+}

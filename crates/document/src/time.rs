@@ -1,0 +1,40 @@
+//! Instants of three clocks that must never be mixed, each a type of its own. Nothing here reads a clock.
+
+use std::time::Duration;
+
+/// An instant of one machine's boot clock (`CLOCK_BOOTTIME`, suspended time included), in nanoseconds since boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BootInstant(pub u64);
+
+/// An instant of one control-plane process's monotonic clock, in nanoseconds since an epoch of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerInstant(pub u64);
+
+/// A wall-clock instant in whole seconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixSeconds(pub i64);
+
+impl BootInstant {
+    /// The instant `duration` later; the far future where that does not fit.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(nanoseconds(duration)))
+    }
+
+    /// Time from `earlier` to `self`; zero when `earlier` is not earlier.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl ServerInstant {
+    /// The instant `duration` later; the far future where that does not fit.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(nanoseconds(duration)))
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    duration.as_nanos().try_into().unwrap_or(u64::MAX)
+}
