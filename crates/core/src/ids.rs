@@ -1,6 +1,6 @@
 //! The ids of the control plane, parsed once. Those a document carries are in `document`.
 
-pub use instance_connect_document::{BootId, Fingerprint, InstanceId, OsUser, RequestId};
+pub use instance_connect_document::{BootId, Fingerprint, InstanceId, OsUser, Region, RequestId};
 use std::fmt;
 use std::str::FromStr;
 
@@ -48,12 +48,6 @@ macro_rules! text_id {
 text_id! {
     /// An AWS account id: 12 digits.
     AccountId, "an account id is 12 digits", |b| b.len() == 12 && b.iter().all(u8::is_ascii_digit)
-}
-
-text_id! {
-    /// A region name such as `us-east-1`.
-    Region, "a region is 3 to 32 lower-case letters, digits and hyphens, such as us-east-1",
-    |b| (3..=32).contains(&b.len()) && b.iter().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
 text_id! {

@@ -97,6 +97,10 @@ pub enum InstanceState {
 }
 
 impl InstanceState {
+    /// Every state there is.
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Running, Self::ShuttingDown, Self::Terminated, Self::Stopping, Self::Stopped];
+
     /// EC2's name of the state, as in `instanceState.name`.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -4,12 +4,24 @@
 //! This crate has no tokio, no sockets, no files, no clock and no randomness: bytes, instants and random values are
 //! arguments. The edges (`server`, `agent`, `client`) do the I/O.
 
+pub mod api;
+pub mod audit;
+pub mod authz;
 pub mod environment;
+pub mod grant;
 pub mod iam;
 pub mod ids;
 pub mod inventory;
 pub mod limits;
+pub mod link;
 pub mod secret;
 pub mod sigv4;
+pub mod ssh_key;
 
 pub use instance_connect_document as document;
+
+#[cfg(all(
+    not(debug_assertions),
+    any(feature = "planted-allow-beats-deny", feature = "planted-unsorted-signed-headers")
+))]
+compile_error!("a planted bug is for showing that a test catches it, never for a release");

@@ -71,6 +71,15 @@ text_id! {
     RequestId, is_uuid, "a request id is a lower-case hyphenated UUID"
 }
 
+text_id! {
+    /// A region name such as `us-east-1`.
+    Region, is_region, "a region is 3 to 32 lower-case letters, digits and hyphens, such as us-east-1"
+}
+
+fn is_region(text: &str) -> bool {
+    (3..=32).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
 fn is_instance_id(text: &str) -> bool {
     (10..=32).contains(&text.len())
         && text
@@ -218,6 +227,16 @@ mod tests {
         ];
         for text in refused {
             assert!(text.parse::<OsUser>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn regions() {
+        for text in ["us-east-1", "lab", "eu-isoe-west-1"] {
+            assert!(text.parse::<Region>().is_ok(), "{text:?}");
+        }
+        for text in ["", "us", "US-EAST-1", "us east", "us-east-1\n", &"a".repeat(33)] {
+            assert!(text.parse::<Region>().is_err(), "{text:?}");
         }
     }
 

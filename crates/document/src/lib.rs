@@ -2,11 +2,39 @@
 //!
 //! This is its own crate because it is what runs before login, on every machine, in front of root. It may depend on
 //! nothing but one signature library, and it reads neither clock nor file: instants and bytes are arguments.
+//!
+//! The way of a grant: the control plane signs [`DocumentTerms`] with a [`SigningKey`] that a [`SignerStatement`]
+//! vouches for; the agent brings the deadline over with [`transfer`] and writes the file that [`merge`] makes, where
+//! [`live_file`] says; the sshd command reads it as a [`Handover`], asks [`verify`] about each [`Section`] and
+//! [`HostVeto`] about the user, and reports an [`Offer`].
 
 mod base64;
+mod deadline;
+mod decimal;
+mod document;
+mod handover;
 mod ids;
+mod key_line;
+mod offer;
+mod planted;
+mod signing;
+mod statement;
 mod time;
+mod veto;
 
 pub use base64::{decode as base64_decode, encode as base64_encode};
-pub use ids::{BootId, Fingerprint, IdError, InstanceId, OsUser, RequestId};
-pub use time::{BootInstant, ServerInstant, UnixSeconds};
+pub use deadline::{ClockSample, DeadlineRefusal, LONGEST_LIFETIME, OLDEST_SAMPLE, transfer};
+pub use document::{
+    Accepted, DOCUMENT_LIMIT, DocumentTerms, EncodeError, Expected, MachineTime, Refusal, verify,
+};
+pub use handover::{
+    HANDOVER_LIMIT, Handover, HandoverError, SECTIONS_PER_FILE, Section, live_directory, live_file, merge,
+    withdraw,
+};
+pub use ids::{BootId, Fingerprint, IdError, InstanceId, OsUser, Region, RequestId};
+pub use key_line::{KeyLine, KeyLineError};
+pub use offer::{OFFER_LIMIT, OFFERS_SOCKET, Offer, OfferError};
+pub use signing::{KeyError, SigningKey, VerifyingKey};
+pub use statement::{ANCHORS_LIMIT, Anchors, AnchorsError, SignerStatement, StatementError};
+pub use time::{BootInstant, ServerInstant, UnixDay, UnixSeconds};
+pub use veto::{HostVeto, HostVetoError, Veto};

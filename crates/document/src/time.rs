@@ -14,6 +14,17 @@ pub struct ServerInstant(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixSeconds(pub i64);
 
+/// A day (UTC), counted from 1 January 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixDay(pub u32);
+
+impl UnixSeconds {
+    /// The day this instant is in. Before 1970 it is the first day, past the last one that fits the last.
+    pub fn day(self) -> UnixDay {
+        UnixDay(self.0.div_euclid(24 * 60 * 60).max(0).try_into().unwrap_or(u32::MAX))
+    }
+}
+
 impl BootInstant {
     /// The instant `duration` later; the far future where that does not fit.
     #[must_use]
@@ -32,6 +43,11 @@ impl ServerInstant {
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(nanoseconds(duration)))
+    }
+
+    /// Time from `earlier` to `self`; zero when `earlier` is not earlier.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 

@@ -1,1 +1,31 @@
-//! Waits for its content.
+//! The inventory: what accounts, users, policies, access keys, instances and identities exist, kept durably.
+//!
+//! [`Store`] is the whole interface; its methods are the domain's, and no SQL is seen above it. Decisions never ask a
+//! store: they are made on the [`Inventory`](instance_connect_core::inventory::Inventory) it loads. Secrets are sealed
+//! before they reach an implementation's files and opened when loaded ([`MasterKey`]).
+//!
+//! Not here: keys that were pushed. A grant lives for 60 seconds on its machine and is never stored.
+
+mod error;
+mod limits;
+mod names;
+mod seal;
+mod sqlite;
+mod store;
+
+pub use error::{Entity, Refusal, StoreError};
+pub use limits::{TAG_KEY, TAG_VALUE, TAGS_PER_INSTANCE};
+pub use names::{AuthorityName, NameError, PolicyName};
+pub use seal::{MasterKey, MasterKeyError, SealError};
+pub use sqlite::SqliteStore;
+pub use store::{Authority, Problem, RedeemError, RedeemRefusal, Snapshot, Store};
+
+#[cfg(all(
+    not(debug_assertions),
+    any(
+        feature = "planted-seal-without-row",
+        feature = "planted-sequence-skipped",
+        feature = "planted-token-reuse"
+    )
+))]
+compile_error!("a planted bug is for showing that a test catches it, never for a release");

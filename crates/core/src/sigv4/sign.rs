@@ -42,7 +42,7 @@ pub struct SignedHeaders {
 /// names, `host` among them and without those that signing adds.
 ///
 /// # Errors
-/// `None` when the query holds a malformed percent escape, or the time is out of range.
+/// `None` when the query holds a malformed percent escape, the session token is not text, or the time is out of range.
 pub fn sign_headers(
     method: &str,
     path_and_query: &str,
@@ -54,7 +54,8 @@ pub fn sign_headers(
 ) -> Option<SignedHeaders> {
     let amz_date = amz_date(now)?;
     let date = amz_date.get(..8)?;
-    let token = credentials.session_token.as_ref().and_then(|token| std::str::from_utf8(token.expose()).ok());
+    let token = credentials.session_token.as_ref().map(|token| std::str::from_utf8(token.expose()));
+    let token = token.transpose().ok()?;
     let mut headers = headers.to_vec();
     headers.push(("x-amz-date", &amz_date));
     headers.extend(token.map(|token| ("x-amz-security-token", token)));

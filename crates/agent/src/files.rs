@@ -1,0 +1,83 @@
+//! Reading with a bound, and writing whole or not at all.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
+};
+use std::path::Path;
+
+/// The largest file of the agent's own that is read: certificates, anchors, `host.toml`.
+pub(crate) const SMALL_FILE: u64 = 256 * 1024;
+
+/// The name under which a file is written before it is renamed. There is one writer, so one name for each directory is
+/// enough, and what a crash leaves behind is overwritten.
+pub(crate) const UNFINISHED: &str = ".new";
+
+/// Reads a file of at most `limit` bytes; `None` when there is none.
+pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {limit} bytes")));
+    }
+    Ok(Some(bytes))
+}
+
+/// Who a file is to belong to: user and group.
+pub(crate) type Owner = (u32, u32);
+
+/// Writes a file that survives a crash of the machine: whole, synced, then renamed into place.
+pub(crate) fn write_durably(path: &Path, bytes: &[u8], mode: u32, owner: Option<Owner>) -> io::Result<()> {
+    let directory = path.parent().unwrap_or_else(|| Path::new("."));
+    let unfinished = directory.join(UNFINISHED);
+    let file = create(&unfinished, bytes, mode)?;
+    if let Some((user, group)) = owner {
+        fchown(&file, Some(user), Some(group))?;
+    }
+    file.sync_all()?;
+    fs::rename(&unfinished, path)?;
+    File::open(directory)?.sync_all()
+}
+
+/// Makes a new file with just this mode, whatever the umask. An unfinished one of that name is replaced.
+pub(crate) fn create(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
+/// Makes a directory where there is none. The mode of one that is there is its administrator's business.
+pub(crate) fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Those above it are nobody's secret; `/var/lib` and the like are there anyway.
+            path.parent().map_or(Ok(()), fs::create_dir_all)?;
+            DirBuilder::new().mode(mode).create(path)?;
+        }
+        other => other?,
+    }
+    // Only where the umask took something away: changing the mode can cost the setgid bit that a directory inherits.
+    let actual = fs::metadata(path)?.mode();
+    if actual & 0o777 != mode {
+        fs::set_permissions(path, Permissions::from_mode(actual & 0o7000 | mode))?;
+    }
+    Ok(())
+}
+
+/// Whose a directory is.
+pub(crate) fn owner(path: &Path) -> io::Result<Owner> {
+    let metadata = fs::metadata(path)?;
+    Ok((metadata.uid(), metadata.gid()))
+}

@@ -1,0 +1,320 @@
+//! One link, from hello to goodbye: messages in, files changed, acks out.
+
+use crate::clock::MachineClock;
+use crate::connect::Socket;
+use crate::host::HostFiles;
+use crate::live_keys::LiveKeys;
+use crate::offers::Offers;
+use crate::os_users::OsUsers;
+use futures_util::{SinkExt as _, StreamExt as _};
+use instance_connect_core::document::{BootInstant, DeadlineRefusal, Offer, OsUser};
+use instance_connect_core::link::{
+    Ack, AckOutcome, AgentEvent, AgentFacts, AgentFrame, AgentLink, Goodbye, GoodbyeCode, Grant, GrantId,
+    OfferRate, Offered, Refusal, Withdraw, Withdrawn, admit, limits,
+};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_tungstenite::tungstenite::{Bytes, Error as WebSocketError, Message};
+
+/// How long saying goodbye may take.
+const PARTING: Duration = Duration::from_secs(1);
+
+/// What outlasts a link: the machine.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) facts: AgentFacts,
+    pub(crate) clock: Arc<dyn MachineClock>,
+    pub(crate) host: HostFiles,
+    pub(crate) keys: LiveKeys,
+    pub(crate) users: OsUsers,
+    pub(crate) offers: Offers,
+    pub(crate) offer_rate: OfferRate,
+    /// How often time is looked at: pings, silence, files past their deadline.
+    pub(crate) tick: Duration,
+}
+
+/// How a link ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The agent is to stop.
+    Stopped,
+    /// The link is gone, and another is to be opened.
+    Lost {
+        /// For the log.
+        why: String,
+        /// Whether coming back soon cannot help.
+        lasting: bool,
+        /// Whether it had been a good one.
+        stable: bool,
+    },
+}
+
+/// Speaks on a connection until one side ends it, or `stop` is ready.
+pub(crate) async fn converse(
+    socket: Socket,
+    machine: &mut Machine,
+    mut stop: Pin<&mut (impl Future<Output = ()> + Send)>,
+) -> End {
+    let (link, hello) = AgentLink::start(&machine.facts, machine.clock.boot());
+    let mut conversation = Conversation { socket, link, machine, lookups: JoinSet::new(), open: false };
+    let mut ticks = interval(conversation.machine.tick);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut going = conversation.send(&hello).await;
+    while going.is_ok() {
+        let wake = conversation.wait(&mut ticks, stop.as_mut()).await;
+        going = conversation.on_wake(wake).await;
+    }
+    conversation.part(going.err().unwrap_or(Parting::Stop)).await
+}
+
+struct Conversation<'a> {
+    socket: Socket,
+    link: AgentLink,
+    machine: &'a mut Machine,
+    /// Acks that wait to hear whether their OS user exists.
+    lookups: JoinSet<(GrantId, OsUser, Option<bool>)>,
+    /// Whether the server has welcomed us.
+    open: bool,
+}
+
+/// What there is to do next.
+enum Wake {
+    Message(Option<Result<Message, WebSocketError>>),
+    LookedUp(GrantId, OsUser, Option<bool>),
+    Offer(Offer),
+    Tick,
+    Stop,
+}
+
+/// Why this side leaves.
+enum Parting {
+    /// The agent is to stop.
+    Stop,
+    /// With a last word to the server.
+    Goodbye(Goodbye),
+    /// There is nobody left to talk to, or the server said goodbye.
+    Gone { why: String, lasting: bool },
+}
+
+impl Parting {
+    fn gone(why: &dyn ToString) -> Self {
+        Self::Gone { why: why.to_string(), lasting: false }
+    }
+}
+
+impl From<Goodbye> for Parting {
+    fn from(goodbye: Goodbye) -> Self {
+        Self::Goodbye(goodbye)
+    }
+}
+
+impl Conversation<'_> {
+    async fn wait(
+        &mut self,
+        ticks: &mut tokio::time::Interval,
+        stop: Pin<&mut (impl Future<Output = ()> + Send)>,
+    ) -> Wake {
+        let may_report = self.open && self.machine.offer_rate.permits(self.machine.clock.boot());
+        tokio::select! {
+            message = self.socket.next() => Wake::Message(message),
+            Some(looked_up) = self.lookups.join_next() => match looked_up {
+                Ok((id, user, exists)) => Wake::LookedUp(id, user, exists),
+                // A look-up neither panics nor is cancelled while the conversation goes on.
+                Err(_) => Wake::Tick,
+            },
+            offer = self.machine.offers.next(), if may_report => Wake::Offer(offer),
+            _ = ticks.tick() => Wake::Tick,
+            () = stop => Wake::Stop,
+        }
+    }
+
+    async fn on_wake(&mut self, wake: Wake) -> Result<(), Parting> {
+        match wake {
+            Wake::Message(Some(Ok(message))) => self.on_message(message).await,
+            Wake::Message(Some(Err(WebSocketError::Capacity(_)))) => {
+                Err(Goodbye::new(GoodbyeCode::ProtocolError, "a frame of more than 16384 bytes").into())
+            }
+            Wake::Message(Some(Err(error))) => Err(Parting::gone(&error)),
+            Wake::Message(None) => Err(Parting::gone(&"the server closed the connection")),
+            Wake::LookedUp(id, user, exists) => self.on_looked_up(id, user, exists).await,
+            Wake::Offer(offer) => self.on_offer(offer).await,
+            Wake::Tick => self.on_tick().await,
+            Wake::Stop => Err(Parting::Stop),
+        }
+    }
+
+    async fn on_message(&mut self, message: Message) -> Result<(), Parting> {
+        let now = self.machine.clock.boot();
+        match message {
+            Message::Binary(frame) => {
+                let event = self.link.on_message(&frame, now)?;
+                self.on_event(event).await
+            }
+            Message::Ping(_) | Message::Pong(_) => {
+                self.link.on_bytes(now);
+                Ok(())
+            }
+            Message::Close(_) => Err(Parting::gone(&"the server closed the link")),
+            Message::Text(_) | Message::Frame(_) => {
+                Err(Goodbye::new(GoodbyeCode::ProtocolError, "a message that is not binary").into())
+            }
+        }
+    }
+
+    async fn on_event(&mut self, event: AgentEvent) -> Result<(), Parting> {
+        match event {
+            AgentEvent::Opened(welcome) => {
+                self.open = true;
+                tracing::info!(version = welcome.version, server = %welcome.server_version, "the link is open");
+                Ok(())
+            }
+            AgentEvent::ClockRead => Ok(()),
+            AgentEvent::Signer(statement) => {
+                tracing::info!(%statement, "a signer");
+                Ok(())
+            }
+            AgentEvent::Grant { grant, deadline } => self.on_grant(&grant, deadline).await,
+            AgentEvent::Withdraw(withdraw) => self.on_withdraw(&withdraw).await,
+            AgentEvent::Goodbye(Goodbye { code, text }) => {
+                let why = format!("the server said goodbye: {code}: {text}");
+                Err(Parting::Gone { why, lasting: code.is_lasting() })
+            }
+            AgentEvent::Ignored => {
+                tracing::debug!("a frame of a later version, ignored");
+                Ok(())
+            }
+        }
+    }
+
+    /// The ack comes after the file, always.
+    async fn on_grant(
+        &mut self,
+        grant: &Grant,
+        deadline: Result<BootInstant, DeadlineRefusal>,
+    ) -> Result<(), Parting> {
+        let user = match self.machine.take(&self.link, grant, deadline) {
+            Ok(user) => user,
+            Err(refusal) => {
+                tracing::warn!(%refusal, "a grant is refused");
+                return self.ack(grant.id, AckOutcome::Refused(refusal)).await;
+            }
+        };
+        match self.machine.users.known(&user, self.machine.clock.boot()) {
+            Some(os_user_exists) => self.ack(grant.id, AckOutcome::Installed { os_user_exists }).await,
+            None if self.lookups.len() < limits::ACKS_WAITING => {
+                let (id, asking) = (grant.id, self.machine.users.ask(&user));
+                self.lookups.spawn(async move { (id, user, asking.await) });
+                Ok(())
+            }
+            None => self.ack(grant.id, AckOutcome::Installed { os_user_exists: true }).await,
+        }
+    }
+
+    async fn on_looked_up(&mut self, id: GrantId, user: OsUser, exists: Option<bool>) -> Result<(), Parting> {
+        if let Some(exists) = exists {
+            self.machine.users.remember(user, exists, self.machine.clock.boot());
+        }
+        self.ack(id, AckOutcome::Installed { os_user_exists: exists.unwrap_or(true) }).await
+    }
+
+    async fn on_withdraw(&mut self, withdraw: &Withdraw) -> Result<(), Parting> {
+        let Withdraw { id, request_id, .. } = withdraw;
+        match self.machine.keys.withdraw(withdraw, self.machine.clock.boot()) {
+            Ok(removed) => {
+                tracing::info!(%request_id, removed, "a grant is withdrawn");
+                self.send(&AgentFrame::Withdrawn(Withdrawn { id: *id, removed })).await
+            }
+            Err(error) => {
+                // No answer: the server withdraws again on the next link.
+                tracing::error!(%request_id, %error, "a grant cannot be withdrawn");
+                Err(Goodbye::new(GoodbyeCode::InternalError, "a withdrawn key cannot be removed").into())
+            }
+        }
+    }
+
+    async fn on_offer(&mut self, offer: Offer) -> Result<(), Parting> {
+        self.machine.offer_rate.spend(self.machine.clock.boot());
+        tracing::info!(user = %offer.user, fingerprint = %offer.fingerprint, "a key was offered to sshd");
+        let offered = Offered {
+            offered_at: offer.at,
+            lost: self.machine.offers.take_lost(),
+            fingerprint: offer.fingerprint,
+            os_user: offer.user,
+            request_ids: offer.requests,
+        };
+        self.send(&AgentFrame::Offered(offered)).await
+    }
+
+    async fn on_tick(&mut self) -> Result<(), Parting> {
+        let now = self.machine.clock.boot();
+        self.machine.keys.sweep(now);
+        match self.link.on_tick(now)? {
+            Some(ping) => self.send(&ping).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn ack(&mut self, id: GrantId, outcome: AckOutcome) -> Result<(), Parting> {
+        self.send(&AgentFrame::Ack(Ack { id, outcome })).await
+    }
+
+    /// Sends at once. While the server takes nothing, nothing more is read from it either: acks are never dropped.
+    async fn send(&mut self, frame: &AgentFrame) -> Result<(), Parting> {
+        let message = Message::Binary(Bytes::from(frame.encode()));
+        match timeout(limits::WRITE_STALL, self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Parting::gone(&error)),
+            Err(_) => Err(Parting::gone(&"the server takes no bytes")),
+        }
+    }
+
+    async fn part(mut self, parting: Parting) -> End {
+        let stable = self.link.is_stable(self.machine.clock.boot());
+        let (goodbye, end) = match parting {
+            Parting::Stop => (Some(Goodbye::new(GoodbyeCode::ShuttingDown, "the agent stops")), End::Stopped),
+            Parting::Goodbye(goodbye) => {
+                let (why, lasting) =
+                    (format!("{}: {}", goodbye.code, goodbye.text), goodbye.code.is_lasting());
+                (Some(goodbye), End::Lost { why, lasting, stable })
+            }
+            Parting::Gone { why, lasting } => (None, End::Lost { why, lasting, stable }),
+        };
+        let last_words = async {
+            if let Some(goodbye) = goodbye {
+                let message = Message::Binary(Bytes::from(AgentFrame::Goodbye(goodbye).encode()));
+                self.socket.send(message).await?;
+            }
+            self.socket.close(None).await
+        };
+        // Whether the server hears them makes no difference any more.
+        let _ = timeout(PARTING, last_words).await;
+        end
+    }
+}
+
+impl Machine {
+    /// Checks a grant and writes its file. Says for whom it is.
+    fn take(
+        &mut self,
+        link: &AgentLink,
+        grant: &Grant,
+        deadline: Result<BootInstant, DeadlineRefusal>,
+    ) -> Result<OsUser, Refusal> {
+        let now = self.clock.now();
+        let terms = self.host.terms(&self.facts.boot_id)?;
+        let uid = |user: &OsUser| self.users.local_uid(user);
+        let admitted = admit(&grant.document, deadline, link.statements(), &terms, uid, now)?;
+        self.keys.install(&admitted, now.boot)?;
+        tracing::info!(
+            request_id = %admitted.request(),
+            user = %admitted.user(),
+            fingerprint = %admitted.fingerprint(),
+            seconds = admitted.section().deadline.since(now.boot).as_secs(),
+            "a key is live"
+        );
+        Ok(admitted.user().clone())
+    }
+}

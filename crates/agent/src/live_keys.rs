@@ -1,0 +1,203 @@
+//! The hand-over files in `RUN/live`: written whole before a grant is acknowledged, kept when the agent stops.
+//!
+//! Files are small and on a memory file system, so they are written on the spot: a grant's file is there before
+//! anything else happens. There is no sync, for a key does not outlive the boot.
+
+use crate::files::{self, UNFINISHED, make_directory};
+use instance_connect_core::document::{
+    self as document, BootId, BootInstant, HANDOVER_LIMIT, Handover, LONGEST_LIFETIME, live_file, merge,
+};
+use instance_connect_core::link::{Admitted, LiveIndex, Refusal, Withdraw, Withdrawals};
+use std::ffi::OsStr;
+use std::fs::{self, DirEntry};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Directories: the agent, and the group of the sshd command.
+const DIRECTORY_MODE: u32 = 0o750;
+
+/// Files: the agent writes, the group of the sshd command reads. The group comes from a setgid `RUN/live`.
+const FILE_MODE: u32 = 0o640;
+
+/// The live keys of this machine.
+#[derive(Debug)]
+pub(crate) struct LiveKeys {
+    run: PathBuf,
+    boot: BootId,
+    index: LiveIndex,
+    withdrawals: Withdrawals,
+    #[cfg(feature = "planted-ack-before-rename")]
+    unrenamed: Vec<(PathBuf, PathBuf)>,
+}
+
+impl LiveKeys {
+    /// Takes over what an earlier agent left: live keys of this boot stay, everything else is removed.
+    pub(crate) fn open(run: &Path, boot: &BootId, now: BootInstant) -> io::Result<Self> {
+        make_directory(run, DIRECTORY_MODE)?;
+        make_directory(&run.join("live"), DIRECTORY_MODE)?;
+        let mut keys = Self {
+            run: run.to_owned(),
+            boot: boot.clone(),
+            index: LiveIndex::default(),
+            withdrawals: Withdrawals::default(),
+            #[cfg(feature = "planted-ack-before-rename")]
+            unrenamed: Vec::new(),
+        };
+        for directory in entries(&run.join("live"))? {
+            for file in entries(&directory.path())? {
+                keys.take_over(&directory, &file, now)?;
+            }
+            remove_if_empty(&directory.path());
+        }
+        Ok(keys)
+    }
+
+    /// Puts a grant where the sshd command finds it.
+    ///
+    /// # Errors
+    /// It was withdrawn, there is no room, or the file cannot be written. Then nothing has changed.
+    pub(crate) fn install(&mut self, admitted: &Admitted<'_>, now: BootInstant) -> Result<(), Refusal> {
+        self.withdrawals.permits(admitted.request(), now)?;
+        let path = live_file(admitted.user(), admitted.fingerprint());
+        self.index.room_for(&path, now)?;
+        let written = self.read(&path).and_then(|existing| {
+            let file = merge(existing.as_deref(), admitted.section(), now).map_err(io::Error::other)?;
+            self.write(&path, &file)?;
+            Ok(file)
+        });
+        match written {
+            Ok(file) => {
+                let deadline = self.last_deadline(file.as_bytes(), now).unwrap_or(now);
+                self.index.insert(path, deadline);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(file = path, %error, "a key cannot be written");
+                Err(Refusal::Storage)
+            }
+        }
+    }
+
+    /// Removes what one request put there. Says whether there was anything.
+    pub(crate) fn withdraw(&mut self, withdraw: &Withdraw, now: BootInstant) -> io::Result<bool> {
+        self.withdrawals.remember(withdraw.request_id.clone(), now);
+        let path = live_file(&withdraw.os_user, &withdraw.fingerprint);
+        let Some(existing) = self.read(&path)? else { return Ok(false) };
+        let line = format!("\n#Request={}\n", withdraw.request_id);
+        if !existing.windows(line.len()).any(|window| window == line.as_bytes()) {
+            return Ok(false);
+        }
+        match document::withdraw(&existing, &withdraw.request_id, now) {
+            Some(file) => {
+                self.write(&path, &file)?;
+                let deadline = self.last_deadline(file.as_bytes(), now).unwrap_or(now);
+                self.index.insert(path, deadline);
+            }
+            None => self.remove(&path)?,
+        }
+        Ok(true)
+    }
+
+    /// Removes files past their deadline. Housekeeping: the sshd command refuses them anyway.
+    pub(crate) fn sweep(&mut self, now: BootInstant) {
+        self.finish_planted();
+        for path in self.index.expired(now) {
+            if let Err(error) = self.remove(&path) {
+                // It opens nothing any more. The next start tries again.
+                tracing::warn!(file = path, %error, "a file past its deadline cannot be removed");
+                self.index.remove(&path);
+            }
+        }
+    }
+
+    fn take_over(&mut self, directory: &DirEntry, file: &DirEntry, now: BootInstant) -> io::Result<()> {
+        let (directory, name) = (directory.file_name(), file.file_name());
+        if name == UNFINISHED {
+            return fs::remove_file(file.path());
+        }
+        let (Some(directory), Some(name)) = (hex_name(&directory), hex_name(&name)) else {
+            tracing::warn!(file = ?file.path(), "not a file of this agent; left alone");
+            return Ok(());
+        };
+        let path = format!("live/{directory}/{name}");
+        let existing = self.read(&path)?.unwrap_or_default();
+        match self.last_deadline(&existing, now) {
+            Some(deadline) => self.index.insert(path, deadline),
+            None => fs::remove_file(self.run.join(path))?,
+        }
+        Ok(())
+    }
+
+    /// When the last grant of a file ends that is live in this boot; `None` when there is none.
+    fn last_deadline(&self, file: &[u8], now: BootInstant) -> Option<BootInstant> {
+        let of_this_boot = format!("\n#Boot={}\n", self.boot);
+        let handover = Handover::parse(file).ok()?;
+        let live = handover.sections().iter().filter(|section| {
+            section.deadline > now
+                && section.deadline.since(now) <= LONGEST_LIFETIME
+                && section.document.contains(&of_this_boot)
+        });
+        live.map(|section| section.deadline).max()
+    }
+
+    /// A file that is too large to be one of ours is as good as none.
+    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        match files::read(&self.run.join(path), HANDOVER_LIMIT as u64) {
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok(Some(Vec::new())),
+            other => other,
+        }
+    }
+
+    fn write(&mut self, path: &str, file: &str) -> io::Result<()> {
+        self.finish_planted();
+        let path = self.run.join(path);
+        let directory = path.parent().unwrap_or(&self.run);
+        make_directory(directory, DIRECTORY_MODE)?;
+        let unfinished = directory.join(UNFINISHED);
+        files::create(&unfinished, file.as_bytes(), FILE_MODE)?;
+        #[cfg(feature = "planted-ack-before-rename")]
+        {
+            self.unrenamed.push((unfinished, path));
+            Ok(())
+        }
+        #[cfg(not(feature = "planted-ack-before-rename"))]
+        fs::rename(&unfinished, &path)
+    }
+
+    fn remove(&mut self, path: &str) -> io::Result<()> {
+        let file = self.run.join(path);
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => self.index.remove(path),
+        }
+        file.parent().map(remove_if_empty);
+        Ok(())
+    }
+
+    /// With the bug planted: renames what should have been renamed before the ack.
+    fn finish_planted(&mut self) {
+        #[cfg(feature = "planted-ack-before-rename")]
+        for (unfinished, path) in self.unrenamed.drain(..) {
+            let _ = fs::rename(unfinished, path);
+        }
+    }
+}
+
+fn entries(directory: &Path) -> io::Result<Vec<DirEntry>> {
+    if !directory.is_dir() {
+        return Ok(Vec::new());
+    }
+    fs::read_dir(directory)?.collect()
+}
+
+/// The hex of 32 bytes, which is how directories and files here are named.
+fn hex_name(name: &OsStr) -> Option<&str> {
+    let is_hex =
+        |name: &&str| name.len() == 64 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    name.to_str().filter(is_hex)
+}
+
+/// The kernel refuses where something is left in it, and then it stays.
+fn remove_if_empty(directory: &Path) {
+    let _ = fs::remove_dir(directory);
+}

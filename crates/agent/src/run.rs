@@ -1,0 +1,185 @@
+//! Keeping a link: open one, speak on it, wait a while, open the next, until told to stop.
+
+use crate::Directories;
+use crate::VERSION;
+use crate::clock::{MachineClock, SystemClock};
+use crate::connect::connect;
+use crate::files::make_directory;
+use crate::host::HostFiles;
+use crate::link::{End, Machine, converse};
+use crate::live_keys::LiveKeys;
+use crate::offers::Offers;
+use crate::os_users::{OsUserSettings, OsUsers};
+use crate::state::{State, StateError};
+use instance_connect_core::document::BootId;
+use instance_connect_core::link::{
+    AgentFacts, Backoff, BackoffSettings, Capabilities, OfferRate, VersionText, limits,
+};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Which agent to run, and how.
+#[derive(Clone, Debug)]
+pub struct RunSettings {
+    /// Where its files are.
+    pub directories: Directories,
+    /// The boot it runs in.
+    pub boot_id: BootId,
+    /// The machine's clocks.
+    pub clock: Arc<dyn MachineClock>,
+    /// How long it waits between links.
+    pub backoff: BackoffSettings,
+    /// How often it asks the server for the clock.
+    pub ping_interval: Duration,
+    /// How often it looks at the time.
+    pub tick: Duration,
+    /// Where it looks OS users up.
+    pub os_users: OsUserSettings,
+}
+
+impl RunSettings {
+    /// The settings of a machine in service.
+    pub fn new(directories: Directories, boot_id: BootId) -> Self {
+        Self {
+            directories,
+            boot_id,
+            clock: Arc::new(SystemClock),
+            backoff: BackoffSettings::default(),
+            ping_interval: limits::PING_INTERVAL,
+            tick: Duration::from_secs(1),
+            os_users: OsUserSettings::default(),
+        }
+    }
+}
+
+/// Why an agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunFailure {
+    /// It has no identity, or one that cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Another one serves the same directory.
+    #[error("another agent is running here: it holds {}", .0.display())]
+    Running(PathBuf),
+    /// The run directory cannot be used.
+    #[error("{}: {error}; the agent must own this directory", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: io::Error,
+    },
+}
+
+/// Runs the agent until `stop` is ready. Live keys stay where they are.
+///
+/// # Errors
+/// What keeps it from starting. Once started it goes on whatever happens.
+pub async fn run(settings: RunSettings, stop: impl Future<Output = ()> + Send) -> Result<(), RunFailure> {
+    // Told at once where somebody is watching; later the identity may come and go.
+    State::load(&settings.directories.state)?;
+    let run = settings.directories.run.clone();
+    let directory = |error| RunFailure::Directory { path: run.clone(), error };
+    let _lock = lock(&run)?;
+    let (state, mut backoff) = (settings.directories.state.clone(), Backoff::new(settings.backoff));
+    let mut machine = prepare(settings).map_err(directory)?;
+    let mut stop = pin!(stop);
+    loop {
+        let end = link(&state, &mut machine, stop.as_mut()).await;
+        let End::Lost { why, lasting, stable } = end else { return Ok(()) };
+        if stable {
+            backoff.reset();
+        }
+        let wait = if lasting { backoff.next_longest(random()) } else { backoff.next(random()) };
+        tracing::warn!(why, wait_ms = wait.as_millis(), "no link");
+        if idle(wait, &mut machine, stop.as_mut()).await {
+            return Ok(());
+        }
+    }
+}
+
+/// One link, if it can be had.
+async fn link(
+    state: &Path,
+    machine: &mut Machine,
+    mut stop: Pin<&mut (impl Future<Output = ()> + Send)>,
+) -> End {
+    let state = match State::load(state) {
+        Ok(state) => state,
+        Err(error) => return End::Lost { why: error.to_string(), lasting: true, stable: false },
+    };
+    let connected = tokio::select! {
+        connected = connect(&state) => connected,
+        () = stop.as_mut() => return End::Stopped,
+    };
+    match connected {
+        Ok(socket) => converse(socket, machine, stop).await,
+        Err(error) => {
+            let why = format!("{}: {error}", state.server);
+            End::Lost { why, lasting: error.is_lasting(), stable: false }
+        }
+    }
+}
+
+/// Waits, keeping house. Says whether to stop.
+async fn idle(
+    wait: Duration,
+    machine: &mut Machine,
+    mut stop: Pin<&mut (impl Future<Output = ()> + Send)>,
+) -> bool {
+    let mut over = pin!(tokio::time::sleep(wait));
+    let mut ticks = tokio::time::interval(machine.tick);
+    loop {
+        tokio::select! {
+            () = over.as_mut() => return false,
+            () = stop.as_mut() => return true,
+            _ = ticks.tick() => machine.keys.sweep(machine.clock.boot()),
+        }
+    }
+}
+
+fn prepare(settings: RunSettings) -> io::Result<Machine> {
+    let RunSettings { directories, boot_id, clock, backoff: _, ping_interval, tick, os_users } = settings;
+    let now = clock.boot();
+    Ok(Machine {
+        host: HostFiles::new(&directories.etc),
+        keys: LiveKeys::open(&directories.run, &boot_id, now)?,
+        users: OsUsers::new(os_users),
+        offers: Offers::bind(&directories.run)?,
+        offer_rate: OfferRate::new(now),
+        facts: AgentFacts {
+            boot_id,
+            capabilities: Capabilities::NONE,
+            agent_version: VersionText::lossy(VERSION),
+            ping_interval,
+        },
+        clock,
+        tick,
+    })
+}
+
+/// One agent for each run directory: a second would remove what the first has written.
+fn lock(run: &Path) -> Result<File, RunFailure> {
+    let path = run.join("agent.lock");
+    let directory = |error| RunFailure::Directory { path: run.to_owned(), error };
+    make_directory(run, 0o750).map_err(directory)?;
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o640).open(&path);
+    let file = file.map_err(directory)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(RunFailure::Running(path)),
+        Err(TryLockError::Error(error)) => Err(directory(error)),
+    }
+}
+
+/// For the jitter only. Without randomness the waits are the longest there are.
+fn random() -> u32 {
+    let mut bytes = [0xff; 4];
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    u32::from_ne_bytes(bytes)
+}

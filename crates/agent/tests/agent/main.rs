@@ -1,0 +1,15 @@
+//! The agent against a control plane's end of the link: real TLS, real files, a clock that only moves when told to.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test whose world cannot be set up fails there"
+)]
+
+mod control_plane;
+mod enrolment;
+mod grants;
+mod links;
+mod machine;
+mod program;

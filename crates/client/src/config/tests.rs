@@ -1,0 +1,188 @@
+//! Configuration against botocore's (the fixture) and where ours goes beyond it.
+
+use super::*;
+use serde_json::Value;
+use std::fs;
+use tempfile::TempDir;
+
+/// A home directory with AWS files, and variables.
+struct Machine {
+    home: TempDir,
+    variables: Vec<(String, String)>,
+}
+
+impl Machine {
+    fn new(config: &str, credentials: &str, variables: &[(&str, &str)]) -> Self {
+        let machine = Self { home: TempDir::new().unwrap(), variables: Vec::new() };
+        machine.write(".aws/config", config);
+        machine.write(".aws/credentials", credentials);
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Self { variables: variables.collect(), ..machine }
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        let path = self.home.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn environment(&self) -> Environment {
+        Environment::new(self.variables.clone(), Some(self.home.path().to_owned()))
+    }
+
+    fn resolve(&self, config: &Config) -> Result<Settings, Error> {
+        config.resolve(&self.environment())
+    }
+
+    fn refusal(&self, config: &Config) -> String {
+        self.resolve(config).unwrap_err().to_string()
+    }
+}
+
+#[test]
+fn found_as_botocore_finds_it() {
+    let fixture: Value = serde_json::from_str(include_str!("../../tests/botocore_fixture.json")).unwrap();
+    for case in fixture["configs"].as_array().unwrap() {
+        let name = case["name"].as_str().unwrap();
+        let machine = Machine { home: TempDir::new().unwrap(), variables: strings(&case["variables"]) };
+        for (file, content) in strings(&case["files"]) {
+            machine.write(&file, &content);
+        }
+        for (member, file) in [("config", ".aws/config"), ("credentials", ".aws/credentials")] {
+            if let Some(content) = case[member].as_str() {
+                machine.write(file, content);
+            }
+        }
+        let found = &case["found"];
+        let mut config = Config::new();
+        config.profile = case["profile"].as_str().map(str::to_owned);
+        config.region = found["region"].is_null().then(|| "us-east-1".to_owned());
+        match machine.resolve(&config) {
+            Ok(settings) => assert_same(&settings, found, name),
+            Err(error) => assert!(found.is_null(), "{name}: {error}"),
+        }
+    }
+}
+
+fn strings(object: &Value) -> Vec<(String, String)> {
+    let members = object.as_object().into_iter().flatten();
+    members.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect()
+}
+
+fn assert_same(settings: &Settings, found: &Value, name: &str) {
+    let Credentials { access_key_id, secret_access_key, session_token } = &settings.credentials;
+    let token = session_token.as_ref().map(|token| std::str::from_utf8(token.expose()).unwrap());
+    assert_eq!(found["access_key_id"], access_key_id.as_str(), "{name}");
+    assert_eq!(
+        found["secret_access_key"].as_str().map(str::as_bytes),
+        Some(secret_access_key.expose()),
+        "{name}"
+    );
+    assert_eq!(found["session_token"].as_str(), token, "{name}");
+    assert_eq!(found["endpoint_url"], settings.endpoint_url(), "{name}");
+    if let Some(region) = found["region"].as_str() {
+        assert_eq!(region, settings.region, "{name}");
+    }
+    let ca_bundle = settings.ca_bundle.as_ref().map(|path| path.to_str().unwrap());
+    assert_eq!(found["ca_bundle"].as_str(), ca_bundle, "{name}");
+}
+
+const KEYS: &str = "[default]\naws_access_key_id = FILE_ID\naws_secret_access_key = FILE_SECRET\n";
+
+/// botocore alone does not know AWS_REGION; the AWS CLI v2 and the other SDKs do.
+#[test]
+fn region() {
+    let config = "[default]\nregion = profile-1\n";
+    let both = [("AWS_REGION", "first-1"), ("AWS_DEFAULT_REGION", "second-1")];
+    let with = |variables| Machine::new(config, KEYS, variables);
+    assert_eq!(with(&both).resolve(&Config::new().region("given-1")).unwrap().region(), "given-1");
+    assert_eq!(with(&both).resolve(&Config::new()).unwrap().region(), "first-1");
+    assert_eq!(with(&both[1..]).resolve(&Config::new()).unwrap().region(), "second-1");
+    assert_eq!(with(&[]).resolve(&Config::new()).unwrap().region(), "profile-1");
+    assert_eq!(with(&[("AWS_REGION", "")]).resolve(&Config::new()).unwrap().region(), "profile-1");
+    let none = Machine::new("", KEYS, &[]).refusal(&Config::new());
+    assert_eq!(none, "no region: neither AWS_REGION, AWS_DEFAULT_REGION nor the profile gives one");
+    let odd = with(&[]).refusal(&Config::new().region("x.example.com/"));
+    assert_eq!(odd, "\"x.example.com/\" is not a region such as us-east-1");
+}
+
+#[test]
+fn given_values_come_first() {
+    let variables = [
+        ("AWS_ENDPOINT_URL", "https://variable.example"),
+        ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true"),
+        ("AWS_CA_BUNDLE", "/variable.pem"),
+        ("AWS_ACCESS_KEY_ID", "ENV_ID"),
+        ("AWS_SECRET_ACCESS_KEY", "ENV_SECRET"),
+    ];
+    let credentials = Credentials {
+        access_key_id: "GIVEN".to_owned(),
+        secret_access_key: instance_connect_core::secret::Secret::new(b"GIVEN_SECRET".to_vec()),
+        session_token: None,
+    };
+    let config = Config::new()
+        .region("us-east-1")
+        .endpoint_url("https://given.example")
+        .ca_bundle("/given.pem")
+        .credentials(credentials);
+    let settings = Machine::new("", "", &variables).resolve(&config).unwrap();
+    assert_eq!(settings.endpoint_url(), "https://given.example/");
+    assert_eq!(settings.ca_bundle, Some("/given.pem".into()));
+    assert_eq!((settings.access_key_id(), settings.credentials_source()), ("GIVEN", "the caller"));
+    let debug = format!("{config:?} {settings:?} {:?}", Machine::new("", "", &variables).environment());
+    assert!(!debug.contains("GIVEN_SECRET") && !debug.contains("ENV_SECRET"), "{debug}");
+}
+
+#[test]
+fn plain_http_stays_on_this_machine() {
+    let machine = Machine::new("", KEYS, &[]);
+    let config = Config::new().region("us-east-1").endpoint_url("http://10.0.0.1:8080");
+    let expected = "endpoint URL \"http://10.0.0.1:8080/\": plain http is refused unless it stays on this machine; \
+                    use https, or allow it";
+    assert_eq!(machine.refusal(&config), expected);
+    assert!(machine.resolve(&config.allow_plain_http(true)).is_ok());
+}
+
+#[test]
+fn sources_that_are_not_here_say_what_to_do() {
+    for (settings, credentials, source) in [
+        ("sso_session = x\nsso_account_id = 1\nsso_role_name = r", "", "SSO"),
+        ("sso_account_id = 1\nsso_role_name = r", "aws_access_key_id = a\naws_secret_access_key = b", "SSO"),
+        ("role_arn = arn:aws:iam::1:role/r\nsource_profile = b", "", "an assumed role"),
+        ("", "role_arn = arn:aws:iam::1:role/r\nsource_profile = b", "an assumed role"),
+        ("role_arn = a\nweb_identity_token_file = /t", "", "a role assumed with a web identity"),
+        ("login_session = x", "", "`aws login`"),
+        ("credential_process = /bin/secret --password x", "", "credential_process"),
+    ] {
+        let config = format!("[profile dev]\n{settings}\naws_access_key_id = c\naws_secret_access_key = d\n");
+        let machine =
+            Machine::new(&config, &format!("[dev]\n{credentials}\n"), &[("AWS_REGION", "us-east-1")]);
+        let expected = format!(
+            "profile dev gets its credentials from {source}, which this client does not do itself; run `eval \
+             \"$(aws configure export-credentials --profile dev --format env)\"`, then call again without choosing a \
+             profile"
+        );
+        assert_eq!(machine.refusal(&Config::new().profile("dev")), expected);
+    }
+    // Keys in the credentials file come before a process.
+    let machine = Machine::new("[default]\ncredential_process = x", KEYS, &[("AWS_REGION", "us-east-1")]);
+    assert_eq!(machine.resolve(&Config::new()).unwrap().access_key_id(), "FILE_ID");
+    let variables = [("AWS_WEB_IDENTITY_TOKEN_FILE", "/t"), ("AWS_REGION", "us-east-1")];
+    let refusal = Machine::new("", KEYS, &variables).refusal(&Config::new());
+    assert!(refusal.starts_with("AWS_WEB_IDENTITY_TOKEN_FILE asks for a role"), "{refusal}");
+}
+
+#[test]
+fn refusals_name_the_place_and_no_secret() {
+    let machine = Machine::new("[default]\nregion = us-east-1\nSECRET\n", "", &[]);
+    let refusal = machine.refusal(&Config::new());
+    let home = machine.home.path().display();
+    assert_eq!(refusal, format!("{home}/.aws/config: line 3: neither a [section] nor key = value"));
+    let none = Machine::new("", "", &[("AWS_REGION", "us-east-1")]);
+    let home = none.home.path().display();
+    let expected = format!(
+        "no credentials: neither AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY nor a profile default with keys in \
+         {home}/.aws/credentials or {home}/.aws/config"
+    );
+    assert_eq!(none.refusal(&Config::new()), expected);
+}

@@ -1,0 +1,300 @@
+//! The one table from what went wrong to what the wire says (wire.md 1.6, 1.7, 1.8, 1.10).
+//!
+//! Statuses follow the API Reference and the two real traces (400 for the caller's faults, 500 for ours), not the
+//! Smithy model's `httpError` numbers. Framework errors have a namespaced `__type` and a lower-case `message`; errors
+//! of the service's model have a bare `__type` and `Message`.
+
+use crate::sigv4::AuthenticationError;
+use serde_json::json;
+
+/// Why a request is not answered with success. What only we should know stays out of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApiError {
+    /// Rule 1: not a POST, or not of the one content type.
+    NotThisProtocol,
+    /// Rule 2: the body is not JSON, or a member has another JSON type than the model's.
+    Serialization,
+    /// Rule 3: no target, or one that is no operation.
+    UnknownOperation,
+    /// The body is larger than any request can be.
+    RequestTooLarge,
+    /// Rules 4 to 12: not authenticated.
+    Authentication(AuthenticationError),
+    /// Rule 13: authenticated, and not allowed.
+    AccessDenied {
+        /// The caller's ARN.
+        caller: String,
+        /// The action asked for.
+        action: &'static str,
+        /// The resource's ARN.
+        resource: String,
+        /// Whether a statement denies it, rather than none allowing it.
+        explicit: bool,
+    },
+    /// `AuthException`: the account or the user is suspended.
+    Suspended,
+    /// `AuthException`: the machine's own rules do not let this OS user be opened (`host.toml`).
+    VetoedByHost,
+    /// `EC2InstanceNotFoundException`.
+    InstanceNotFound {
+        /// The id as asked for.
+        instance: String,
+    },
+    /// `EC2InstanceStateInvalidException`: the instance is not running.
+    InstanceStateInvalid {
+        /// Its state.
+        state: &'static str,
+    },
+    /// `EC2InstanceUnavailableException`: the machine did not acknowledge in time.
+    InstanceUnavailable,
+    /// `InvalidArgsException`, with AWS's sentence.
+    InvalidArgs(String),
+    /// `SerialConsoleAccessDisabledException`: the account has not switched the serial console on.
+    SerialConsoleAccessDisabled,
+    /// `ServiceException`: our fault. The reason is in the log, under the request id.
+    Service,
+    /// `ThrottlingException`.
+    Throttling,
+}
+
+/// An error as the wire shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WireError {
+    /// The HTTP status.
+    pub status: u16,
+    /// The bare error name, as SDKs show it; also the value of `x-amzn-ErrorType`.
+    pub code: &'static str,
+    /// The message; empty where AWS sends none.
+    pub message: String,
+    /// The body.
+    pub body: String,
+}
+
+/// Whose shape an error has.
+enum Shape {
+    Framework,
+    Modelled,
+}
+
+impl ApiError {
+    /// The error's row of the table.
+    pub fn to_wire(&self) -> WireError {
+        use Shape::{Framework, Modelled};
+        let (status, code, shape, message) = match self {
+            Self::NotThisProtocol => {
+                let body = "<UnknownOperationException/>\n".to_owned();
+                return WireError {
+                    status: 404,
+                    code: "UnknownOperationException",
+                    message: String::new(),
+                    body,
+                };
+            }
+            Self::Serialization => (400, "SerializationException", Framework, String::new()),
+            Self::UnknownOperation => (400, "UnknownOperationException", Framework, String::new()),
+            Self::RequestTooLarge => {
+                (413, "RequestEntityTooLargeException", Framework, "Request entity is too large.".to_owned())
+            }
+            Self::Authentication(error) => (400, authentication_code(error), Framework, error.to_string()),
+            Self::AccessDenied { caller, action, resource, explicit } => {
+                let why = if *explicit {
+                    "with an explicit deny in an identity-based policy".to_owned()
+                } else {
+                    format!("because no identity-based policy allows the {action} action")
+                };
+                let message = format!(
+                    "User: {caller} is not authorized to perform: {action} on resource: {resource} {why}"
+                );
+                (400, "AccessDeniedException", Modelled, message)
+            }
+            Self::Suspended => (
+                400,
+                "AuthException",
+                Modelled,
+                "The account or the user of these credentials is suspended.".to_owned(),
+            ),
+            Self::VetoedByHost => (
+                400,
+                "AuthException",
+                Modelled,
+                "The instance does not allow access to this OS user.".to_owned(),
+            ),
+            Self::InstanceNotFound { instance } => (
+                400,
+                "EC2InstanceNotFoundException",
+                Modelled,
+                format!("The instance {instance} was not found."),
+            ),
+            Self::InstanceStateInvalid { state } => {
+                let message = format!("The instance must be running to connect to it; it is {state}.");
+                (400, "EC2InstanceStateInvalidException", Modelled, message)
+            }
+            Self::InstanceUnavailable => {
+                let message =
+                    "The instance did not confirm the key in time. Wait a moment and push again.".to_owned();
+                (400, "EC2InstanceUnavailableException", Modelled, message)
+            }
+            Self::InvalidArgs(message) => (400, "InvalidArgsException", Modelled, message.clone()),
+            Self::SerialConsoleAccessDisabled => {
+                let message = "Serial console access is not enabled for this account.".to_owned();
+                (400, "SerialConsoleAccessDisabledException", Modelled, message)
+            }
+            Self::Service => {
+                let message = "The service could not complete the request. Retry, and report the request id."
+                    .to_owned();
+                (500, "ServiceException", Modelled, message)
+            }
+            Self::Throttling => (
+                400,
+                "ThrottlingException",
+                Modelled,
+                "Server is busy! Please retry after a moment.".to_owned(),
+            ),
+        };
+        let body = match shape {
+            Framework if message.is_empty() => {
+                json!({ "__type": format!("com.amazon.coral.service#{code}") })
+            }
+            Framework => json!({ "__type": format!("com.amazon.coral.service#{code}"), "message": message }),
+            // serde_json keeps the members sorted: capital letters stand before `_`, and AWS sends the type first.
+            Modelled => return WireError { status, code, body: modelled_body(code, &message), message },
+        };
+        WireError { status, code, message, body: body.to_string() }
+    }
+}
+
+fn modelled_body(code: &str, message: &str) -> String {
+    format!(r#"{{"__type":"{code}","Message":{}}}"#, json!(message))
+}
+
+const fn authentication_code(error: &AuthenticationError) -> &'static str {
+    use AuthenticationError as E;
+    match error {
+        E::MissingToken => "MissingAuthenticationTokenException",
+        E::Incomplete(_) => "IncompleteSignatureException",
+        E::BothHeaderAndQuery | E::WrongScope(_) | E::OutsideClockWindow(_) | E::Mismatch => {
+            "InvalidSignatureException"
+        }
+        E::UnknownKey => "UnrecognizedClientException",
+    }
+}
+
+impl From<AuthenticationError> for ApiError {
+    fn from(error: AuthenticationError) -> Self {
+        Self::Authentication(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn golden_bodies() {
+        let denied = |explicit| ApiError::AccessDenied {
+            caller: "arn:aws:iam::111122223333:user/alice".into(),
+            action: "ec2-instance-connect:SendSSHPublicKey",
+            resource: "arn:aws:ec2:us-east-1:111122223333:instance/i-0123456789abcdef0".into(),
+            explicit,
+        };
+        for (error, status, body) in [
+            (ApiError::NotThisProtocol, 404, "<UnknownOperationException/>\n"),
+            (ApiError::Serialization, 400, r#"{"__type":"com.amazon.coral.service#SerializationException"}"#),
+            (
+                ApiError::UnknownOperation,
+                400,
+                r#"{"__type":"com.amazon.coral.service#UnknownOperationException"}"#,
+            ),
+            (
+                ApiError::RequestTooLarge,
+                413,
+                r#"{"__type":"com.amazon.coral.service#RequestEntityTooLargeException","message":"Request entity is too large."}"#,
+            ),
+            (
+                AuthenticationError::MissingToken.into(),
+                400,
+                r#"{"__type":"com.amazon.coral.service#MissingAuthenticationTokenException","message":"Request is missing Authentication Token"}"#,
+            ),
+            (
+                AuthenticationError::UnknownKey.into(),
+                400,
+                r#"{"__type":"com.amazon.coral.service#UnrecognizedClientException","message":"The security token included in the request is invalid."}"#,
+            ),
+            (
+                AuthenticationError::Mismatch.into(),
+                400,
+                r#"{"__type":"com.amazon.coral.service#InvalidSignatureException","message":"The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details."}"#,
+            ),
+            (
+                AuthenticationError::Incomplete("a \"b\"".into()).into(),
+                400,
+                r#"{"__type":"com.amazon.coral.service#IncompleteSignatureException","message":"a \"b\""}"#,
+            ),
+            (
+                denied(false),
+                400,
+                r#"{"__type":"AccessDeniedException","Message":"User: arn:aws:iam::111122223333:user/alice is not authorized to perform: ec2-instance-connect:SendSSHPublicKey on resource: arn:aws:ec2:us-east-1:111122223333:instance/i-0123456789abcdef0 because no identity-based policy allows the ec2-instance-connect:SendSSHPublicKey action"}"#,
+            ),
+            (
+                denied(true),
+                400,
+                r#"{"__type":"AccessDeniedException","Message":"User: arn:aws:iam::111122223333:user/alice is not authorized to perform: ec2-instance-connect:SendSSHPublicKey on resource: arn:aws:ec2:us-east-1:111122223333:instance/i-0123456789abcdef0 with an explicit deny in an identity-based policy"}"#,
+            ),
+            (
+                ApiError::Suspended,
+                400,
+                r#"{"__type":"AuthException","Message":"The account or the user of these credentials is suspended."}"#,
+            ),
+            (
+                ApiError::VetoedByHost,
+                400,
+                r#"{"__type":"AuthException","Message":"The instance does not allow access to this OS user."}"#,
+            ),
+            (
+                ApiError::InstanceNotFound { instance: "i-0123456789abcdef0".into() },
+                400,
+                r#"{"__type":"EC2InstanceNotFoundException","Message":"The instance i-0123456789abcdef0 was not found."}"#,
+            ),
+            (
+                ApiError::InstanceStateInvalid { state: "stopped" },
+                400,
+                r#"{"__type":"EC2InstanceStateInvalidException","Message":"The instance must be running to connect to it; it is stopped."}"#,
+            ),
+            (
+                ApiError::InstanceUnavailable,
+                400,
+                r#"{"__type":"EC2InstanceUnavailableException","Message":"The instance did not confirm the key in time. Wait a moment and push again."}"#,
+            ),
+            (
+                ApiError::InvalidArgs("x\n\"".into()),
+                400,
+                r#"{"__type":"InvalidArgsException","Message":"x\n\""}"#,
+            ),
+            (
+                ApiError::SerialConsoleAccessDisabled,
+                400,
+                r#"{"__type":"SerialConsoleAccessDisabledException","Message":"Serial console access is not enabled for this account."}"#,
+            ),
+            (
+                ApiError::Service,
+                500,
+                r#"{"__type":"ServiceException","Message":"The service could not complete the request. Retry, and report the request id."}"#,
+            ),
+        ] {
+            let wire = error.to_wire();
+            assert_eq!((wire.status, wire.body.as_str()), (status, body), "{error:?}");
+            assert!(wire.body.contains(wire.code));
+        }
+    }
+
+    #[test]
+    fn the_throttling_body_of_the_real_trace() {
+        // wire.md 1.8: the trace has Content-Length 89.
+        let body = ApiError::Throttling.to_wire().body;
+        assert_eq!(
+            body,
+            r#"{"__type":"ThrottlingException","Message":"Server is busy! Please retry after a moment."}"#
+        );
+        assert_eq!(body.len(), 89);
+    }
+}

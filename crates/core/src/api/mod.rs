@@ -1,0 +1,13 @@
+//! The control API on the wire: AWS JSON 1.1 (wire.md 1). Operations, their parameters, and the one error table.
+
+mod error;
+mod json;
+mod operation;
+mod validate;
+
+pub use error::{ApiError, WireError};
+pub use json::well_formed;
+pub use operation::{
+    CONTENT_TYPE, Operation, SendSerialConsoleSshPublicKey, SendSshPublicKey, route, speaks_json,
+    success_body,
+};

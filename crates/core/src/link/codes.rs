@@ -1,0 +1,153 @@
+//! The numbers in frames that stand for a reason, and the capability bits.
+
+use std::fmt;
+
+macro_rules! codes {
+    (
+        $(#[$doc:meta])* $name:ident, $other:literal,
+        { $($(#[$variant_doc:meta])* $variant:ident = $code:literal, $label:literal;)* }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)*
+            /// A code this version does not know.
+            Other(u8),
+        }
+
+        impl $name {
+            /// The code on the wire.
+            pub const fn code(self) -> u8 {
+                match self {
+                    $(Self::$variant => $code,)*
+                    Self::Other(code) => code,
+                }
+            }
+
+            /// What the code on the wire stands for.
+            pub const fn from_code(code: u8) -> Self {
+                match code {
+                    $($code => Self::$variant,)*
+                    _ => Self::Other(code),
+                }
+            }
+
+            /// The name in `docs/link.md`, for logs, metrics and the audit.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $label,)*
+                    Self::Other(_) => $other,
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        #[cfg(test)]
+        impl $name {
+            /// Each code of this version.
+            pub(super) const ALL: &[Self] = &[$(Self::$variant),*];
+        }
+    };
+}
+
+codes! {
+    /// Why an agent refuses a grant.
+    Refusal, "unknown_reason", {
+        /// No clock sample younger than 30 s.
+        NoClock = 1, "no_clock";
+        /// The deadline has passed.
+        Expired = 2, "expired";
+        /// The deadline is further away than a key may live.
+        TooLong = 3, "too_long";
+        /// Not one well-formed section.
+        Malformed = 4, "malformed";
+        /// No statement for its signer that an anchor vouches for.
+        SignerUntrusted = 5, "signer_untrusted";
+        /// The signature does not verify.
+        BadSignature = 6, "bad_signature";
+        /// Made for another instance.
+        WrongInstance = 7, "wrong_instance";
+        /// Made for another boot of this machine.
+        WrongBoot = 8, "wrong_boot";
+        /// The host's own rules do not allow this OS user.
+        Vetoed = 9, "vetoed";
+        /// As many live keys of this OS user as may be.
+        UserFull = 10, "user_full";
+        /// As many live keys on this machine as may be.
+        InstanceFull = 11, "instance_full";
+        /// A withdrawal of this request came first.
+        Withdrawn = 12, "withdrawn";
+        /// The file could not be written.
+        Storage = 13, "storage";
+        /// Too many withdrawals to remember.
+        Busy = 14, "busy";
+    }
+}
+
+codes! {
+    /// Why a side ends the link.
+    GoodbyeCode, "unknown_code", {
+        /// The process ends or drains.
+        ShuttingDown = 1, "shutting_down";
+        /// The peer broke the protocol.
+        ProtocolError = 2, "protocol_error";
+        /// The peer sent a critical frame this side does not know.
+        UnknownFrame = 3, "unknown_frame";
+        /// No protocol version in common.
+        VersionUnsupported = 4, "version_unsupported";
+        /// The same identity opened another link.
+        Replaced = 5, "replaced";
+        /// The identity is no longer the instance's.
+        IdentityRevoked = 6, "identity_revoked";
+        /// Nothing was heard for too long.
+        Idle = 7, "idle";
+        /// Too many links, or too much on this one.
+        Overloaded = 8, "overloaded";
+        /// Something failed on this side.
+        InternalError = 9, "internal_error";
+    }
+}
+
+impl GoodbyeCode {
+    /// Whether coming back soon cannot help: the agent then takes the longest wait.
+    pub const fn is_lasting(self) -> bool {
+        match self {
+            Self::ProtocolError
+            | Self::UnknownFrame
+            | Self::VersionUnsupported
+            | Self::Replaced
+            | Self::IdentityRevoked => true,
+            Self::ShuttingDown | Self::Idle | Self::Overloaded | Self::InternalError | Self::Other(_) => {
+                false
+            }
+        }
+    }
+}
+
+/// What a side can do beyond the protocol version: a set of bits, unknown ones kept and ignored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Capabilities(pub u32);
+
+impl Capabilities {
+    /// Nothing beyond the protocol version.
+    pub const NONE: Self = Self(0);
+
+    /// The agent serves the metadata service to its machine.
+    pub const METADATA: Self = Self(1);
+
+    /// Whether every bit of `other` is set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The bits of both.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}

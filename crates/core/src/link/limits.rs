@@ -1,0 +1,87 @@
+//! Every bound of the link and of enrolment, each with its reason. `docs/link.md` quotes them.
+
+use std::time::Duration;
+
+/// The lowest protocol version this code speaks.
+pub const VERSION_MIN: u8 = 1;
+
+/// The highest protocol version this code speaks.
+pub const VERSION_MAX: u8 = 1;
+
+/// Largest frame in bytes: a grant with the largest document, and room for a kind that carries a little more.
+pub const FRAME: usize = 16 * 1024;
+
+/// Largest document in a grant: the largest that its verifier takes.
+pub const DOCUMENT: usize = instance_connect_document::DOCUMENT_LIMIT;
+
+/// Longest signer statement: what a hand-over file has room for. One is about 180 bytes.
+pub const STATEMENT: usize = 256;
+
+/// Longest program version.
+pub const VERSION_TEXT: usize = 64;
+
+/// Longest text of a goodbye: one line of a log.
+pub const GOODBYE_TEXT: usize = 200;
+
+/// Most request ids in one report: more pushes of one key within a minute are a caller in a loop.
+pub const OFFERED_REQUESTS: usize = 16;
+
+/// Signer statements an agent keeps for one link: the current one, and those of a rotation under way.
+pub const STATEMENTS_KEPT: usize = 4;
+
+/// How often the agent pings: several times within the 30 s that a sample is good for (`document::OLDEST_SAMPLE`), so that one lost exchange refuses no grant.
+pub const PING_INTERVAL: Duration = Duration::from_secs(7);
+
+/// Pings without a pong; while that many are, no more are sent.
+pub const PINGS_UNANSWERED: usize = 4;
+
+/// A link on which no byte was heard for so long is dead.
+pub const SILENCE: Duration = Duration::from_secs(30);
+
+/// A peer that takes no bytes for so long is dead.
+pub const WRITE_STALL: Duration = Duration::from_secs(10);
+
+/// Connecting, TLS and the WebSocket upgrade, together.
+pub const CONNECT: Duration = Duration::from_secs(10);
+
+/// From the upgrade to hello (server) or welcome (agent).
+pub const OPENING: Duration = Duration::from_secs(10);
+
+/// The first and the longest wait before a reconnect. A push waits 2 s for an agent between two links.
+pub const RECONNECT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
+
+/// A link open for so long was a good one: the next failure starts with the short waits again.
+pub const LINK_STABLE: Duration = Duration::from_secs(10);
+
+/// Frames queued on the server for one agent: the pushes in flight, their withdrawals and pongs, several times over.
+pub const SERVER_QUEUE: usize = 64;
+
+/// Withdrawn request ids an agent remembers, so that a withdrawal may overtake its grant.
+pub const WITHDRAWN_REMEMBERED: usize = 1024;
+
+/// How long it remembers them: a grant's lifetime twice over.
+pub const WITHDRAWN_MEMORY: Duration = Duration::from_secs(120);
+
+/// Acks that wait for a user look-up at a time; each is a process.
+pub const ACKS_WAITING: usize = 32;
+
+/// How long an ack may wait for a user look-up: half of what the push waits for the ack.
+pub const USER_LOOKUP: Duration = Duration::from_secs(1);
+
+/// Reports kept while there is no link.
+pub const OFFERED_QUEUE: usize = 256;
+
+/// Reports sent in one second, after a burst.
+pub const OFFERED_RATE: u32 = 50;
+
+/// Reports sent at once after a quiet time: sshd asks several times for one login, and many may log in together.
+pub const OFFERED_BURST: u32 = 100;
+
+/// Largest body of an enrolment request or answer.
+pub const ENROLL_BODY: usize = 64 * 1024;
+
+/// SSH host keys in an enrolment request: OpenSSH has four kinds.
+pub const HOST_KEYS: usize = 8;
+
+/// Longest SSH host key line.
+pub const HOST_KEY_LINE: usize = 2048;

@@ -1,0 +1,136 @@
+//! Which hand-over files there are, and how many more may be. The files themselves are the agent's; this says which to
+//! make room for and which are of no use any more.
+
+use super::codes::Refusal;
+use super::limits;
+use crate::limits::{LIVE_KEYS_PER_INSTANCE, LIVE_KEYS_PER_USER};
+use instance_connect_document::BootInstant;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The hand-over files of a machine by path (`document::live_file`), each with the deadline of its last grant.
+#[derive(Debug, Default)]
+pub struct LiveIndex(BTreeMap<String, BootInstant>);
+
+impl LiveIndex {
+    /// Whether the file `path` may be written: it is there already, or its user and the machine have room for another
+    /// live key. Files past their deadline take no room, removed or not.
+    ///
+    /// # Errors
+    /// Whose room is used up.
+    pub fn room_for(&self, path: &str, now: BootInstant) -> Result<(), Refusal> {
+        let live = |deadline: &BootInstant| *deadline > now;
+        if self.0.get(path).is_some_and(live) {
+            return Ok(());
+        }
+        let directory = path.rsplit_once('/').map_or(path, |(directory, _)| directory);
+        let of_user = self
+            .0
+            .range(directory.to_owned()..)
+            .take_while(|(other, _)| other.starts_with(directory))
+            .filter(|(_, deadline)| live(deadline));
+        if of_user.count() >= LIVE_KEYS_PER_USER {
+            return Err(Refusal::UserFull);
+        }
+        // Counting all is only needed when there might be too many.
+        let full = self.0.len() >= LIVE_KEYS_PER_INSTANCE
+            && self.0.values().filter(|deadline| live(deadline)).count() >= LIVE_KEYS_PER_INSTANCE;
+        if full { Err(Refusal::InstanceFull) } else { Ok(()) }
+    }
+
+    /// A file has been written.
+    pub fn insert(&mut self, path: String, deadline: BootInstant) {
+        self.0.insert(path, deadline);
+    }
+
+    /// A file has been removed.
+    pub fn remove(&mut self, path: &str) {
+        self.0.remove(path);
+    }
+
+    /// The files whose last grant is over.
+    pub fn expired(&self, now: BootInstant) -> Vec<String> {
+        self.0.iter().filter(|(_, deadline)| **deadline <= now).map(|(path, _)| path.clone()).collect()
+    }
+
+    /// How many files there are, live or not.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no file.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// How fast reports may be sent: [`limits::OFFERED_BURST`] at once, [`limits::OFFERED_RATE`] a second after that.
+#[derive(Debug)]
+pub struct OfferRate {
+    /// When the allowance would be used up, were nothing sent any more: it runs ahead of the clock by what was sent.
+    used_up_to: BootInstant,
+}
+
+impl OfferRate {
+    /// Nothing sent yet.
+    pub const fn new(now: BootInstant) -> Self {
+        Self { used_up_to: now }
+    }
+
+    /// Whether a report may be sent now.
+    pub fn permits(&self, now: BootInstant) -> bool {
+        self.used_up_to.since(now) < one_report() * limits::OFFERED_BURST
+    }
+
+    /// A report is sent.
+    pub fn spend(&mut self, now: BootInstant) {
+        self.used_up_to = self.used_up_to.max(now).after(one_report());
+    }
+}
+
+fn one_report() -> Duration {
+    Duration::from_secs(1) / limits::OFFERED_RATE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_for_64_keys_of_a_user_and_1024_of_a_machine() {
+        let (now, later) = (BootInstant(10), BootInstant(20));
+        let mut index = LiveIndex::default();
+        for user in 0..16 {
+            for key in 0..64 {
+                let path = format!("live/{user:02}/{key:02}");
+                assert_eq!(index.room_for(&path, now), Ok(()));
+                index.insert(path, later);
+            }
+        }
+        assert_eq!(index.room_for("live/00/64", now), Err(Refusal::UserFull));
+        assert_eq!(index.room_for("live/16/00", now), Err(Refusal::InstanceFull));
+        assert_eq!(index.room_for("live/00/00", now), Ok(()), "the same key needs no room");
+        index.insert("live/00/00".to_owned(), now);
+        assert_eq!(index.room_for("live/00/64", now), Ok(()), "a key past its deadline has none");
+        assert_eq!(index.expired(now), ["live/00/00"]);
+        index.remove("live/00/00");
+        assert_eq!((index.len(), index.is_empty()), (1023, false));
+        assert_eq!(index.room_for("live/16/00", now), Ok(()));
+    }
+
+    #[test]
+    fn reports_come_in_bursts_of_100_and_50_a_second() {
+        let sent = |rate: &mut OfferRate, now: BootInstant| {
+            let mut count = 0;
+            while rate.permits(now) {
+                rate.spend(now);
+                count += 1;
+            }
+            count
+        };
+        let mut rate = OfferRate::new(BootInstant(0));
+        assert_eq!(sent(&mut rate, BootInstant(0)), 100);
+        assert_eq!(sent(&mut rate, BootInstant(1_000_000_000)), 50);
+        assert_eq!(sent(&mut rate, BootInstant(60_000_000_000)), 100);
+    }
+}

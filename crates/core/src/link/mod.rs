@@ -1,0 +1,36 @@
+//! The link between an agent and the control plane, as decisions: frames and their codec, the agent's side of the
+//! conversation, waiting before a reconnect, identities and enrolment. `docs/link.md` is the specification; sockets
+//! and files are in `agent` and `server`.
+
+mod admission;
+mod agent;
+mod backoff;
+mod codec;
+mod codes;
+mod enroll;
+mod frame;
+mod identity;
+pub mod limits;
+mod live;
+#[cfg(test)]
+mod tests;
+mod text;
+mod token;
+
+pub use admission::{Admitted, MachineTerms, Withdrawals, admit};
+pub use agent::{AgentEvent, AgentFacts, AgentLink};
+pub use backoff::{Backoff, BackoffSettings};
+pub use codec::FrameError;
+pub use codes::{Capabilities, GoodbyeCode, Refusal};
+pub use enroll::{
+    AnswerError, ENROLL_PATH, EnrollAnswer, EnrollError, EnrollErrorCode, EnrollRequest, LINK_PATH,
+    UnknownErrorCode,
+};
+pub use frame::{
+    Ack, AckOutcome, AgentFrame, Goodbye, Grant, GrantId, Hello, Offered, Ping, Pong, ServerFrame, Signer,
+    Welcome, Withdraw, WithdrawId, Withdrawn,
+};
+pub use identity::{AgentUrn, AgentUrnError};
+pub use live::{LiveIndex, OfferRate};
+pub use text::{DocumentText, GoodbyeText, Line, StatementText, TextError, VersionText};
+pub use token::{JoinTokenText, TokenError};

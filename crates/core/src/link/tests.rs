@@ -1,0 +1,349 @@
+//! The frames' bytes: golden ones, generated ones, and those that are none.
+
+use super::*;
+use instance_connect_document::{BootInstant, Fingerprint, OsUser, RequestId, ServerInstant};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+const UUID: &str = "0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11";
+
+/// [`UUID`] as it stands in a frame.
+const UUID_HEX: &str = "30623766316335322d366130652d346331312d396430622d316335613666306539613131";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+    digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+}
+
+fn golden_agent_frames() -> Vec<(AgentFrame, String)> {
+    let request_id: RequestId = UUID.parse().unwrap();
+    let offered = Offered {
+        offered_at: BootInstant(7),
+        lost: 2,
+        fingerprint: Fingerprint::from_bytes([0xab; 32]),
+        os_user: "ubuntu".parse().unwrap(),
+        request_ids: vec![request_id; 2],
+    };
+    let hello = Hello {
+        version_min: 1,
+        version_max: 2,
+        capabilities: Capabilities::METADATA,
+        sent_at: BootInstant(0x0102_0304_0506_0708),
+        boot_id: UUID.parse().unwrap(),
+        agent_version: "0.1.0".parse().unwrap(),
+    };
+    let ack = |outcome| AgentFrame::Ack(Ack { id: GrantId(9), outcome });
+    vec![
+        (
+            AgentFrame::Hello(hello),
+            format!("81{}{}{}{UUID_HEX}05302e312e30", "0102", "00000001", "0102030405060708"),
+        ),
+        (AgentFrame::Ping(Ping { sent_at: BootInstant(1) }), "830000000000000001".to_owned()),
+        (ack(AckOutcome::Installed { os_user_exists: true }), "8700000000000000090000".to_owned()),
+        (ack(AckOutcome::Installed { os_user_exists: false }), "8700000000000000090001".to_owned()),
+        (ack(AckOutcome::Refused(Refusal::NoClock)), "8700000000000000090101".to_owned()),
+        (ack(AckOutcome::Refused(Refusal::Other(200))), "87000000000000000901c8".to_owned()),
+        (
+            AgentFrame::Withdrawn(Withdrawn { id: WithdrawId(3), removed: true }),
+            "89000000000000000301".to_owned(),
+        ),
+        (
+            AgentFrame::Offered(offered),
+            format!(
+                "0a{}{}{}06{}02{UUID_HEX}{UUID_HEX}",
+                "0000000000000007",
+                "00000002",
+                "ab".repeat(32),
+                "7562756e7475"
+            ),
+        ),
+        (AgentFrame::Goodbye(Goodbye::new(GoodbyeCode::ShuttingDown, "bye")), "8b0103627965".to_owned()),
+    ]
+}
+
+fn golden_server_frames() -> Vec<(ServerFrame, String)> {
+    let welcome = Welcome {
+        version: 1,
+        capabilities: Capabilities::NONE,
+        sent_at: BootInstant(1),
+        server_time: ServerInstant(2),
+        server_version: "0.1.0".parse().unwrap(),
+    };
+    let withdraw = Withdraw {
+        id: WithdrawId(3),
+        request_id: UUID.parse().unwrap(),
+        fingerprint: Fingerprint::from_bytes([0xab; 32]),
+        os_user: "root".parse().unwrap(),
+    };
+    vec![
+        (
+            ServerFrame::Welcome(welcome),
+            format!("8201{}{}{}05302e312e30", "00000000", "0000000000000001", "0000000000000002"),
+        ),
+        (
+            ServerFrame::Pong(Pong { sent_at: BootInstant(1), server_time: ServerInstant(2) }),
+            "8400000000000000010000000000000002".to_owned(),
+        ),
+        (
+            ServerFrame::Signer(Signer { statement: "ed25519".parse().unwrap() }),
+            "85000765643235353139".to_owned(),
+        ),
+        (
+            ServerFrame::Grant(Grant {
+                id: GrantId(9),
+                deadline: ServerInstant(60_000_000_000),
+                document: "#\n".parse().unwrap(),
+            }),
+            "8600000000000000090000000df84758000002230a".to_owned(),
+        ),
+        (
+            ServerFrame::Withdraw(withdraw),
+            format!("880000000000000003{UUID_HEX}{}04726f6f74", "ab".repeat(32)),
+        ),
+        (ServerFrame::Goodbye(Goodbye::new(GoodbyeCode::Replaced, "")), "8b0500".to_owned()),
+    ]
+}
+
+#[test]
+fn golden_frames() {
+    for (frame, golden) in golden_agent_frames() {
+        assert_eq!(hex(&frame.encode()), golden, "{frame:?}");
+        assert_eq!(AgentFrame::decode(&unhex(&golden)), Ok(Some(frame)));
+    }
+    for (frame, golden) in golden_server_frames() {
+        assert_eq!(hex(&frame.encode()), golden, "{frame:?}");
+        assert_eq!(ServerFrame::decode(&unhex(&golden)), Ok(Some(frame)));
+    }
+}
+
+#[test]
+fn every_truncation_and_every_longer_frame_is_refused() {
+    let golden = golden_agent_frames().into_iter().map(|(_, hex)| (true, hex));
+    for (from_agent, golden) in golden.chain(golden_server_frames().into_iter().map(|(_, hex)| (false, hex)))
+    {
+        let bytes = unhex(&golden);
+        let decode = |bytes: &[u8]| match from_agent {
+            true => AgentFrame::decode(bytes).map(drop),
+            false => ServerFrame::decode(bytes).map(drop),
+        };
+        for length in 1..bytes.len() {
+            assert_eq!(decode(&bytes[..length]), Err(FrameError::Truncated), "{golden} cut to {length}");
+        }
+        assert_eq!(decode(&[&bytes[..], &[0]].concat()), Err(FrameError::Trailing), "{golden}");
+    }
+    assert_eq!(AgentFrame::decode(&[]), Err(FrameError::Empty));
+    assert_eq!(AgentFrame::decode(&[0x0f; limits::FRAME + 1]), Err(FrameError::TooLong));
+    assert_eq!(AgentFrame::decode(&[0x0f; limits::FRAME]), Ok(None));
+}
+
+#[test]
+fn unknown_kinds_are_ignored_or_fatal_by_their_high_bit() {
+    let known = |from: &[String], kind: u8| from.iter().any(|golden| unhex(golden)[0] == kind);
+    let agent_kinds: Vec<String> = golden_agent_frames().into_iter().map(|(_, hex)| hex).collect();
+    let server_kinds: Vec<String> = golden_server_frames().into_iter().map(|(_, hex)| hex).collect();
+    for kind in 0..=u8::MAX {
+        let expected = if kind < 0x80 { Ok(()) } else { Err(FrameError::UnknownCritical(kind)) };
+        if !known(&agent_kinds, kind) {
+            assert_eq!(AgentFrame::decode(&[kind, 1, 2]).map(|frame| assert!(frame.is_none())), expected);
+        }
+        if !known(&server_kinds, kind) {
+            assert_eq!(ServerFrame::decode(&[kind, 1, 2]).map(|frame| assert!(frame.is_none())), expected);
+        }
+    }
+}
+
+#[test]
+fn malformed_fields_are_named() {
+    let agent = |hex: String| AgentFrame::decode(&unhex(&hex)).unwrap_err();
+    let server = |hex: String| ServerFrame::decode(&unhex(&hex)).unwrap_err();
+    let malformed = FrameError::Malformed;
+    let hello =
+        |versions: &str, uuid: &str, text: &str| format!("81{versions}000000010102030405060708{uuid}{text}");
+    assert_eq!(agent(hello("0201", UUID_HEX, "00")), malformed("version range"));
+    assert_eq!(agent(hello("0101", &"41".repeat(36), "00")), malformed("boot id"));
+    assert_eq!(agent(hello("0101", UUID_HEX, "010a")), malformed("agent version"));
+    assert_eq!(agent(hello("0101", UUID_HEX, &format!("41{}", "30".repeat(65)))), malformed("agent version"));
+    assert_eq!(agent("8700000000000000090002".to_owned()), malformed("ack outcome"));
+    assert_eq!(agent("8700000000000000090200".to_owned()), malformed("ack outcome"));
+    assert_eq!(agent("89000000000000000302".to_owned()), malformed("withdrawn outcome"));
+    let offered = |rest: &str| format!("0a000000000000000700000000{}{rest}", "ab".repeat(32));
+    assert_eq!(agent(offered("0061")), malformed("OS user"));
+    assert_eq!(agent(offered(&format!("017511{}", UUID_HEX.repeat(17)))), malformed("request count"));
+    assert_eq!(agent("8b01010a".to_owned()), malformed("goodbye text"));
+    assert_eq!(server("850001ff".to_owned()), malformed("statement"));
+    let large = format!("86000000000000000900000000000000001c01{}", "61".repeat(0x1c01));
+    assert_eq!(server(large), malformed("document"));
+}
+
+#[test]
+fn reasons_and_codes_have_one_number_and_one_name_each() {
+    for refusal in Refusal::ALL {
+        assert_eq!(Refusal::from_code(refusal.code()), *refusal);
+        assert_eq!(Refusal::ALL.iter().filter(|other| other.name() == refusal.name()).count(), 1);
+    }
+    for code in GoodbyeCode::ALL {
+        assert_eq!(GoodbyeCode::from_code(code.code()), *code);
+        assert_eq!(GoodbyeCode::ALL.iter().filter(|other| other.name() == code.name()).count(), 1);
+    }
+}
+
+#[test]
+fn the_highest_common_version_is_taken() {
+    let (AgentFrame::Hello(mut hello), _) = golden_agent_frames().remove(0) else { panic!("not a hello") };
+    for (min, max, common) in [(1, 1, Some(1)), (1, 9, Some(1)), (0, 1, Some(1)), (2, 9, None), (0, 0, None)]
+    {
+        (hello.version_min, hello.version_max) = (min, max);
+        assert_eq!(hello.common_version(), common, "{min} to {max}");
+    }
+}
+
+/// `docs/link.md` is the specification; the numbers it quotes are those of the code.
+#[test]
+fn the_specification_quotes_these_reasons_and_codes() {
+    let specification = include_str!("../../../../docs/link.md");
+    for refusal in Refusal::ALL {
+        let row = format!("| {} | `{}` |", refusal.code(), refusal.name());
+        assert!(specification.contains(&row), "{row}");
+    }
+    for code in GoodbyeCode::ALL {
+        let row = format!("| {} | `{}` |", code.code(), code.name());
+        assert!(specification.contains(&row), "{row}");
+    }
+    for (_, golden) in golden_agent_frames() {
+        assert!(specification.contains(&format!("| `0x{}` |", &golden[..2])), "{golden}");
+    }
+    for (_, golden) in golden_server_frames() {
+        assert!(specification.contains(&format!("| `0x{}` |", &golden[..2])), "{golden}");
+    }
+}
+
+fn uuid() -> impl Strategy<Value = String> {
+    "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+}
+
+fn os_user() -> impl Strategy<Value = OsUser> {
+    "[a-z_][a-z0-9@._-]{0,30}".prop_map(|text| text.parse().unwrap())
+}
+
+fn fingerprint() -> impl Strategy<Value = Fingerprint> {
+    any::<[u8; 32]>().prop_map(Fingerprint::from_bytes)
+}
+
+fn goodbye() -> impl Strategy<Value = Goodbye> {
+    (any::<u8>(), "[ -~]{0,200}").prop_map(|(code, text)| Goodbye::new(GoodbyeCode::from_code(code), &text))
+}
+
+fn agent_frame() -> impl Strategy<Value = AgentFrame> {
+    let hello = (any::<[u8; 2]>(), any::<u32>(), any::<u64>(), uuid(), "[ -~]{0,64}").prop_map(
+        |(versions, capabilities, sent_at, boot_id, agent_version)| Hello {
+            version_min: versions[0].min(versions[1]),
+            version_max: versions[0].max(versions[1]),
+            capabilities: Capabilities(capabilities),
+            sent_at: BootInstant(sent_at),
+            boot_id: boot_id.parse().unwrap(),
+            agent_version: agent_version.parse().unwrap(),
+        },
+    );
+    let outcome = prop_oneof![
+        any::<bool>().prop_map(|os_user_exists| AckOutcome::Installed { os_user_exists }),
+        any::<u8>().prop_map(|code| AckOutcome::Refused(Refusal::from_code(code))),
+    ];
+    let offered = (any::<u64>(), any::<u32>(), fingerprint(), os_user(), vec(uuid(), 0..=16)).prop_map(
+        |(offered_at, lost, fingerprint, os_user, request_ids)| Offered {
+            offered_at: BootInstant(offered_at),
+            lost,
+            fingerprint,
+            os_user,
+            request_ids: request_ids.iter().map(|text| text.parse().unwrap()).collect(),
+        },
+    );
+    prop_oneof![
+        hello.prop_map(AgentFrame::Hello),
+        any::<u64>().prop_map(|a0| AgentFrame::Ping(Ping { sent_at: BootInstant(a0) })),
+        (any::<u64>(), outcome).prop_map(|(id, outcome)| AgentFrame::Ack(Ack { id: GrantId(id), outcome })),
+        (any::<u64>(), any::<bool>())
+            .prop_map(|(id, removed)| AgentFrame::Withdrawn(Withdrawn { id: WithdrawId(id), removed })),
+        offered.prop_map(AgentFrame::Offered),
+        goodbye().prop_map(AgentFrame::Goodbye),
+    ]
+}
+
+fn server_frame() -> impl Strategy<Value = ServerFrame> {
+    let welcome = (any::<u8>(), any::<u32>(), any::<[u64; 2]>(), "[ -~]{0,64}").prop_map(
+        |(version, capabilities, [sent_at, server_time], server_version)| Welcome {
+            version,
+            capabilities: Capabilities(capabilities),
+            sent_at: BootInstant(sent_at),
+            server_time: ServerInstant(server_time),
+            server_version: server_version.parse().unwrap(),
+        },
+    );
+    let grant = (any::<[u64; 2]>(), "(?s).{0,500}").prop_map(|([id, deadline], document)| Grant {
+        id: GrantId(id),
+        deadline: ServerInstant(deadline),
+        document: document.parse().unwrap(),
+    });
+    let withdraw = (any::<u64>(), uuid(), fingerprint(), os_user()).prop_map(
+        |(id, request_id, fingerprint, os_user)| Withdraw {
+            id: WithdrawId(id),
+            request_id: request_id.parse().unwrap(),
+            fingerprint,
+            os_user,
+        },
+    );
+    let pong = any::<[u64; 2]>()
+        .prop_map(|[a0, s1]| Pong { sent_at: BootInstant(a0), server_time: ServerInstant(s1) });
+    let signer = "[ -~]{0,256}".prop_map(|text| Signer { statement: text.parse().unwrap() });
+    prop_oneof![
+        welcome.prop_map(ServerFrame::Welcome),
+        pong.prop_map(ServerFrame::Pong),
+        signer.prop_map(ServerFrame::Signer),
+        grant.prop_map(ServerFrame::Grant),
+        withdraw.prop_map(ServerFrame::Withdraw),
+        goodbye().prop_map(ServerFrame::Goodbye),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn decode_inverts_encode_for_agents(frame in agent_frame()) {
+        prop_assert_eq!(AgentFrame::decode(&frame.encode()), Ok(Some(frame)));
+    }
+
+    #[test]
+    fn decode_inverts_encode_for_servers(frame in server_frame()) {
+        prop_assert_eq!(ServerFrame::decode(&frame.encode()), Ok(Some(frame)));
+    }
+
+    /// One spelling: whatever is taken at all is what encoding would have written.
+    #[test]
+    fn any_bytes_are_refused_or_a_frame(kind in prop_oneof![0x80..=0x8cu8, any::<u8>()], body: Vec<u8>) {
+        let bytes = [&[kind][..], &body].concat();
+        if let Ok(Some(frame)) = AgentFrame::decode(&bytes) {
+            prop_assert_eq!(frame.encode(), bytes.clone());
+        }
+        if let Ok(Some(frame)) = ServerFrame::decode(&bytes) {
+            prop_assert_eq!(frame.encode(), bytes);
+        }
+    }
+
+    #[test]
+    fn one_changed_byte_is_refused_or_another_frame(frame in server_frame(), at: prop::sample::Index, to: u8) {
+        let mut bytes = frame.encode();
+        let at = at.index(bytes.len());
+        bytes[at] = to;
+        if let Ok(Some(other)) = ServerFrame::decode(&bytes) {
+            prop_assert_eq!(other.encode(), bytes);
+        }
+    }
+
+    #[test]
+    fn lossy_lines_are_lines(text: String) {
+        let line = GoodbyeText::lossy(&text);
+        prop_assert_eq!(line.as_str().parse::<GoodbyeText>(), Ok(line));
+    }
+}

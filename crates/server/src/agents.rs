@@ -1,0 +1,153 @@
+//! The agents listener: enrolment, and the links (docs/link.md).
+
+mod enroll;
+mod link;
+
+use crate::http::{self, Body};
+use crate::inventory::LiveInventory;
+use crate::links::Links;
+use crate::pki;
+use hyper::body::Incoming;
+use hyper::header::{
+    CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE,
+};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use instance_connect_core::environment::Random;
+use instance_connect_core::ids::Region;
+use instance_connect_core::link::{AgentUrn, ENROLL_PATH, EnrollError, EnrollErrorCode, LINK_PATH};
+use instance_connect_store::Store;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+/// From accepting a connection to the end of its TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the agents listener needs.
+#[derive(Debug)]
+pub(crate) struct Agents {
+    pub(crate) region: Region,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) inventory: Arc<LiveInventory>,
+    pub(crate) links: Arc<Links>,
+    pub(crate) random: Arc<dyn Random>,
+}
+
+impl Agents {
+    /// Serves the listener until the process ends. `names` are the host names and addresses agents reach it by.
+    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, tls: rustls::ServerConfig) {
+        let tls = TlsAcceptor::from(Arc::new(tls));
+        http::accept(listener, |stream, peer| Arc::clone(&self).serve_connection(tls.clone(), stream, peer))
+            .await;
+    }
+
+    async fn serve_connection(self: Arc<Self>, tls: TlsAcceptor, stream: TcpStream, peer: SocketAddr) {
+        let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return tracing::debug!(%error, %peer, "TLS handshake failed"),
+            Err(_) => return tracing::debug!(%peer, "TLS handshake timed out"),
+        };
+        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
+        let identity = certificate.map(|certificate| pki::agent_identity(&certificate));
+        let identity = match identity.transpose() {
+            Ok(identity) => identity.map(Arc::new),
+            Err(error) => return tracing::warn!(%error, %peer, "a certificate of ours names no agent"),
+        };
+        let service = service_fn(move |request| {
+            let (agents, identity) = (Arc::clone(&self), identity.clone());
+            async move { Ok::<_, Infallible>(agents.answer(request, identity).await) }
+        });
+        http::serve(stream, service).await;
+    }
+
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        identity: Option<Arc<AgentUrn>>,
+    ) -> Response<Body> {
+        let answer = match (request.method(), request.uri().path()) {
+            (&Method::POST, ENROLL_PATH) => self.enroll(request).await,
+            (&Method::GET, LINK_PATH) => self.open_link(request, identity),
+            _ => Err(refusal(EnrollErrorCode::NotFound, "there is no such path on the agents listener")),
+        };
+        answer.unwrap_or_else(|error| json_response(error.code.status(), error.to_json()))
+    }
+
+    async fn enroll(&self, request: Request<Incoming>) -> Result<Response<Body>, EnrollError> {
+        let body =
+            http::read_body(request.into_body(), instance_connect_core::link::limits::ENROLL_BODY).await;
+        let body = body.map_err(|error| match error {
+            http::BodyError::TooLarge => refusal(EnrollErrorCode::TooLarge, "the request is too large"),
+            http::BodyError::Incomplete => {
+                refusal(EnrollErrorCode::BadRequest, "the request did not arrive whole")
+            }
+        })?;
+        let answer = enroll::enroll(self, &body).await?;
+        Ok(json_response(200, answer.to_json()))
+    }
+
+    /// Upgrades a request to a link, for the identity its connection has proved.
+    fn open_link(
+        self: Arc<Self>,
+        mut request: Request<Incoming>,
+        identity: Option<Arc<AgentUrn>>,
+    ) -> Result<Response<Body>, EnrollError> {
+        use EnrollErrorCode as Code;
+        let identity = identity
+            .ok_or_else(|| refusal(Code::CertificateRequired, "the link needs the agent's certificate"))?;
+        if !self.is_current(&identity) {
+            let message = "this identity is no longer the instance's; enrol the machine again";
+            return Err(refusal(Code::IdentityRevoked, message));
+        }
+        let key = request.headers().get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
+        let upgrades = request
+            .headers()
+            .get(UPGRADE)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        let accept =
+            key.filter(|_| upgrades).map(derive_accept_key).and_then(|key| HeaderValue::try_from(key).ok());
+        let accept = accept.ok_or_else(|| refusal(Code::BadRequest, "the link is a WebSocket"))?;
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            match upgrade.await {
+                Ok(upgraded) => link::run(&self, &identity, upgraded).await,
+                Err(error) => tracing::debug!(%error, "a link did not open"),
+            }
+        });
+        let mut response = Response::new(Body::default());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+        Ok(response)
+    }
+
+    /// Whether an identity is the one its instance has now. A snapshot too old to believe vouches for nobody.
+    fn is_current(&self, identity: &AgentUrn) -> bool {
+        let Ok(inventory) = self.inventory.current() else { return false };
+        let instance = inventory.instances.get(&identity.instance);
+        let agent = inventory.agents.get(&identity.instance);
+        identity.region == self.region
+            && instance.is_some_and(|instance| {
+                instance.account == identity.account && instance.region == identity.region
+            })
+            && agent.is_some_and(|agent| agent.generation == identity.generation)
+    }
+}
+
+fn refusal(code: EnrollErrorCode, message: &str) -> EnrollError {
+    EnrollError { code, message: message.to_owned() }
+}
+
+fn json_response(status: u16, body: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

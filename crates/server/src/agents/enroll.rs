@@ -1,0 +1,112 @@
+//! Enrolment: a one-time token for an identity.
+
+use super::{Agents, refusal};
+use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::ids::InstanceId;
+use instance_connect_core::inventory::{InstanceState, JoinToken};
+use instance_connect_core::limits;
+use instance_connect_core::link::{
+    AgentUrn, EnrollAnswer, EnrollError, EnrollErrorCode as Code, EnrollRequest, JoinTokenText,
+};
+use instance_connect_store::{RedeemError, RedeemRefusal, StoreError};
+use zeroize::Zeroizing;
+
+/// Answers one enrolment request.
+pub(super) async fn enroll(agents: &Agents, body: &[u8]) -> Result<EnrollAnswer, EnrollError> {
+    let request = EnrollRequest::from_json(body)?;
+    let now = agents.links.clock().wall();
+    let pki = agents.links.pki();
+    let instance = instance_of(agents, request.token.instance())?;
+    let urn = |generation| AgentUrn {
+        region: agents.region.clone(),
+        account: instance.account.clone(),
+        instance: instance.id.clone(),
+        generation,
+    };
+    // A request that cannot be certified must not use the token up.
+    let csr_refused = |error: anyhow::Error| refusal(Code::CsrRefused, &format!("{error:#}"));
+    pki.agent_chain(&request.csr, &urn(0), now).map_err(csr_refused)?;
+    let redeemed = agents
+        .store
+        .redeem_join_token(&request.token.secret_hash(), &instance.id, now, request.replace)
+        .await;
+    let identity = redeemed.map_err(redeem_refusal)?;
+    let certificate_chain =
+        pki.agent_chain(&request.csr, &urn(identity.generation), now).map_err(csr_refused)?;
+    // The agent opens its link at once; the snapshot has to know it by then.
+    if let Err(error) = agents.inventory.refresh().await {
+        tracing::error!(error = format!("{error:#}"), "cannot follow the store after an enrolment");
+    }
+    let (id, generation) = (&instance.id, identity.generation);
+    tracing::info!(instance = %id, generation, agent_version = request.agent_version.as_str(), "enrolled");
+    Ok(EnrollAnswer {
+        instance_id: instance.id.clone(),
+        region: agents.region.clone(),
+        account_id: instance.account.clone(),
+        certificate_chain,
+        server_ca: pki.server_ca(),
+        anchors: pki.anchors(),
+    })
+}
+
+impl Agents {
+    /// Makes a join token for an existing instance. Its text is shown once and never stored.
+    ///
+    /// # Errors
+    /// When the instance does not exist or the store fails.
+    pub(crate) async fn create_join_token(
+        &self,
+        instance: &InstanceId,
+    ) -> Result<Zeroizing<String>, StoreError> {
+        let now = self.links.clock().wall();
+        let mut secret = Zeroizing::new([0; 32]);
+        self.random.fill(secret.as_mut_slice());
+        let token = JoinTokenText::new(instance.clone(), secret, self.links.pki().root_sha256());
+        let lifetime = i64::try_from(limits::JOIN_TOKEN_LIFETIME.as_secs()).unwrap_or(0);
+        let expires_at = UnixSeconds(now.0.saturating_add(lifetime));
+        let record = JoinToken { secret_hash: token.secret_hash(), instance: instance.clone(), expires_at };
+        self.store.create_join_token(&record, now).await?;
+        Ok(token.expose())
+    }
+}
+
+fn instance_of(
+    agents: &Agents,
+    id: &InstanceId,
+) -> Result<std::sync::Arc<instance_connect_core::inventory::Instance>, EnrollError> {
+    let inventory = agents.inventory.current().map_err(|_| unavailable())?;
+    // To someone without a good token an unknown instance is an unknown token.
+    let unknown = || refusal(Code::TokenUnknown, "there is no such join token; create one");
+    let instance = inventory.instances.get(id).ok_or_else(unknown)?;
+    if matches!(instance.state, InstanceState::Terminated | InstanceState::ShuttingDown) {
+        return Err(refusal(Code::InstanceUnavailable, "the instance is terminated"));
+    }
+    Ok(std::sync::Arc::clone(instance))
+}
+
+fn redeem_refusal(error: RedeemError) -> EnrollError {
+    let refused = match error {
+        RedeemError::Refused(refused) => refused,
+        RedeemError::Store(error) => {
+            tracing::error!(%error, "the store failed during an enrolment");
+            return unavailable();
+        }
+    };
+    match refused {
+        RedeemRefusal::Unknown | RedeemRefusal::OtherInstance | RedeemRefusal::InstanceUnknown => {
+            refusal(Code::TokenUnknown, "there is no such join token; create one")
+        }
+        RedeemRefusal::AlreadyUsed => {
+            refusal(Code::TokenUsed, "this join token has been used; create another")
+        }
+        RedeemRefusal::Expired => refusal(Code::TokenExpired, "this join token has expired; create another"),
+        RedeemRefusal::AlreadyEnrolled => refusal(
+            Code::AlreadyEnrolled,
+            "the instance is enrolled already; use --replace to revoke its old identity",
+        ),
+    }
+}
+
+fn unavailable() -> EnrollError {
+    refusal(Code::Unavailable, "not now; try again in a moment")
+}

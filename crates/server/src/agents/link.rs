@@ -1,0 +1,256 @@
+//! One link, from its hello to its goodbye: the server's side of docs/link.md.
+
+use super::Agents;
+use crate::links::{CAPABILITIES, Link, Slot};
+use crate::pki;
+use futures_util::{SinkExt as _, StreamExt as _};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use instance_connect_core::link::{
+    AgentFrame, AgentUrn, Goodbye, GoodbyeCode, Hello, Offered, Pong, ServerFrame, Signer, VersionText,
+    Welcome, limits,
+};
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+/// Why a link ends: what is said to the agent, or nothing where it cannot hear it any more.
+type Ended = Option<Goodbye>;
+
+/// Runs a link until it ends.
+pub(super) async fn run(agents: &Agents, identity: &AgentUrn, upgraded: Upgraded) {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(4 * 1024)
+        .write_buffer_size(limits::FRAME)
+        .max_write_buffer_size(limits::FRAME * limits::SERVER_QUEUE)
+        .max_message_size(Some(limits::FRAME))
+        .max_frame_size(Some(limits::FRAME));
+    let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+    let mut conversation = Conversation { agents, identity, socket, signer_day: 0 };
+    let Some(goodbye) = conversation.hold().await else { return };
+    tracing::info!(instance = %identity.instance, code = %goodbye.code, text = goodbye.text.as_str(), "closing a link");
+    let _ = conversation.send(&ServerFrame::Goodbye(goodbye)).await;
+    let _ = timeout(limits::WRITE_STALL, conversation.socket.close(None)).await;
+}
+
+struct Conversation<'a> {
+    agents: &'a Agents,
+    identity: &'a AgentUrn,
+    socket: WebSocketStream<TokioIo<Upgraded>>,
+    signer_day: u32,
+}
+
+impl Conversation<'_> {
+    /// Opens the link, puts it in its instance's place, and holds it.
+    async fn hold(&mut self) -> Ended {
+        let hello = match timeout(limits::OPENING, self.open()).await {
+            Ok(Ok(hello)) => hello,
+            Ok(Err(ended)) => return ended,
+            Err(_) => return Some(Goodbye::new(GoodbyeCode::Idle, "no hello in time")),
+        };
+        let instance = &self.identity.instance;
+        let slot = self.agents.links.slot(instance);
+        let (link, queue) = Link::new(hello.boot_id.clone());
+        let (replaced, withdrawals) = slot.open(&link, self.agents.links.clock().monotonic());
+        if let Some(replaced) = replaced {
+            tracing::warn!(%instance, "a second link of one identity; the first is closed");
+            replaced.send(ServerFrame::Goodbye(Goodbye::new(
+                GoodbyeCode::Replaced,
+                "the same identity opened another link",
+            )));
+        }
+        tracing::info!(%instance, boot = %hello.boot_id, agent_version = hello.agent_version.as_str(), "link open");
+        let mut ended = Ok(());
+        for withdraw in withdrawals {
+            ended = ended.and(self.send(&ServerFrame::Withdraw(withdraw)).await);
+        }
+        let ended = match ended {
+            Ok(()) => self.converse(&slot, &link, queue).await,
+            Err(ended) => ended,
+        };
+        slot.close(&link);
+        tracing::info!(%instance, "link closed");
+        ended
+    }
+
+    /// Hello, welcome, signer.
+    async fn open(&mut self) -> Result<Hello, Ended> {
+        let Some(AgentFrame::Hello(hello)) = self.receive().await? else {
+            return Err(Some(Goodbye::new(GoodbyeCode::ProtocolError, "the first frame is not hello")));
+        };
+        let Some(version) = hello.common_version() else {
+            let text = format!("this server speaks version {}", limits::VERSION_MAX);
+            return Err(Some(Goodbye::new(GoodbyeCode::VersionUnsupported, &text)));
+        };
+        self.send(&ServerFrame::Welcome(Welcome {
+            version,
+            capabilities: CAPABILITIES,
+            sent_at: hello.sent_at,
+            server_time: self.agents.links.clock().monotonic(),
+            server_version: VersionText::lossy(env!("CARGO_PKG_VERSION")),
+        }))
+        .await?;
+        self.send_signer().await?;
+        Ok(hello)
+    }
+
+    async fn converse(
+        &mut self,
+        slot: &Slot,
+        link: &Arc<Link>,
+        mut queue: mpsc::Receiver<ServerFrame>,
+    ) -> Ended {
+        let mut inventory_changes = self.agents.inventory.changes();
+        let mut silent_since = Instant::now();
+        loop {
+            tokio::select! {
+                received = self.receive() => {
+                    silent_since = Instant::now();
+                    match received {
+                        Ok(Some(frame)) => match self.take(slot, link, frame).await {
+                            Ok(()) => {}
+                            Err(ended) => return ended,
+                        },
+                        Ok(None) => {}
+                        Err(ended) => return ended,
+                    }
+                }
+                frame = queue.recv() => {
+                    // The link itself holds a sender, so the queue does not end before it.
+                    let frame = frame?;
+                    if let ServerFrame::Goodbye(goodbye) = frame {
+                        return Some(goodbye);
+                    }
+                    if let Err(ended) = self.send_all(frame, &mut queue).await {
+                        return ended;
+                    }
+                }
+                () = changed(&mut inventory_changes) => {
+                    if !self.agents.is_current(self.identity) {
+                        return Some(Goodbye::new(GoodbyeCode::IdentityRevoked, "this identity is no longer the instance's"));
+                    }
+                }
+                () = tokio::time::sleep_until(silent_since + limits::SILENCE) => {
+                    return Some(Goodbye::new(GoodbyeCode::Idle, "nothing heard for too long"));
+                }
+            }
+        }
+    }
+
+    /// Acts on one frame of the agent.
+    async fn take(&mut self, slot: &Slot, link: &Link, frame: AgentFrame) -> Result<(), Ended> {
+        match frame {
+            AgentFrame::Ping(ping) => {
+                let server_time = self.agents.links.clock().monotonic();
+                self.send(&ServerFrame::Pong(Pong { sent_at: ping.sent_at, server_time })).await?;
+                self.send_signer().await
+            }
+            AgentFrame::Ack(ack) => {
+                link.acknowledged(ack.id, ack.outcome);
+                Ok(())
+            }
+            AgentFrame::Withdrawn(withdrawn) => {
+                slot.withdrawn(withdrawn.id);
+                Ok(())
+            }
+            AgentFrame::Offered(offered) => {
+                self.record_offer(&offered);
+                Ok(())
+            }
+            AgentFrame::Goodbye(goodbye) => {
+                let (instance, code) = (&self.identity.instance, goodbye.code);
+                tracing::info!(%instance, %code, text = goodbye.text.as_str(), "the agent closes its link");
+                Err(None)
+            }
+            AgentFrame::Hello(_) => Err(Some(Goodbye::new(GoodbyeCode::ProtocolError, "a second hello"))),
+        }
+    }
+
+    /// An agent's word that a key was offered to sshd: a line for the operator, with the requests that pushed it.
+    fn record_offer(&self, offered: &Offered) {
+        let requests: Vec<&str> = offered.request_ids.iter().map(|id| id.as_str()).collect();
+        tracing::info!(
+            instance = %self.identity.instance,
+            os_user = %offered.os_user,
+            fingerprint = %offered.fingerprint,
+            requests = requests.join(","),
+            lost = offered.lost,
+            "key offered"
+        );
+    }
+
+    /// Sends today's signer statement, if it was not sent yet.
+    async fn send_signer(&mut self) -> Result<(), Ended> {
+        let (pki, now) = (self.agents.links.pki(), self.agents.links.clock().wall());
+        let today = pki::day(now);
+        if today == self.signer_day {
+            return Ok(());
+        }
+        self.signer_day = today;
+        let statement = pki.signer_statement(now).to_string();
+        let too_long = |_| Some(Goodbye::new(GoodbyeCode::InternalError, "no signer statement"));
+        let statement = statement.parse().map_err(too_long)?;
+        self.send(&ServerFrame::Signer(Signer { statement })).await
+    }
+
+    /// The agent's next frame; `None` for one that means nothing to us.
+    async fn receive(&mut self) -> Result<Option<AgentFrame>, Ended> {
+        let message = match self.socket.next().await {
+            Some(Ok(message)) => message,
+            Some(Err(error)) => {
+                tracing::debug!(%error, instance = %self.identity.instance, "a link broke");
+                return Err(None);
+            }
+            None => return Err(None),
+        };
+        match message {
+            Message::Binary(bytes) => AgentFrame::decode(&bytes).map_err(|error| Some(error.into())),
+            Message::Ping(_) | Message::Pong(_) => Ok(None),
+            Message::Close(_) => Err(None),
+            Message::Text(_) | Message::Frame(_) => {
+                Err(Some(Goodbye::new(GoodbyeCode::ProtocolError, "a message that is not binary")))
+            }
+        }
+    }
+
+    async fn send(&mut self, frame: &ServerFrame) -> Result<(), Ended> {
+        self.write(frame).await?;
+        self.flush().await
+    }
+
+    /// Sends a frame and all that wait behind it in one go.
+    async fn send_all(
+        &mut self,
+        first: ServerFrame,
+        queue: &mut mpsc::Receiver<ServerFrame>,
+    ) -> Result<(), Ended> {
+        self.write(&first).await?;
+        while let Ok(frame) = queue.try_recv() {
+            if let ServerFrame::Goodbye(goodbye) = frame {
+                return Err(Some(goodbye));
+            }
+            self.write(&frame).await?;
+        }
+        self.flush().await
+    }
+
+    async fn write(&mut self, frame: &ServerFrame) -> Result<(), Ended> {
+        let sent = timeout(limits::WRITE_STALL, self.socket.feed(Message::binary(frame.encode()))).await;
+        if matches!(sent, Ok(Ok(()))) { Ok(()) } else { Err(None) }
+    }
+
+    async fn flush(&mut self) -> Result<(), Ended> {
+        let flushed = timeout(limits::WRITE_STALL, self.socket.flush()).await;
+        if matches!(flushed, Ok(Ok(()))) { Ok(()) } else { Err(None) }
+    }
+}
+
+/// Waits for the next change; for ever once nobody can announce one.
+async fn changed(changes: &mut watch::Receiver<u64>) {
+    if changes.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

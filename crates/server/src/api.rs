@@ -1,0 +1,217 @@
+//! The control API on the public listener: one request, read aloud.
+
+use crate::audit_log::AuditLog;
+use crate::http::{self, Body, BodyError};
+use crate::inventory::LiveInventory;
+use crate::links::{Delivered, DeliveryError, Links};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use instance_connect_core::api::{
+    self, ApiError, Operation, SendSerialConsoleSshPublicKey, SendSshPublicKey, success_body, well_formed,
+};
+use instance_connect_core::audit::{self, Origin, Outcome, Parameters as _};
+use instance_connect_core::authz::{Caller, authorize, claimed_caller};
+use instance_connect_core::environment::{Clock, Random};
+use instance_connect_core::grant::Grant;
+use instance_connect_core::ids::{Region, RequestId};
+use instance_connect_core::inventory::Inventory;
+use instance_connect_core::limits;
+use instance_connect_core::link::Refusal;
+use instance_connect_core::sigv4::{Expected, Presented, RequestHead, Verified};
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+/// The signing name of this edge.
+const SERVICE: &str = "ec2-instance-connect";
+
+/// What the control API needs.
+#[derive(Debug)]
+pub(crate) struct Api {
+    pub(crate) region: Region,
+    pub(crate) inventory: Arc<LiveInventory>,
+    pub(crate) links: Arc<Links>,
+    pub(crate) audit: AuditLog,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+}
+
+impl Api {
+    /// Serves the listener until the process ends.
+    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
+        http::accept(listener, |stream, peer| {
+            let api = Arc::clone(&self);
+            let service = service_fn(move |request| {
+                // A task of its own: a caller who hangs up must not stop a push between its intent and its record.
+                let answer = tokio::spawn(Arc::clone(&api).answer(request, peer));
+                async move { answer.await }
+            });
+            http::serve(stream, service)
+        })
+        .await;
+    }
+
+    /// Answers one request: whatever becomes of it, with a request id.
+    async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+        let origin = Origin {
+            request: self.fresh_request_id(),
+            time: self.clock.wall(),
+            source: http::source(peer),
+            user_agent: header_text(&request, &USER_AGENT),
+        };
+        let result = self.handle(request, &origin).await;
+        response(&origin.request, &result)
+    }
+
+    /// From bytes to a verified caller: bounded, well-formed, authenticated, in the order of wire.md 1.10.
+    async fn handle(&self, request: Request<Incoming>, origin: &Origin) -> Result<String, ApiError> {
+        let (parts, body) = request.into_parts();
+        let headers = text_headers(&parts.headers).ok_or(ApiError::Serialization)?;
+        let (method, path) = (parts.method.as_str(), parts.uri.path());
+        let head =
+            RequestHead { method, path, query: parts.uri.query().unwrap_or_default(), headers: &headers };
+        api::speaks_json(&head)?;
+        let body = http::read_body(body, limits::API_BODY).await.map_err(|error| match error {
+            BodyError::TooLarge => ApiError::RequestTooLarge,
+            BodyError::Incomplete => ApiError::Serialization,
+        })?;
+        if !well_formed(&body) {
+            return Err(ApiError::Serialization);
+        }
+        let operation = api::route(&head)?;
+        let window = limits::CLOCK_WINDOW;
+        let expected = Expected { region: self.region.as_str(), service: SERVICE, now: origin.time, window };
+        let presented = Presented::read(head, &expected)?;
+        let inventory = self.inventory.current().map_err(|error| internal(origin, error))?;
+        let caller = presented.verify(&body, claimed_caller(&inventory, presented.access_key_id()))?;
+        self.perform(operation, caller, &body, &inventory, origin).await
+    }
+
+    /// Performs an operation for a verified caller, and records what came of it before anyone is told.
+    async fn perform(
+        &self,
+        operation: Operation,
+        caller: Verified<Caller>,
+        body: &[u8],
+        inventory: &Inventory,
+        origin: &Origin,
+    ) -> Result<String, ApiError> {
+        let by = caller.get().clone();
+        let mut parameters = Value::Null;
+        let result = match operation {
+            Operation::SendSshPublicKey => self.push(caller, body, inventory, origin, &mut parameters).await,
+            Operation::SendSerialConsoleSshPublicKey => {
+                self.push_serial(caller, body, inventory, &mut parameters)
+            }
+        };
+        let outcome = match &result {
+            Ok(delivered) => Outcome::Success { os_user_exists: delivered.os_user_exists },
+            Err(error) => Outcome::Failure(error),
+        };
+        let event_id = self.fresh_uuid();
+        let record = audit::record(origin, &by, operation, parameters, &self.region, outcome, &event_id);
+        self.audit.commit(record).await.map_err(|error| internal(origin, error))?;
+        result.map(|_| success_body(&origin.request))
+    }
+
+    /// `SendSSHPublicKey`, from parameters to the machine's acknowledgement.
+    async fn push(
+        &self,
+        caller: Verified<Caller>,
+        body: &[u8],
+        inventory: &Inventory,
+        origin: &Origin,
+        recorded: &mut Value,
+    ) -> Result<Delivered, ApiError> {
+        let parameters = SendSshPublicKey::parse(body)?;
+        *recorded = parameters.recorded();
+        let authorized = authorize(caller, parameters, inventory, &self.region)?;
+        let grant =
+            Grant::issue(&authorized, origin.request.clone(), self.clock.wall(), self.clock.monotonic())?;
+        let intent =
+            audit::intent(origin, authorized.caller(), Operation::SendSshPublicKey, recorded, &self.region);
+        self.audit.commit(intent).await.map_err(|error| internal(origin, error))?;
+        self.links.deliver(&grant).await.map_err(|error| delivery_error(origin, error))
+    }
+
+    /// `SendSerialConsoleSSHPublicKey`: verified, parsed and authorised; no account can switch the console on yet.
+    fn push_serial(
+        &self,
+        caller: Verified<Caller>,
+        body: &[u8],
+        inventory: &Inventory,
+        recorded: &mut Value,
+    ) -> Result<Delivered, ApiError> {
+        let parameters = SendSerialConsoleSshPublicKey::parse(body)?;
+        *recorded = parameters.recorded();
+        authorize(caller, parameters, inventory, &self.region)?;
+        Err(ApiError::SerialConsoleAccessDisabled)
+    }
+
+    fn fresh_uuid(&self) -> String {
+        let mut bytes = [0; 16];
+        self.random.fill(&mut bytes);
+        uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
+    }
+
+    #[expect(clippy::expect_used, reason = "the hyphenated form of a UUID is what a request id is")]
+    fn fresh_request_id(&self) -> RequestId {
+        self.fresh_uuid().parse().expect("a UUID is a request id")
+    }
+}
+
+/// What a caller is told of a failed delivery. The reason in our words is in the log, under the request id.
+fn delivery_error(origin: &Origin, error: DeliveryError) -> ApiError {
+    tracing::warn!(request = %origin.request, %error, "a push was not delivered");
+    match error {
+        DeliveryError::Busy => ApiError::Throttling,
+        DeliveryError::Refused(Refusal::UserFull | Refusal::InstanceFull) => ApiError::Throttling,
+        DeliveryError::Refused(Refusal::Vetoed) => ApiError::VetoedByHost,
+        DeliveryError::Unknown | DeliveryError::Refused(_) => ApiError::InstanceUnavailable,
+        DeliveryError::Encoding => ApiError::Service,
+    }
+}
+
+fn internal(origin: &Origin, error: impl std::fmt::Display) -> ApiError {
+    tracing::error!(request = %origin.request, %error, "a request failed on our side");
+    ApiError::Service
+}
+
+/// Lower-case names with their values. `None` where a value is not text.
+fn text_headers(headers: &hyper::HeaderMap) -> Option<Vec<(&str, &str)>> {
+    headers
+        .iter()
+        .map(|(name, value)| Some((name.as_str(), std::str::from_utf8(value.as_bytes()).ok()?)))
+        .collect()
+}
+
+fn header_text(request: &Request<Incoming>, name: &HeaderName) -> String {
+    let value =
+        request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    value.unwrap_or_default()
+}
+
+/// The answer on the wire (wire.md 1.5, 1.8).
+fn response(request: &RequestId, result: &Result<String, ApiError>) -> Response<Body> {
+    let (status, code, body) = match result {
+        Ok(body) => (200, None, body.clone()),
+        Err(error) => {
+            let wire = error.to_wire();
+            (wire.status, Some(wire.code), wire.body)
+        }
+    };
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(api::CONTENT_TYPE));
+    if let Ok(id) = HeaderValue::from_str(request.as_str()) {
+        headers.insert("x-amzn-requestid", id);
+    }
+    if let Some(code) = code {
+        headers.insert("x-amzn-errortype", HeaderValue::from_static(code));
+    }
+    response
+}

@@ -1,0 +1,140 @@
+//! The private directory of `dev`, and the reaper that removes it, also when `dev` is killed.
+
+use anyhow::{Context as _, bail, ensure};
+use std::fs::{self, DirBuilder};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A file that says what the directory is, so that the reaper removes nothing else.
+const MARKER: &str = ".instance-connect-dev";
+
+/// The longest path of the directory: below it are Unix sockets, whose paths have at most 107 bytes.
+const LONGEST_PATH: usize = 55;
+
+/// The directory, for as long as the process lives.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    // Its standard input is a pipe from this process: when that closes, however this process ends, it cleans up.
+    reaper: Child,
+}
+
+/// Arguments of the hidden command that cleans up.
+#[derive(Debug, clap::Args)]
+pub struct ReapArguments {
+    directory: PathBuf,
+    #[arg(long)]
+    ready_file: Option<PathBuf>,
+}
+
+impl Directory {
+    /// Creates it: at `named`, which must be new or empty, or fresh in the temporary directory.
+    pub(super) fn create(named: Option<PathBuf>, ready_file: Option<&Path>) -> anyhow::Result<Self> {
+        let path = match named {
+            Some(path) => std::path::absolute(path)?,
+            None => fresh_path()?,
+        };
+        let length = path.as_os_str().len();
+        ensure!(
+            length <= LONGEST_PATH,
+            "{} is too long; --dir takes at most {LONGEST_PATH} bytes",
+            path.display()
+        );
+        if path.exists() {
+            let mut entries =
+                fs::read_dir(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            ensure!(
+                entries.next().is_none(),
+                "{} is not empty; --dir takes a new or empty directory",
+                path.display()
+            );
+            fs::remove_dir(&path)?;
+        }
+        // Others may pass through to the sshd command and its files, and list nothing.
+        let created = DirBuilder::new().mode(0o711).create(&path);
+        created.with_context(|| format!("cannot create {}", path.display()))?;
+        let path = path.canonicalize()?;
+        fs::write(path.join(MARKER), "")?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("reap-dev").arg(&path).stdin(Stdio::piped()).process_group(0);
+        if let Some(ready_file) = ready_file {
+            command.arg("--ready-file").arg(std::path::absolute(ready_file)?);
+        }
+        let reaper = command.spawn().context("cannot start the process that cleans up")?;
+        Ok(Self { path, reaper })
+    }
+
+    /// Its path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Creates a directory below it with this mode, whatever the umask.
+    pub(super) fn subdirectory(&self, relative: impl AsRef<Path>, mode: u32) -> anyhow::Result<PathBuf> {
+        let path = self.path.join(relative);
+        let created = DirBuilder::new().recursive(true).create(&path).and_then(|()| set_mode(&path, mode));
+        created.with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // The end of its input; then it may take the moment it needs.
+        drop(self.reaper.stdin.take());
+        let _ = self.reaper.wait();
+    }
+}
+
+/// Sets permissions.
+pub(super) fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+}
+
+/// Writes a file that only its owner can read, whole or not at all.
+pub(super) fn write_private(path: &Path, contents: &str) -> anyhow::Result<()> {
+    let written = path.with_extension("new");
+    let _ = fs::remove_file(&written);
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&written);
+    let result = file.and_then(|mut file| file.write_all(contents.as_bytes()));
+    result
+        .and_then(|()| fs::rename(&written, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn fresh_path() -> anyhow::Result<PathBuf> {
+    let mut random = [0; 4];
+    instance_connect_core::environment::Random::fill(&crate::system::SystemRandom, &mut random);
+    Ok(std::env::temp_dir().join(format!("instance-connect-{:08x}", u32::from_be_bytes(random))))
+}
+
+/// Waits for the end of `dev`, then removes what it made.
+///
+/// # Errors
+/// When the directory is not one of `dev`, or cannot be removed.
+pub fn reap(arguments: &ReapArguments) -> anyhow::Result<()> {
+    let directory = &arguments.directory;
+    // Nothing is ever written: this ends when the other end of the pipe is gone.
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    if !directory.join(MARKER).is_file() {
+        bail!("{} is not a directory of dev", directory.display());
+    }
+    if let Some(ready_file) = &arguments.ready_file {
+        let _ = fs::remove_file(ready_file);
+    }
+    // Agents and sessions end at the same moment and may still write a last file.
+    for _ in 0..50 {
+        if fs::remove_dir_all(directory).is_ok() {
+            return Ok(());
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "there is no event to wait for: other processes are ending"
+        )]
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    bail!("cannot remove {}", directory.display())
+}

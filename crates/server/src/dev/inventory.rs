@@ -1,0 +1,100 @@
+//! What `dev` puts into its store: an account, an administrator, a limited user, instances.
+
+use super::Arguments;
+use super::os_user::OsAccount;
+use crate::system::SystemRandom;
+use instance_connect_core::document::base64_encode;
+use instance_connect_core::environment::Random as _;
+use instance_connect_core::ids::{AccessKeyId, UserId, UserName};
+use instance_connect_core::inventory::{AccessKey, Account, Instance, InstanceState, Status};
+use instance_connect_core::secret::Secret;
+use instance_connect_store::Store;
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// What was created.
+#[derive(Debug)]
+pub(super) struct Created {
+    pub(super) account: Account,
+    pub(super) admin: Principal,
+    pub(super) limited: Principal,
+    pub(super) instances: Vec<Instance>,
+}
+
+/// A user with an access key.
+#[derive(Debug)]
+pub(super) struct Principal {
+    pub(super) arn: String,
+    pub(super) access_key: AccessKey,
+}
+
+/// Fills an empty store.
+pub(super) async fn create(
+    store: &dyn Store,
+    arguments: &Arguments,
+    os_account: &OsAccount,
+) -> anyhow::Result<Created> {
+    let account =
+        Account { id: "111122223333".parse()?, status: Status::Active, serial_console_access: false };
+    store.create_account(&account).await?;
+    let mut instances = Vec::new();
+    for number in 1..=arguments.instances {
+        let instance = Instance {
+            id: format!("i-0{}", hex(8)).parse()?,
+            account: account.id.clone(),
+            region: arguments.region.clone(),
+            availability_zone: format!("{}a", arguments.region).parse()?,
+            state: InstanceState::Running,
+            tags: BTreeMap::from([("Name".to_owned(), format!("dev-{number}"))]),
+        };
+        store.create_instance(&instance).await?;
+        instances.push(instance);
+    }
+    let everything = json!({ "Effect": "Allow", "Action": "*", "Resource": "*" });
+    let admin = principal(store, &account, "admin", &everything).await?;
+    let first_only = json!({
+        "Effect": "Allow",
+        "Action": "ec2-instance-connect:SendSSHPublicKey",
+        "Resource": instances.first().map(Instance::arn),
+        "Condition": { "StringEquals": { "ec2:osuser": os_account.name.as_str() } },
+    });
+    let limited = principal(store, &account, "limited", &first_only).await?;
+    Ok(Created { account, admin, limited, instances })
+}
+
+async fn principal(
+    store: &dyn Store,
+    account: &Account,
+    name: &str,
+    statement: &serde_json::Value,
+) -> anyhow::Result<Principal> {
+    let user: UserId = format!("AIDA{}", letters(16)).parse()?;
+    let name: UserName = name.parse()?;
+    store.create_user(&user, &account.id, &name).await?;
+    let document = json!({ "Version": "2012-10-17", "Statement": [statement] }).to_string();
+    store.put_user_policy(&user, &"dev".parse()?, &document).await?;
+    let id: AccessKeyId = format!("AKIA{}", letters(16)).parse()?;
+    let mut secret = [0; 30];
+    SystemRandom.fill(&mut secret);
+    let secret = Secret::new(base64_encode(&secret).into_bytes());
+    let access_key = AccessKey { id, secret, user, status: Status::Active };
+    store.create_access_key(&access_key).await?;
+    Ok(Principal { arn: format!("arn:aws:iam::{}:user/{name}", account.id), access_key })
+}
+
+/// Random letters and digits as in AWS's ids: base 32.
+fn letters(count: usize) -> String {
+    let mut bytes = vec![0; count];
+    SystemRandom.fill(&mut bytes);
+    bytes
+        .iter()
+        .map(|byte| char::from(if byte % 32 < 26 { b'A' + byte % 32 } else { b'2' + byte % 32 - 26 }))
+        .collect()
+}
+
+/// Random hex, two digits for each byte.
+fn hex(bytes: usize) -> String {
+    let mut random = vec![0; bytes];
+    SystemRandom.fill(&mut random);
+    random.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,340 @@
+//! One pretended machine of `dev`: a folder with an agent of its own and an OpenSSH server of its own, both real.
+
+use super::accounts;
+use super::directory::{Directory, set_mode, write_private};
+use super::os_user::OsAccount;
+use crate::control_plane::ControlPlane;
+use anyhow::{Context as _, anyhow, bail, ensure};
+use instance_connect_core::ids::InstanceId;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{OpenOptionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream, UnixDatagram};
+use tokio::process::{Child, Command};
+use tokio::sync::Semaphore;
+
+/// How long an agent may take from its start to an open link.
+const LINK_WAIT: Duration = Duration::from_secs(20);
+
+/// How long an agent may take to say goodbye.
+const GOODBYE_WAIT: Duration = Duration::from_secs(3);
+
+/// Logins under way at one machine.
+const CONNECTIONS: usize = 64;
+
+/// The programs a machine is made of.
+#[derive(Clone, Debug)]
+pub(super) struct Programs {
+    agent: PathBuf,
+    authorized_keys: PathBuf,
+    sshd: PathBuf,
+    prefix: Vec<String>,
+}
+
+impl Programs {
+    /// Finds them: ours beside this program, sshd where systems have it.
+    pub(super) fn find(sshd: Option<PathBuf>, prefix: Option<&str>) -> anyhow::Result<Self> {
+        let own = std::env::current_exe()?;
+        let beside = |name: &str| {
+            let path = own.with_file_name(name);
+            if path.is_file() {
+                Ok(path)
+            } else {
+                Err(anyhow!("{} is missing; it is built with this program", path.display()))
+            }
+        };
+        let sshd = match sshd {
+            Some(path) => path,
+            None => in_path("sshd").context(
+                "there is no OpenSSH server; install it (Debian: openssh-server) or name one with --sshd",
+            )?,
+        };
+        ensure!(
+            sshd.is_absolute() && sshd.is_file(),
+            "--sshd: {} is not an absolute path of a program",
+            sshd.display()
+        );
+        in_path("ssh-keygen")
+            .context("there is no ssh-keygen; install OpenSSH's client (Debian: openssh-client)")?;
+        let prefix = prefix.unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+        let (agent, authorized_keys) =
+            (beside("instance-connect-agent")?, beside("instance-connect-authorized-keys")?);
+        Ok(Self { agent, authorized_keys, sshd, prefix })
+    }
+
+    /// Copies the sshd command to where the account that runs it can reach it.
+    pub(super) fn installed_in(&self, directory: &Directory) -> anyhow::Result<Self> {
+        let installed = directory.subdirectory("bin", 0o755)?.join("instance-connect-authorized-keys");
+        fs::copy(&self.authorized_keys, &installed).context("cannot copy the sshd command")?;
+        set_mode(&installed, 0o755)?;
+        Ok(Self { authorized_keys: installed, ..self.clone() })
+    }
+
+    /// A program of the machine, ended when this process ends.
+    fn command(&self, program: &Path) -> Command {
+        // The signal comes when the thread that starts the program ends; tokio's workers live as long as we do.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM", "--"]).args(&self.prefix).arg(program);
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+}
+
+/// A running machine.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) address: SocketAddrV4,
+    pub(super) host_key: String,
+    pub(super) known_hosts: PathBuf,
+    agent: Child,
+}
+
+impl Machine {
+    /// Lays the machine's folder out, enrols and starts its agent, and accepts ssh connections.
+    pub(super) async fn start(
+        number: u8,
+        instance: &InstanceId,
+        account: &OsAccount,
+        programs: &Programs,
+        directory: &Directory,
+        control_plane: &ControlPlane,
+    ) -> anyhow::Result<Self> {
+        let folders = Folders::create(instance, account, directory)?;
+        enroll(instance, &folders, programs, control_plane).await?;
+        let agent = start_agent(instance, &folders, programs, control_plane).await?;
+
+        // Each machine has an address of its own, as machines do; all of 127.0.0.0/8 is this machine.
+        let listener =
+            TcpListener::bind(SocketAddrV4::new(Ipv4Addr::new(127, 0, 77, number.saturating_add(1)), 0))
+                .await?;
+        let std::net::SocketAddr::V4(address) = listener.local_addr()? else {
+            bail!("bound to something else")
+        };
+        let host_key = folders.generate_host_key().await?;
+        let known_hosts = folders.home.join("known_hosts");
+        let lines = format!("[{}]:{} {host_key}\n{instance} {host_key}\n", address.ip(), address.port());
+        write_private(&known_hosts, &lines)?;
+        folders.write_sshd_config(account, programs)?;
+        folders.collect_syslog()?;
+        if account.root {
+            // sshd insists on its privilege separation directory, which a service manager makes otherwise.
+            fs::create_dir_all("/run/sshd").context("cannot create /run/sshd")?;
+        }
+        tokio::spawn(accept(
+            listener,
+            programs.clone(),
+            folders.ssh.join("sshd_config"),
+            folders.home.join("auth.log"),
+        ));
+        Ok(Self { address, host_key, known_hosts, agent })
+    }
+
+    /// Lets the agent say goodbye.
+    pub(super) async fn stop(mut self) {
+        let pid =
+            self.agent.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            let _ = tokio::time::timeout(GOODBYE_WAIT, self.agent.wait()).await;
+        }
+    }
+}
+
+/// A machine's folders, as they would be on a machine of its own.
+struct Folders {
+    home: PathBuf,
+    etc: PathBuf,
+    state: PathBuf,
+    run: PathBuf,
+    ssh: PathBuf,
+}
+
+impl Folders {
+    fn create(instance: &InstanceId, account: &OsAccount, directory: &Directory) -> anyhow::Result<Self> {
+        directory.subdirectory("instances", 0o711)?;
+        let home = directory.subdirectory(format!("instances/{instance}"), 0o711)?;
+        let below = |name: &str, mode| directory.subdirectory(format!("instances/{instance}/{name}"), mode);
+        let folders = Self {
+            etc: below("etc", 0o755)?,
+            state: below("state", 0o700)?,
+            run: below("run", 0o711)?,
+            ssh: below("ssh", 0o700)?,
+            home,
+        };
+        let live = below("run/live", 0o750)?;
+        if account.root {
+            // The agent's files go to the group of the account that sshd runs the command as, by the set-gid bit.
+            let command_group = accounts::named(COMMAND_USER)?.context("there is no account nobody")?.gid;
+            for (path, mode) in [(&folders.run, 0o2751), (&live, 0o2750)] {
+                chown(path, None, Some(command_group))?;
+                set_mode(path, mode)?;
+            }
+        }
+        if account.uid == 0 {
+            // The host's veto denies uid 0 unless it is allowed by name.
+            let host_toml =
+                format!("# Written by instance-connectd dev.\nallow_users = [\"{}\"]\n", account.name);
+            fs::write(folders.etc.join("host.toml"), host_toml)?;
+        }
+        Ok(folders)
+    }
+
+    async fn generate_host_key(&self) -> anyhow::Result<String> {
+        let path = self.ssh.join("host_key");
+        let mut command = Command::new("ssh-keygen");
+        command.args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"]).arg(&path).stdin(Stdio::null());
+        ensure!(command.status().await?.success(), "ssh-keygen failed");
+        Ok(fs::read_to_string(path.with_extension("pub"))?.trim().to_owned())
+    }
+
+    fn write_sshd_config(&self, account: &OsAccount, programs: &Programs) -> anyhow::Result<()> {
+        let [etc, run, ssh] = [&self.etc, &self.run, &self.ssh].map(|path| path.display());
+        let syslog = self.syslog_socket();
+        let command = programs.authorized_keys.display();
+        // An sshd without privileges can run the command only as its own account.
+        let (pam, command_user) =
+            if account.root { ("yes", COMMAND_USER) } else { ("no", account.name.as_str()) };
+        let mut config = format!(
+            "# Written by instance-connectd dev.\n\
+             HostKey {ssh}/host_key\n\
+             PidFile none\n\
+             LogLevel VERBOSE\n\
+             UsePAM {pam}\n\
+             PermitRootLogin prohibit-password\n\
+             PasswordAuthentication no\n\
+             KbdInteractiveAuthentication no\n\
+             # No key file is looked at: only pushed keys log in.\n\
+             AuthorizedKeysFile none\n\
+             # sshd refuses a command below a directory that others may write to; env is not, and starts it.\n\
+             AuthorizedKeysCommand /usr/bin/env {command} --etc {etc} --run {run} --syslog {} %u %f %U\n\
+             AuthorizedKeysCommandUser {command_user}\n\
+             Subsystem sftp internal-sftp\n",
+            syslog.display()
+        );
+        if !account.root {
+            // Without PAM and root there is no message of the day to print.
+            config.push_str("PrintMotd no\n");
+        }
+        write_private(&self.ssh.join("sshd_config"), &config)
+    }
+
+    fn syslog_socket(&self) -> PathBuf {
+        self.home.join("syslog.sock")
+    }
+
+    /// Stands in for the machine's syslog: what the sshd command says goes into the same file as what sshd says.
+    fn collect_syslog(&self) -> anyhow::Result<()> {
+        let path = self.syslog_socket();
+        let socket = UnixDatagram::bind(&path)?;
+        set_mode(&path, 0o666)?;
+        let mut log = open_log(&self.home.join("auth.log"))?;
+        tokio::spawn(async move {
+            let mut datagram = vec![0; 8 * 1024];
+            while let Ok(length) = socket.recv(&mut datagram).await {
+                let text = String::from_utf8_lossy(datagram.get(..length).unwrap_or_default()).into_owned();
+                let text = text.split_once('>').map_or(text.as_str(), |(_priority, text)| text);
+                let _ = writeln!(log, "{}", text.trim_end());
+            }
+        });
+        Ok(())
+    }
+}
+
+/// The account that runs the sshd command where sshd is root's: one without any right of its own.
+const COMMAND_USER: &str = "nobody";
+
+async fn enroll(
+    instance: &InstanceId,
+    folders: &Folders,
+    programs: &Programs,
+    control_plane: &ControlPlane,
+) -> anyhow::Result<()> {
+    let token = control_plane.enrolment.create_join_token(instance).await?;
+    let mut command = programs.command(&programs.agent);
+    command.arg("enroll").arg("--server").arg(format!("https://{}", control_plane.agents));
+    command.arg("--etc").arg(&folders.etc).arg("--state").arg(&folders.state);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().context("cannot start the agent")?;
+    // The token goes through standard input: arguments can be read by everyone on the machine.
+    if let Some(mut stdin) = child.stdin.take() {
+        tokio::io::AsyncWriteExt::write_all(&mut stdin, token.as_bytes()).await?;
+    }
+    let output = child.wait_with_output().await?;
+    ensure!(output.status.success(), "enrolment failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}
+
+async fn start_agent(
+    instance: &InstanceId,
+    folders: &Folders,
+    programs: &Programs,
+    control_plane: &ControlPlane,
+) -> anyhow::Result<Child> {
+    let log_path = folders.home.join("agent.log");
+    let mut command = programs.command(&programs.agent);
+    command
+        .arg("run")
+        .arg("--etc")
+        .arg(&folders.etc)
+        .arg("--state")
+        .arg(&folders.state)
+        .arg("--run")
+        .arg(&folders.run);
+    let mut agent = command.stderr(open_log(&log_path)?).spawn().context("cannot start the agent")?;
+    let ended = tokio::select! {
+        () = control_plane.links.connected(instance) => return Ok(agent),
+        status = agent.wait() => format!("the agent ended ({})", status?),
+        () = tokio::time::sleep(LINK_WAIT) => "the agent opened no link in time".to_owned(),
+    };
+    let log = fs::read_to_string(&log_path).unwrap_or_default();
+    bail!("{ended}; its log says:\n{}", log.trim_end())
+}
+
+/// Serves each connection by an sshd of its own, so that no listener of ours outlives us.
+async fn accept(listener: TcpListener, programs: Programs, config: PathBuf, log: PathBuf) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        match start_sshd(stream, &programs, &config, &log) {
+            Ok(mut sshd) => {
+                tokio::spawn(async move {
+                    let _ = sshd.wait().await;
+                    drop(place);
+                });
+            }
+            Err(error) => tracing::error!(error = format!("{error:#}"), "cannot start sshd"),
+        }
+    }
+}
+
+fn start_sshd(stream: TcpStream, programs: &Programs, config: &Path, log: &Path) -> anyhow::Result<Child> {
+    let stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    let (input, output) = (OwnedFd::from(stream.try_clone()?), OwnedFd::from(stream));
+    let mut command = programs.command(&programs.sshd);
+    // A pushed key needs no agent of the user's, and sshd needs none of our environment.
+    command.args(["-i", "-e", "-f"]).arg(config).stdin(input).stdout(output).stderr(open_log(log)?);
+    command.spawn().context("cannot start sshd")
+}
+
+fn open_log(path: &Path) -> anyhow::Result<File> {
+    let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    opened.with_context(|| format!("cannot open {}", path.display()))
+}
+
+/// A program in `PATH`, or where system programs are although `PATH` leaves them out for ordinary users.
+fn in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(system)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_absolute() && path.is_file())
+}

@@ -1,0 +1,251 @@
+//! The links to the agents, and the way of one grant over them: delivered and acknowledged, or withdrawn.
+
+use crate::pki::Pki;
+use instance_connect_core::document::{BootId, ServerInstant};
+use instance_connect_core::environment::Clock;
+use instance_connect_core::grant::Grant;
+use instance_connect_core::ids::InstanceId;
+use instance_connect_core::limits;
+use instance_connect_core::link::{
+    self, AckOutcome, Capabilities, DocumentText, GrantId, Refusal, ServerFrame, Withdraw, WithdrawId,
+};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+/// All links, by the instance they lead to.
+#[derive(Debug)]
+pub(crate) struct Links {
+    slots: Mutex<HashMap<InstanceId, Arc<Slot>>>,
+    last_id: AtomicU64,
+    pki: Arc<Pki>,
+    clock: Arc<dyn Clock>,
+}
+
+/// One instance's place: its link, if it has one now, and what is under way to it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    link: watch::Sender<Option<Arc<Link>>>,
+    in_flight: Semaphore,
+    owed: Mutex<Vec<OwedWithdrawal>>,
+}
+
+/// An open link, as pushes see it.
+#[derive(Debug)]
+pub(crate) struct Link {
+    boot: BootId,
+    frames: mpsc::Sender<ServerFrame>,
+    unacknowledged: Mutex<HashMap<GrantId, oneshot::Sender<AckOutcome>>>,
+}
+
+#[derive(Clone, Debug)]
+struct OwedWithdrawal {
+    withdraw: Withdraw,
+    until: ServerInstant,
+}
+
+/// The key is on the machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delivered {
+    /// False when the machine is sure that it has no such OS user.
+    pub(crate) os_user_exists: bool,
+}
+
+/// Why a key is not known to be on the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum DeliveryError {
+    /// No acknowledgement in time. The machine may have the key; a withdrawal follows it until it has expired.
+    #[error("not acknowledged in time")]
+    Unknown,
+    /// The agent refused it.
+    #[error("refused by the agent: {0}")]
+    Refused(Refusal),
+    /// As many pushes to this instance are under way as may be.
+    #[error("too many pushes to this instance are under way")]
+    Busy,
+    /// The grant cannot be written as a document. What was parsed into types always can.
+    #[error("the grant cannot be written as a document")]
+    Encoding,
+}
+
+impl Links {
+    pub(crate) fn new(pki: Arc<Pki>, clock: Arc<dyn Clock>) -> Self {
+        Self { slots: Mutex::default(), last_id: AtomicU64::new(0), pki, clock }
+    }
+
+    /// Delivers a grant and waits for the machine's acknowledgement, through a reconnect if need be, for
+    /// [`limits::DELIVERY_WAIT`] in all.
+    pub(crate) async fn deliver(&self, grant: &Grant) -> Result<Delivered, DeliveryError> {
+        let slot = self.slot(grant.instance());
+        let _place = slot.in_flight.try_acquire().map_err(|_| DeliveryError::Busy)?;
+        match tokio::time::timeout(limits::DELIVERY_WAIT, self.deliver_over(&slot, grant)).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                self.withdraw(&slot, grant);
+                Err(DeliveryError::Unknown)
+            }
+        }
+    }
+
+    async fn deliver_over(&self, slot: &Slot, grant: &Grant) -> Result<Delivered, DeliveryError> {
+        let mut links = slot.link.subscribe();
+        loop {
+            // Waits for an agent that is between two links.
+            let link = match links.wait_for(Option::is_some).await {
+                Ok(link) => link.clone(),
+                Err(_) => return Err(DeliveryError::Unknown),
+            };
+            if let Some(link) = link
+                && let Some(outcome) = self.attempt(&link, grant).await?
+            {
+                return match outcome {
+                    AckOutcome::Installed { os_user_exists } => Ok(Delivered { os_user_exists }),
+                    AckOutcome::Refused(reason) => Err(DeliveryError::Refused(reason)),
+                };
+            }
+            // That link ended before its acknowledgement, or took no more frames: only another one can help.
+            if links.changed().await.is_err() {
+                return Err(DeliveryError::Unknown);
+            }
+        }
+    }
+
+    /// Sends the grant over one link. `None` when that link takes no frames or ends first.
+    async fn attempt(&self, link: &Link, grant: &Grant) -> Result<Option<AckOutcome>, DeliveryError> {
+        let document = grant.document(&link.boot, self.pki.signer()).map_err(|_| DeliveryError::Encoding)?;
+        let document: DocumentText = document.parse().map_err(|_| DeliveryError::Encoding)?;
+        let id = GrantId(self.next_id());
+        let (acknowledge, acknowledged) = oneshot::channel();
+        lock(&link.unacknowledged).insert(id, acknowledge);
+        let _forget = ForgetGrant { link, id };
+        let frame = ServerFrame::Grant(link::Grant { id, deadline: grant.deadline(), document });
+        if link.frames.try_send(frame).is_err() {
+            return Ok(None);
+        }
+        Ok(acknowledged.await.ok())
+    }
+
+    /// Withdraws a grant that may or may not have arrived: now, and at each reconnect until it has expired.
+    fn withdraw(&self, slot: &Slot, grant: &Grant) {
+        let withdraw = Withdraw {
+            id: WithdrawId(self.next_id()),
+            request_id: grant.request().clone(),
+            fingerprint: grant.fingerprint(),
+            os_user: grant.os_user().clone(),
+        };
+        // Owed first, then sent: a link that opens in between sends it too, and twice does no harm.
+        let mut owed = lock(&slot.owed);
+        let now = self.clock.monotonic();
+        owed.retain(|owed| owed.until > now);
+        owed.push(OwedWithdrawal { withdraw: withdraw.clone(), until: grant.deadline() });
+        drop(owed);
+        if let Some(link) = slot.link.borrow().as_ref() {
+            // A full queue drops it here; it stays owed to the next link.
+            let _ = link.frames.try_send(ServerFrame::Withdraw(withdraw));
+        }
+    }
+
+    /// The place of an instance. Only instances of the inventory get one, so there are never more.
+    pub(crate) fn slot(&self, instance: &InstanceId) -> Arc<Slot> {
+        let mut slots = lock(&self.slots);
+        let slot = slots.entry(instance.clone()).or_insert_with(|| {
+            Arc::new(Slot {
+                link: watch::Sender::new(None),
+                in_flight: Semaphore::new(limits::PUSHES_IN_FLIGHT_PER_INSTANCE),
+                owed: Mutex::default(),
+            })
+        });
+        Arc::clone(slot)
+    }
+
+    fn next_id(&self) -> u64 {
+        self.last_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Waits until an instance's agent has an open link.
+    pub(crate) async fn connected(&self, instance: &InstanceId) {
+        // The slot keeps its sender, so the wait ends with a link or not at all.
+        let _ = self.slot(instance).link.subscribe().wait_for(Option::is_some).await;
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        self.clock.as_ref()
+    }
+
+    pub(crate) fn pki(&self) -> &Pki {
+        &self.pki
+    }
+}
+
+impl Slot {
+    /// Puts a link in its place. Gives the one that was there before, and the withdrawals still owed, which the new
+    /// link sends before any grant.
+    pub(crate) fn open(&self, link: &Arc<Link>, now: ServerInstant) -> (Option<Arc<Link>>, Vec<Withdraw>) {
+        let mut owed = lock(&self.owed);
+        owed.retain(|owed| owed.until > now);
+        let withdrawals = owed.iter().map(|owed| owed.withdraw.clone()).collect();
+        (self.link.send_replace(Some(Arc::clone(link))), withdrawals)
+    }
+
+    /// Takes a link out of its place, unless another has taken it.
+    pub(crate) fn close(&self, link: &Arc<Link>) {
+        self.link.send_if_modified(|current| {
+            let is_ours = current.as_ref().is_some_and(|current| Arc::ptr_eq(current, link));
+            if is_ours {
+                *current = None;
+            }
+            is_ours
+        });
+        // Whoever waits for an acknowledgement over this link learns that none will come.
+        lock(&link.unacknowledged).clear();
+    }
+
+    /// The machine says that a withdrawn key is not there.
+    pub(crate) fn withdrawn(&self, id: WithdrawId) {
+        lock(&self.owed).retain(|owed| owed.withdraw.id != id);
+    }
+}
+
+impl Link {
+    /// A link of a machine in this boot, and the frames that pushes put into it.
+    pub(crate) fn new(boot: BootId) -> (Arc<Self>, mpsc::Receiver<ServerFrame>) {
+        let (frames, queue) = mpsc::channel(link::limits::SERVER_QUEUE);
+        (Arc::new(Self { boot, frames, unacknowledged: Mutex::default() }), queue)
+    }
+
+    /// Sends a frame; false when the queue is full.
+    pub(crate) fn send(&self, frame: ServerFrame) -> bool {
+        self.frames.try_send(frame).is_ok()
+    }
+
+    /// The machine's answer to a grant. One that nobody waits for (acknowledged twice, or too late) is ignored.
+    pub(crate) fn acknowledged(&self, id: GrantId, outcome: AckOutcome) {
+        if let Some(waiting) = lock(&self.unacknowledged).remove(&id) {
+            let _ = waiting.send(outcome);
+        }
+    }
+}
+
+/// Forgets a grant that is no longer waited for, also when its push was abandoned.
+struct ForgetGrant<'a> {
+    link: &'a Link,
+    id: GrantId,
+}
+
+impl Drop for ForgetGrant<'_> {
+    fn drop(&mut self) {
+        lock(&self.link.unacknowledged).remove(&self.id);
+    }
+}
+
+/// What this server can do beyond protocol version 1.
+pub(crate) const CAPABILITIES: Capabilities = Capabilities::NONE;
+
+/// No code here can panic while it holds one of these locks with the map half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

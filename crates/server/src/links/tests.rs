@@ -1,0 +1,170 @@
+use super::*;
+use instance_connect_core::document::{UnixSeconds, base64_decode};
+use instance_connect_store::{MasterKey, SqliteStore};
+use instance_connect_testkit::{ManualClock, SeededRandom, World};
+use std::time::Duration;
+
+struct Setting {
+    links: Arc<Links>,
+    clock: Arc<ManualClock>,
+    world: World,
+    _directory: tempfile::TempDir,
+}
+
+impl Setting {
+    async fn new() -> Self {
+        let (directory, random) = (tempfile::tempdir().unwrap(), Arc::new(SeededRandom::new(1)));
+        let world = World::new();
+        let clock = Arc::new(ManualClock::new(world.now, ServerInstant(1_000_000_000)));
+        let store =
+            SqliteStore::open(directory.path(), &MasterKey::from_bytes([1; 32]), random.clone()).unwrap();
+        let pki = Pki::load(&store, random.as_ref(), &world.region, UnixSeconds(world.now.0)).await.unwrap();
+        let links = Arc::new(Links::new(Arc::new(pki), clock.clone()));
+        Self { links, clock, world, _directory: directory }
+    }
+
+    fn grant(&self, number: u32) -> Grant {
+        let request = format!("0b7f1c52-6a0e-4c11-9d0b-{number:012x}").parse().unwrap();
+        let authorized = self.world.authorized("deploy").unwrap();
+        Grant::issue(&authorized, request, self.clock.wall(), self.clock.monotonic()).unwrap()
+    }
+
+    fn deliver(&self, number: u32) -> tokio::task::JoinHandle<Result<Delivered, DeliveryError>> {
+        let (links, grant) = (Arc::clone(&self.links), self.grant(number));
+        tokio::spawn(async move { links.deliver(&grant).await })
+    }
+
+    /// An agent's link, put in its place.
+    fn connect(&self, boot: &str) -> (Arc<Link>, mpsc::Receiver<ServerFrame>, Vec<Withdraw>) {
+        let (link, queue) = Link::new(boot.parse().unwrap());
+        let (_, withdrawals) = self.links.slot(&self.world.instance).open(&link, self.clock.monotonic());
+        (link, queue, withdrawals)
+    }
+}
+
+const BOOT: &str = "5c0c6f9e-3f60-4c11-9d0b-1c5a6f0e9a11";
+const NEXT_BOOT: &str = "6c0c6f9e-3f60-4c11-9d0b-1c5a6f0e9a11";
+const INSTALLED: AckOutcome = AckOutcome::Installed { os_user_exists: true };
+
+async fn next_grant(queue: &mut mpsc::Receiver<ServerFrame>) -> link::Grant {
+    match queue.recv().await {
+        Some(ServerFrame::Grant(grant)) => grant,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn success_only_after_the_acknowledgement() {
+    let setting = Setting::new().await;
+    let (link, mut queue, _) = setting.connect(BOOT);
+    let push = setting.deliver(1);
+    let grant = next_grant(&mut queue).await;
+    assert_eq!(grant.deadline, setting.clock.monotonic().after(Duration::from_secs(60)));
+    assert!(grant.document.as_str().contains(&format!("#Boot={BOOT}\n")));
+    let signature = grant.document.as_str().trim_end().lines().last().unwrap().to_owned();
+    assert_eq!(base64_decode(&signature).unwrap().len(), 64);
+    assert!(!push.is_finished());
+    // Somebody else's acknowledgement is not ours.
+    link.acknowledged(GrantId(grant.id.0 + 1), INSTALLED);
+    tokio::task::yield_now().await;
+    assert!(!push.is_finished());
+    link.acknowledged(grant.id, AckOutcome::Installed { os_user_exists: false });
+    assert!(!push.await.unwrap().unwrap().os_user_exists);
+    // Acknowledged twice: nobody waits, nothing happens.
+    link.acknowledged(grant.id, INSTALLED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_waits_for_an_agent_between_two_links() {
+    let setting = Setting::new().await;
+    let push = setting.deliver(1);
+    tokio::time::sleep(Duration::from_millis(1900)).await;
+    let (link, mut queue, _) = setting.connect(BOOT);
+    link.acknowledged(next_grant(&mut queue).await.id, INSTALLED);
+    assert!(push.await.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_lost_before_the_acknowledgement_is_not_the_end() {
+    let setting = Setting::new().await;
+    let (first, mut queue, _) = setting.connect(BOOT);
+    let push = setting.deliver(1);
+    let lost = next_grant(&mut queue).await;
+    setting.links.slot(&setting.world.instance).close(&first);
+    let (second, mut queue, _) = setting.connect(NEXT_BOOT);
+    let again = next_grant(&mut queue).await;
+    // Signed for the boot that the machine is in now.
+    assert!(again.document.as_str().contains(&format!("#Boot={NEXT_BOOT}\n")));
+    // The late acknowledgement of the lost link counts for nothing.
+    first.acknowledged(lost.id, INSTALLED);
+    tokio::task::yield_now().await;
+    assert!(!push.is_finished());
+    second.acknowledged(again.id, INSTALLED);
+    assert!(push.await.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_acknowledgement_the_key_is_withdrawn_until_it_has_expired() {
+    let setting = Setting::new().await;
+    let (link, mut queue, _) = setting.connect(BOOT);
+    let push = setting.deliver(1);
+    next_grant(&mut queue).await;
+    assert_eq!(push.await.unwrap().unwrap_err(), DeliveryError::Unknown);
+    // At once,
+    let Some(ServerFrame::Withdraw(sent)) = queue.recv().await else { panic!("no withdrawal") };
+    assert_eq!(sent.request_id, *setting.grant(1).request());
+    // at each reconnect,
+    setting.links.slot(&setting.world.instance).close(&link);
+    let (_, _, owed) = setting.connect(BOOT);
+    assert_eq!(owed, [sent.clone()]);
+    let (_, _, owed) = setting.connect(BOOT);
+    assert_eq!(owed, [sent.clone()]);
+    // until the machine says that it is gone,
+    setting.links.slot(&setting.world.instance).withdrawn(sent.id);
+    assert!(setting.connect(BOOT).2.is_empty());
+    // or it has expired.
+    let push = setting.deliver(2);
+    assert_eq!(push.await.unwrap().unwrap_err(), DeliveryError::Unknown);
+    assert_eq!(setting.connect(BOOT).2.len(), 1);
+    setting.clock.advance(Duration::from_secs(60));
+    assert!(setting.connect(BOOT).2.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_are_told() {
+    let setting = Setting::new().await;
+    let (link, mut queue, _) = setting.connect(BOOT);
+    let push = setting.deliver(1);
+    link.acknowledged(next_grant(&mut queue).await.id, AckOutcome::Refused(Refusal::Vetoed));
+    assert_eq!(push.await.unwrap().unwrap_err(), DeliveryError::Refused(Refusal::Vetoed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pushes_in_flight_to_one_instance_are_bounded() {
+    let setting = Setting::new().await;
+    let (link, mut queue, _) = setting.connect(BOOT);
+    let waiting: Vec<_> = (0..8).map(|number| setting.deliver(number)).collect();
+    let mut ids = Vec::new();
+    for _ in 0..8 {
+        ids.push(next_grant(&mut queue).await.id);
+    }
+    assert_eq!(setting.deliver(8).await.unwrap().unwrap_err(), DeliveryError::Busy);
+    ids.into_iter().for_each(|id| link.acknowledged(id, INSTALLED));
+    for push in waiting {
+        assert!(push.await.unwrap().is_ok());
+    }
+    let push = setting.deliver(9);
+    link.acknowledged(next_grant(&mut queue).await.id, INSTALLED);
+    assert!(push.await.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_was_replaced_does_not_take_the_place_of_its_successor() {
+    let setting = Setting::new().await;
+    let (first, _first_queue, _) = setting.connect(BOOT);
+    let (second, mut queue, _) = setting.connect(BOOT);
+    setting.links.slot(&setting.world.instance).close(&first);
+    let push = setting.deliver(1);
+    second.acknowledged(next_grant(&mut queue).await.id, INSTALLED);
+    assert!(push.await.unwrap().is_ok());
+}

@@ -1,0 +1,265 @@
+//! The certificate authority of the links, and the keys that sign documents (design: one root, an intermediate for
+//! each kind of identity, anchors that are bare Ed25519 keys).
+
+use anyhow::{Context as _, anyhow, bail};
+use instance_connect_core::document::{Anchors, SignerStatement, SigningKey, UnixDay, UnixSeconds};
+use instance_connect_core::environment::Random;
+use instance_connect_core::ids::Region;
+use instance_connect_core::link::AgentUrn;
+use instance_connect_core::secret::Secret;
+use instance_connect_store::{Authority, AuthorityName, Store};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+};
+use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
+use std::sync::Arc;
+use time::{Duration, OffsetDateTime};
+
+/// Certificates begin a day before they are made: a machine whose clock is behind must be able to connect.
+const BACKDATED: Duration = Duration::DAY;
+
+const CA_LIFETIME: Duration = Duration::days(10 * 365);
+const LEAF_LIFETIME: Duration = Duration::days(365);
+
+/// How long a signer statement holds. It is issued again each day.
+const SIGNER_LIFETIME_DAYS: u32 = 30;
+
+/// The authorities of one control plane.
+#[derive(Debug)]
+pub(crate) struct Pki {
+    root: CertificateDer<'static>,
+    agents: Intermediate,
+    nodes: Intermediate,
+    anchor: SigningKey,
+    signer: SigningKey,
+    region: Region,
+}
+
+struct Intermediate {
+    certificate: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl std::fmt::Debug for Intermediate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Intermediate")
+    }
+}
+
+impl Pki {
+    /// Loads the authorities from the store, and makes those that are not there yet.
+    pub(crate) async fn load(
+        store: &dyn Store,
+        random: &dyn Random,
+        region: &Region,
+        now: UnixSeconds,
+    ) -> anyhow::Result<Self> {
+        let root = match store.authority(&name("root")?).await? {
+            Some(root) => root,
+            None => put(store, "root", self_signed_root(now)?).await?,
+        };
+        let root_issuer = issuer(&root)?;
+        let agents = Intermediate::load(store, "agents", &root_issuer, now).await?;
+        let nodes = Intermediate::load(store, "nodes", &root_issuer, now).await?;
+        let anchor = ed25519(store, "anchor", random).await?;
+        let signer = ed25519(store, "signer", random).await?;
+        let root = CertificateDer::from(root.public);
+        Ok(Self { root, agents, nodes, anchor, signer, region: region.clone() })
+    }
+
+    /// The key that signs documents.
+    pub(crate) fn signer(&self) -> &SigningKey {
+        &self.signer
+    }
+
+    /// The anchor's statement for the signer, issued on the day of `now`.
+    pub(crate) fn signer_statement(&self, now: UnixSeconds) -> SignerStatement {
+        let not_after = UnixDay(day(now).saturating_add(SIGNER_LIFETIME_DAYS));
+        SignerStatement::issue(&self.anchor, self.signer.verifying_key(), &self.region, not_after)
+    }
+
+    /// The anchors file of a machine.
+    pub(crate) fn anchors(&self) -> String {
+        format!("{}\n", Anchors::line(&self.region, &self.anchor.verifying_key()))
+    }
+
+    /// SHA-256 of the root certificate: what a join token carries.
+    pub(crate) fn root_sha256(&self) -> [u8; 32] {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &self.root).as_ref());
+        hash
+    }
+
+    /// What an agent trusts for its link: the nodes intermediate, and the root for people to compare.
+    pub(crate) fn server_ca(&self) -> String {
+        pem(&self.nodes.certificate) + &pem(&self.root)
+    }
+
+    /// A certificate for an agent's key, with its identity and nothing else of what was asked for.
+    ///
+    /// # Errors
+    /// When the request is malformed, badly signed or of an unsupported key type.
+    pub(crate) fn agent_chain(&self, csr: &str, urn: &AgentUrn, now: UnixSeconds) -> anyhow::Result<String> {
+        let request =
+            CertificateSigningRequestParams::from_pem(csr).context("the certificate request is malformed")?;
+        let mut params = leaf_params("Instance Connect agent", ExtendedKeyUsagePurpose::ClientAuth, now)?;
+        params.subject_alt_names = vec![SanType::URI(urn.to_string().try_into()?)];
+        let certificate = params.signed_by(&request.public_key, &self.agents.issuer)?;
+        Ok(pem(certificate.der()) + &pem(&self.agents.certificate))
+    }
+
+    /// TLS for the agents listener: a fresh server certificate for these names, clients known by the agents
+    /// intermediate alone, TLS 1.3, no resumption.
+    pub(crate) fn agents_tls(
+        &self,
+        names: &[String],
+        now: UnixSeconds,
+    ) -> anyhow::Result<rustls::ServerConfig> {
+        let mut params =
+            leaf_params("Instance Connect control plane", ExtendedKeyUsagePurpose::ServerAuth, now)?;
+        params.subject_alt_names = CertificateParams::new(names)?.subject_alt_names;
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let certificate = params.signed_by(&key, &self.nodes.issuer)?;
+        // The root goes along for first contact, where the agent knows nothing but its hash.
+        let chain = vec![certificate.der().clone(), self.nodes.certificate.clone(), self.root.clone()];
+        let mut clients = RootCertStore::empty();
+        clients.add(self.agents.certificate.clone())?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(clients), Arc::clone(&provider))
+            .allow_unauthenticated()
+            .build()?;
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())))?;
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        Ok(config)
+    }
+}
+
+impl Intermediate {
+    async fn load(
+        store: &dyn Store,
+        purpose: &str,
+        root: &Issuer<'static, KeyPair>,
+        now: UnixSeconds,
+    ) -> anyhow::Result<Self> {
+        let authority = match store.authority(&name(purpose)?).await? {
+            Some(authority) => authority,
+            None => {
+                let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+                let certificate =
+                    ca_params(&format!("Instance Connect {purpose}"), 0, now)?.signed_by(&key, root)?;
+                put(store, purpose, (certificate.der().to_vec(), Secret::new(key.serialize_der()))).await?
+            }
+        };
+        Ok(Self { issuer: issuer(&authority)?, certificate: CertificateDer::from(authority.public) })
+    }
+}
+
+fn self_signed_root(now: UnixSeconds) -> anyhow::Result<(Vec<u8>, Secret)> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let certificate = ca_params("Instance Connect root", 1, now)?.self_signed(&key)?;
+    Ok((certificate.der().to_vec(), Secret::new(key.serialize_der())))
+}
+
+async fn ed25519(store: &dyn Store, purpose: &str, random: &dyn Random) -> anyhow::Result<SigningKey> {
+    let authority = match store.authority(&name(purpose)?).await? {
+        Some(authority) => authority,
+        None => {
+            let mut seed = zeroize::Zeroizing::new([0; 32]);
+            random.fill(seed.as_mut_slice());
+            let public = SigningKey::from_seed(&seed)?.verifying_key();
+            put(store, purpose, (public.as_bytes().to_vec(), Secret::new(seed.to_vec()))).await?
+        }
+    };
+    let seed: &[u8; 32] =
+        authority.secret.expose().try_into().with_context(|| format!("the {purpose} key is damaged"))?;
+    Ok(SigningKey::from_seed(seed)?)
+}
+
+/// Of several that start at once all go on with the pair that was put first.
+async fn put(
+    store: &dyn Store,
+    purpose: &str,
+    (public, secret): (Vec<u8>, Secret),
+) -> anyhow::Result<Authority> {
+    Ok(store.put_authority(&name(purpose)?, &public, &secret).await?)
+}
+
+fn name(purpose: &str) -> anyhow::Result<AuthorityName> {
+    Ok(purpose.parse()?)
+}
+
+fn issuer(authority: &Authority) -> anyhow::Result<Issuer<'static, KeyPair>> {
+    let key = KeyPair::try_from(authority.secret.expose()).map_err(|_| anyhow!("a CA key is damaged"))?;
+    Issuer::from_ca_cert_der(&CertificateDer::from(authority.public.as_slice()), key)
+        .context("a CA certificate is damaged")
+}
+
+fn ca_params(
+    common_name: &str,
+    intermediates_below: u8,
+    now: UnixSeconds,
+) -> anyhow::Result<CertificateParams> {
+    let mut params = params(common_name, CA_LIFETIME, now)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(intermediates_below));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
+}
+
+fn leaf_params(
+    common_name: &str,
+    purpose: ExtendedKeyUsagePurpose,
+    now: UnixSeconds,
+) -> anyhow::Result<CertificateParams> {
+    let mut params = params(common_name, LEAF_LIFETIME, now)?;
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![purpose];
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
+}
+
+fn params(common_name: &str, lifetime: Duration, now: UnixSeconds) -> anyhow::Result<CertificateParams> {
+    let now = OffsetDateTime::from_unix_timestamp(now.0)?;
+    let mut params = CertificateParams::default();
+    let mut subject = DistinguishedName::new();
+    subject.push(DnType::CommonName, common_name);
+    params.distinguished_name = subject;
+    (params.not_before, params.not_after) = (now - BACKDATED, now + lifetime);
+    Ok(params)
+}
+
+/// Days since the epoch.
+pub(crate) fn day(now: UnixSeconds) -> u32 {
+    u32::try_from(now.0.max(0) / (24 * 60 * 60)).unwrap_or(u32::MAX)
+}
+
+/// The identity in an agent's certificate: exactly one URI, and nothing else.
+///
+/// # Errors
+/// When the certificate holds anything else. Its chain has been verified before.
+pub(crate) fn agent_identity(certificate: &CertificateDer<'_>) -> anyhow::Result<AgentUrn> {
+    use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+    let (_, certificate) = X509Certificate::from_der(certificate).context("the certificate is malformed")?;
+    let names = certificate.subject_alternative_name()?.context("the certificate names nobody")?;
+    let [GeneralName::URI(urn)] = names.value.general_names.as_slice() else {
+        bail!("the certificate does not name exactly one agent");
+    };
+    urn.parse().map_err(|_| anyhow!("the certificate does not name an agent"))
+}
+
+fn pem(certificate: &CertificateDer<'_>) -> String {
+    let text = instance_connect_core::document::base64_encode(certificate);
+    let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    for line in text.as_bytes().chunks(64) {
+        pem.push_str(&String::from_utf8_lossy(line));
+        pem.push('\n');
+    }
+    pem + "-----END CERTIFICATE-----\n"
+}

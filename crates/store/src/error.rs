@@ -1,0 +1,126 @@
+//! What can go wrong, closed: whoever calls a store decides on every case.
+
+use crate::limits::{TAG_KEY, TAG_VALUE, TAGS_PER_INSTANCE};
+use crate::seal::SealError;
+use instance_connect_core::iam::PolicyError;
+use std::fmt;
+use std::path::PathBuf;
+
+/// Why a store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Something with this id or name exists; nothing was changed.
+    #[error("{0} already exists")]
+    AlreadyExists(Entity),
+
+    /// What the change is about does not exist; nothing was changed.
+    #[error("{0} does not exist")]
+    NotFound(Entity),
+
+    /// The store does not keep such a thing; nothing was changed.
+    #[error("refused: {0}")]
+    Refused(#[from] Refusal),
+
+    /// The database was made with another master key. Nothing was changed.
+    #[error(
+        "this is not the master key the database was made with: \
+         give the right one, or restore the backup of the database that belongs to this key"
+    )]
+    WrongMasterKey,
+
+    /// A sealed secret does not open.
+    #[error("{row}: {error}")]
+    Sealed {
+        /// The row it is in.
+        row: String,
+        /// Why it does not open.
+        #[source]
+        error: SealError,
+    },
+
+    /// The database was written by a newer version of this program.
+    #[error(
+        "the database has schema version {found}, this program knows versions up to {known}: \
+         run the newer program, or restore a backup made before the upgrade"
+    )]
+    Newer {
+        /// The version the database has.
+        found: u32,
+        /// The newest version this program knows.
+        known: u32,
+    },
+
+    /// The files must not be used as they are: their permissions, or what they contain.
+    #[error("{}: {reason}", path.display())]
+    Unusable {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: &'static str,
+    },
+
+    /// Not now: the database is held by another process, or the store is closing. A change may be tried again.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(&'static str),
+
+    /// A row holds what no version of this program writes: someone else changed the database.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
+
+    /// The database or the file system failed.
+    #[error("the store failed: {0}")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What an error is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entity {
+    /// An account.
+    Account,
+    /// A user, by id.
+    User,
+    /// The name of a user within its account. Names that differ only in case are the same (the IAM API reference).
+    UserName,
+    /// A policy of a user.
+    Policy,
+    /// An access key.
+    AccessKey,
+    /// An instance.
+    Instance,
+    /// A join token.
+    JoinToken,
+}
+
+impl fmt::Display for Entity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Account => "the account",
+            Self::User => "the user",
+            Self::UserName => "a user with this name",
+            Self::Policy => "the policy",
+            Self::AccessKey => "the access key",
+            Self::Instance => "the instance",
+            Self::JoinToken => "the join token",
+        })
+    }
+}
+
+/// What a store does not keep.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A policy that could not be evaluated fully.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+
+    /// More tags than an instance has.
+    #[error("an instance has at most {TAGS_PER_INSTANCE} tags")]
+    TooManyTags,
+
+    /// A tag's key is empty, too long or not plain text.
+    #[error("a tag key has 1 to {TAG_KEY} characters and no control characters")]
+    TagKey,
+
+    /// A tag's value is too long or not plain text.
+    #[error("a tag value has at most {TAG_VALUE} characters and no control characters")]
+    TagValue,
+}

@@ -1,0 +1,22 @@
+//! Every bound of the store, each with its reason.
+
+use std::time::Duration;
+
+/// Tags on one instance: EC2's own bound.
+pub const TAGS_PER_INSTANCE: usize = 50;
+
+/// Longest tag key, in characters: EC2's own bound.
+pub const TAG_KEY: usize = 128;
+
+/// Longest tag value, in characters: EC2's own bound.
+pub const TAG_VALUE: usize = 256;
+
+/// Calls waiting for the database's one thread. Requests are answered from memory, so only administration and
+/// enrolment wait here; a longer queue would only hide a disk that hangs.
+pub(crate) const QUEUE: usize = 64;
+
+/// How long one call waits for another process that is writing, such as an administrator's command next to the server.
+pub(crate) const BUSY: Duration = Duration::from_secs(5);
+
+/// How long a lapsed join token is kept, in seconds: whoever comes late is told that it expired, not that it is unknown.
+pub(crate) const LAPSED_TOKEN_KEPT: i64 = 24 * 60 * 60;

@@ -1,0 +1,232 @@
+//! What each change does inside of its transaction. All of them hold the database's only write lock, so what they looked
+//! at stays true until they commit; the constraints in the schema are the second line, never the first answer.
+
+use super::load::damaged;
+use crate::limits::LAPSED_TOKEN_KEPT;
+use crate::{AuthorityName, Entity, PolicyName, RedeemRefusal, StoreError};
+use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId, UserId, UserName};
+use instance_connect_core::inventory::{
+    AccessKey, Account, AgentIdentity, Instance, InstanceState, JoinToken, Status,
+};
+use rusqlite::{OptionalExtension, Params, Transaction};
+use std::collections::BTreeMap;
+
+const ACCOUNT: &str = "SELECT 1 FROM accounts WHERE id = ?1";
+const USER: &str = "SELECT 1 FROM users WHERE id = ?1";
+const USER_NAME: &str = "SELECT 1 FROM users WHERE account = ?1 AND name = ?2";
+const ACCESS_KEY: &str = "SELECT 1 FROM access_keys WHERE id = ?1";
+const INSTANCE: &str = "SELECT 1 FROM instances WHERE id = ?1";
+const AGENT: &str = "SELECT 1 FROM agents WHERE instance = ?1";
+const JOIN_TOKEN: &str = "SELECT 1 FROM join_tokens WHERE secret_hash = ?1";
+
+type Done = Result<(), StoreError>;
+
+pub(super) fn raise_sequence(tx: &Transaction<'_>) -> Done {
+    tx.prepare_cached("UPDATE sequence SET value = value + 1")?.execute(())?;
+    Ok(())
+}
+
+pub(super) fn create_account(tx: &Transaction<'_>, account: &Account) -> Done {
+    absent(tx, Entity::Account, ACCOUNT, [account.id.as_str()])?;
+    let row = (account.id.as_str(), status_name(account.status), account.serial_console_access);
+    tx.execute("INSERT INTO accounts (id, status, serial_console_access) VALUES (?1, ?2, ?3)", row)?;
+    Ok(())
+}
+
+pub(super) fn set_account_status(tx: &Transaction<'_>, account: &AccountId, status: Status) -> Done {
+    let row = (account.as_str(), status_name(status));
+    update(tx, Entity::Account, "UPDATE accounts SET status = ?2 WHERE id = ?1", row)
+}
+
+pub(super) fn set_serial_console_access(tx: &Transaction<'_>, account: &AccountId, enabled: bool) -> Done {
+    let row = (account.as_str(), enabled);
+    update(tx, Entity::Account, "UPDATE accounts SET serial_console_access = ?2 WHERE id = ?1", row)
+}
+
+pub(super) fn create_user(tx: &Transaction<'_>, user: &UserId, account: &AccountId, name: &UserName) -> Done {
+    require(tx, Entity::Account, ACCOUNT, [account.as_str()])?;
+    absent(tx, Entity::User, USER, [user.as_str()])?;
+    absent(tx, Entity::UserName, USER_NAME, [account.as_str(), name.as_str()])?;
+    let row = (user.as_str(), account.as_str(), name.as_str(), status_name(Status::Active));
+    tx.execute("INSERT INTO users (id, account, name, status) VALUES (?1, ?2, ?3, ?4)", row)?;
+    Ok(())
+}
+
+pub(super) fn set_user_status(tx: &Transaction<'_>, user: &UserId, status: Status) -> Done {
+    let row = (user.as_str(), status_name(status));
+    update(tx, Entity::User, "UPDATE users SET status = ?2 WHERE id = ?1", row)
+}
+
+pub(super) fn put_user_policy(
+    tx: &Transaction<'_>,
+    user: &UserId,
+    name: &PolicyName,
+    document: &str,
+) -> Done {
+    require(tx, Entity::User, USER, [user.as_str()])?;
+    let statement = "INSERT INTO user_policies (user, name, document) VALUES (?1, ?2, ?3)
+                     ON CONFLICT (user, name) DO UPDATE SET document = excluded.document";
+    tx.execute(statement, (user.as_str(), name.as_str(), document))?;
+    Ok(())
+}
+
+pub(super) fn delete_user_policy(tx: &Transaction<'_>, user: &UserId, name: &PolicyName) -> Done {
+    require(tx, Entity::User, USER, [user.as_str()])?;
+    let row = (user.as_str(), name.as_str());
+    update(tx, Entity::Policy, "DELETE FROM user_policies WHERE user = ?1 AND name = ?2", row)
+}
+
+pub(super) fn create_access_key(tx: &Transaction<'_>, key: &AccessKey, sealed_secret: &[u8]) -> Done {
+    require(tx, Entity::User, USER, [key.user.as_str()])?;
+    absent(tx, Entity::AccessKey, ACCESS_KEY, [key.id.as_str()])?;
+    let row = (key.id.as_str(), key.user.as_str(), status_name(key.status), sealed_secret);
+    tx.execute("INSERT INTO access_keys (id, user, status, sealed_secret) VALUES (?1, ?2, ?3, ?4)", row)?;
+    Ok(())
+}
+
+pub(super) fn set_access_key_status(tx: &Transaction<'_>, key: &AccessKeyId, status: Status) -> Done {
+    let row = (key.as_str(), status_name(status));
+    update(tx, Entity::AccessKey, "UPDATE access_keys SET status = ?2 WHERE id = ?1", row)
+}
+
+pub(super) fn delete_access_key(tx: &Transaction<'_>, key: &AccessKeyId) -> Done {
+    update(tx, Entity::AccessKey, "DELETE FROM access_keys WHERE id = ?1", [key.as_str()])
+}
+
+pub(super) fn create_instance(tx: &Transaction<'_>, instance: &Instance) -> Done {
+    require(tx, Entity::Account, ACCOUNT, [instance.account.as_str()])?;
+    absent(tx, Entity::Instance, INSTANCE, [instance.id.as_str()])?;
+    let statement = "INSERT INTO instances (id, account, region, availability_zone, state)
+                     VALUES (?1, ?2, ?3, ?4, ?5)";
+    let row = (
+        instance.id.as_str(),
+        instance.account.as_str(),
+        instance.region.as_str(),
+        instance.availability_zone.as_str(),
+        instance.state.as_str(),
+    );
+    tx.execute(statement, row)?;
+    insert_tags(tx, &instance.id, &instance.tags)
+}
+
+pub(super) fn set_instance_state(tx: &Transaction<'_>, instance: &InstanceId, state: InstanceState) -> Done {
+    let row = (instance.as_str(), state.as_str());
+    update(tx, Entity::Instance, "UPDATE instances SET state = ?2 WHERE id = ?1", row)
+}
+
+pub(super) fn put_instance_tags(
+    tx: &Transaction<'_>,
+    instance: &InstanceId,
+    tags: &BTreeMap<String, String>,
+) -> Done {
+    require(tx, Entity::Instance, INSTANCE, [instance.as_str()])?;
+    tx.execute("DELETE FROM instance_tags WHERE instance = ?1", [instance.as_str()])?;
+    insert_tags(tx, instance, tags)
+}
+
+fn insert_tags(tx: &Transaction<'_>, instance: &InstanceId, tags: &BTreeMap<String, String>) -> Done {
+    let mut insert =
+        tx.prepare_cached("INSERT INTO instance_tags (instance, key, value) VALUES (?1, ?2, ?3)")?;
+    for (key, value) in tags {
+        insert.execute((instance.as_str(), key, value))?;
+    }
+    Ok(())
+}
+
+pub(super) fn create_join_token(tx: &Transaction<'_>, token: &JoinToken, now: UnixSeconds) -> Done {
+    require(tx, Entity::Instance, INSTANCE, [token.instance.as_str()])?;
+    absent(tx, Entity::JoinToken, JOIN_TOKEN, [token.secret_hash])?;
+    let lapsed_before = now.0.saturating_sub(LAPSED_TOKEN_KEPT);
+    tx.execute("DELETE FROM join_tokens WHERE expires_at < ?1", [lapsed_before])?;
+    let row = (token.secret_hash, token.instance.as_str(), token.expires_at.0);
+    tx.execute("INSERT INTO join_tokens (secret_hash, instance, expires_at) VALUES (?1, ?2, ?3)", row)?;
+    Ok(())
+}
+
+/// Enrols or refuses. Nothing is written before the last check, so a refusal leaves no trace.
+pub(super) fn redeem_join_token(
+    tx: &Transaction<'_>,
+    secret_hash: &[u8; 32],
+    instance: &InstanceId,
+    now: UnixSeconds,
+    replace: bool,
+) -> Result<Result<AgentIdentity, RedeemRefusal>, StoreError> {
+    if let Some(refusal) = refusal(tx, secret_hash, instance, now, replace)? {
+        return Ok(Err(refusal));
+    }
+    tx.execute("UPDATE join_tokens SET used_at = ?2 WHERE secret_hash = ?1", (secret_hash, now.0))?;
+    let statement = "INSERT INTO agents (instance, generation, enrolled_at) VALUES (?1, 1, ?2)
+                     ON CONFLICT (instance) DO UPDATE
+                     SET generation = generation + 1, enrolled_at = excluded.enrolled_at
+                     RETURNING generation";
+    let generation: i64 = tx.query_row(statement, (instance.as_str(), now.0), |row| row.get(0))?;
+    let generation = u64::try_from(generation).map_err(|error| damaged("agents.generation", error))?;
+    raise_sequence(tx)?;
+    Ok(Ok(AgentIdentity { instance: instance.clone(), generation, enrolled_at: now }))
+}
+
+fn refusal(
+    tx: &Transaction<'_>,
+    secret_hash: &[u8; 32],
+    instance: &InstanceId,
+    now: UnixSeconds,
+    replace: bool,
+) -> Result<Option<RedeemRefusal>, StoreError> {
+    let query = "SELECT instance, expires_at, used_at IS NOT NULL FROM join_tokens WHERE secret_hash = ?1";
+    let token = tx.query_row(query, [secret_hash], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+    let Some((bound_to, expires_at, used)): Option<(String, i64, bool)> = token.optional()? else {
+        return Ok(Some(RedeemRefusal::Unknown));
+    };
+    if used && !cfg!(feature = "planted-token-reuse") {
+        return Ok(Some(RedeemRefusal::AlreadyUsed));
+    }
+    if now.0 >= expires_at {
+        return Ok(Some(RedeemRefusal::Expired));
+    }
+    if bound_to != instance.as_str() {
+        let known = exists(tx, INSTANCE, [instance.as_str()])?;
+        return Ok(Some(if known { RedeemRefusal::OtherInstance } else { RedeemRefusal::InstanceUnknown }));
+    }
+    if !replace && exists(tx, AGENT, [instance.as_str()])? {
+        return Ok(Some(RedeemRefusal::AlreadyEnrolled));
+    }
+    Ok(None)
+}
+
+pub(super) fn put_authority(
+    tx: &Transaction<'_>,
+    name: &AuthorityName,
+    public: &[u8],
+    sealed_secret: &[u8],
+) -> Done {
+    let statement = "INSERT INTO authorities (name, public, sealed_secret) VALUES (?1, ?2, ?3)
+                     ON CONFLICT (name) DO NOTHING";
+    if tx.execute(statement, (name.as_str(), public, sealed_secret))? > 0 {
+        raise_sequence(tx)?;
+    }
+    Ok(())
+}
+
+fn require(tx: &Transaction<'_>, entity: Entity, query: &str, key: impl Params) -> Done {
+    if exists(tx, query, key)? { Ok(()) } else { Err(StoreError::NotFound(entity)) }
+}
+
+fn absent(tx: &Transaction<'_>, entity: Entity, query: &str, key: impl Params) -> Done {
+    if exists(tx, query, key)? { Err(StoreError::AlreadyExists(entity)) } else { Ok(()) }
+}
+
+fn exists(tx: &Transaction<'_>, query: &str, key: impl Params) -> Result<bool, StoreError> {
+    Ok(tx.prepare_cached(query)?.exists(key)?)
+}
+
+fn update(tx: &Transaction<'_>, entity: Entity, statement: &str, row: impl Params) -> Done {
+    if tx.prepare_cached(statement)?.execute(row)? > 0 { Ok(()) } else { Err(StoreError::NotFound(entity)) }
+}
+
+const fn status_name(status: Status) -> &'static str {
+    match status {
+        Status::Active => "active",
+        Status::Suspended => "suspended",
+    }
+}

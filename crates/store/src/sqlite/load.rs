@@ -1,0 +1,204 @@
+//! Reading back what [`changes`](super::changes) wrote. Every text is parsed again: a database is a file that others may
+//! have edited.
+
+use crate::seal::{SealedRow, Sealer};
+use crate::{Authority, AuthorityName, PolicyName, Problem, Snapshot, StoreError};
+use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::iam::Policy;
+use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId, UserId};
+use instance_connect_core::inventory::{
+    AccessKey, Account, AgentIdentity, Instance, InstanceState, Inventory, Status, User,
+};
+use rusqlite::types::FromSql;
+use rusqlite::{OptionalExtension, Row, Transaction};
+use std::collections::{BTreeMap, HashMap};
+use std::str::FromStr;
+use std::sync::Arc;
+
+pub(super) fn sequence(tx: &Transaction<'_>) -> Result<u64, StoreError> {
+    let value: i64 = tx.prepare_cached("SELECT value FROM sequence")?.query_row((), |row| row.get(0))?;
+    u64::try_from(value).map_err(|error| damaged("sequence.value", error))
+}
+
+pub(super) fn snapshot(tx: &Transaction<'_>, sealer: &Sealer) -> Result<Snapshot, StoreError> {
+    let mut problems = Vec::new();
+    let inventory = Inventory {
+        sequence: sequence(tx)?,
+        accounts: accounts(tx)?,
+        users: users(tx, &mut problems)?,
+        access_keys: access_keys(tx, sealer, &mut problems)?,
+        instances: instances(tx)?,
+        agents: agents(tx)?,
+    };
+    Ok(Snapshot { inventory, problems })
+}
+
+pub(super) fn authority(
+    tx: &Transaction<'_>,
+    name: &AuthorityName,
+    sealer: &Sealer,
+) -> Result<Option<Authority>, StoreError> {
+    let query = "SELECT public, sealed_secret FROM authorities WHERE name = ?1";
+    let stored = tx.query_row(query, [name.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let Some((public, sealed)): Option<(Vec<u8>, Vec<u8>)> = stored else { return Ok(None) };
+    let row = SealedRow::Authority(name, &public);
+    let secret =
+        sealer.open(row, &sealed).map_err(|error| StoreError::Sealed { row: row.to_string(), error })?;
+    Ok(Some(Authority { public, secret }))
+}
+
+fn accounts(tx: &Transaction<'_>) -> Result<HashMap<AccountId, Account>, StoreError> {
+    let query = "SELECT id, status, serial_console_access FROM accounts";
+    each_row(tx, query, |row| {
+        let id: AccountId = parsed(row, 0, "accounts.id")?;
+        let serial_console_access = column(row, 2, "accounts.serial_console_access")?;
+        Ok((id.clone(), Account { id, status: status(row, 1, "accounts.status")?, serial_console_access }))
+    })
+}
+
+fn users(
+    tx: &Transaction<'_>,
+    problems: &mut Vec<Problem>,
+) -> Result<HashMap<UserId, Arc<User>>, StoreError> {
+    let mut policies = policies(tx, problems)?;
+    each_row(tx, "SELECT id, account, name, status FROM users", |row| {
+        let id: UserId = parsed(row, 0, "users.id")?;
+        let stored_status = status(row, 3, "users.status")?;
+        let (status, policies) = match policies.remove(&id) {
+            None => (stored_status, Vec::new()),
+            Some(Some(policies)) => (stored_status, policies),
+            Some(None) => (Status::Suspended, Vec::new()),
+        };
+        let (account, name) = (parsed(row, 1, "users.account")?, parsed(row, 2, "users.name")?);
+        Ok((id.clone(), Arc::new(User { id, account, name, status, policies })))
+    })
+}
+
+/// The policies of each user that has any; `None` for a user with one that cannot be evaluated fully.
+fn policies(
+    tx: &Transaction<'_>,
+    problems: &mut Vec<Problem>,
+) -> Result<HashMap<UserId, Option<Vec<Policy>>>, StoreError> {
+    let mut policies: HashMap<UserId, Option<Vec<Policy>>> = HashMap::new();
+    let query = "SELECT user, name, document FROM user_policies ORDER BY user, name";
+    let stored: Vec<(UserId, PolicyName, Result<Policy, _>)> = each_row(tx, query, |row| {
+        let name: PolicyName = parsed(row, 1, "user_policies.name")?;
+        let policy = Policy::parse(name.as_str(), text(row, 2, "user_policies.document")?);
+        Ok((parsed(row, 0, "user_policies.user")?, name, policy))
+    })?;
+    for (user, name, policy) in stored {
+        let of_user = policies.entry(user.clone()).or_insert_with(|| Some(Vec::new()));
+        match policy {
+            Ok(policy) => of_user.iter_mut().for_each(|policies| policies.push(policy.clone())),
+            Err(error) => {
+                *of_user = None;
+                problems.push(Problem::Policy { user, policy: name, error });
+            }
+        }
+    }
+    Ok(policies)
+}
+
+fn access_keys(
+    tx: &Transaction<'_>,
+    sealer: &Sealer,
+    problems: &mut Vec<Problem>,
+) -> Result<HashMap<AccessKeyId, AccessKey>, StoreError> {
+    let query = "SELECT id, user, status, sealed_secret FROM access_keys ORDER BY id";
+    let keys: Vec<Option<(AccessKeyId, AccessKey)>> = each_row(tx, query, |row| {
+        let (id, user) = (parsed(row, 0, "access_keys.id")?, parsed(row, 1, "access_keys.user")?);
+        let status = status(row, 2, "access_keys.status")?;
+        let sealed: Vec<u8> = column(row, 3, "access_keys.sealed_secret")?;
+        match sealer.open(SealedRow::AccessKey(&id, &user), &sealed) {
+            Ok(secret) => Ok(Some((id.clone(), AccessKey { id, secret, user, status }))),
+            Err(error) => {
+                problems.push(Problem::AccessKey { key: id, error });
+                Ok(None)
+            }
+        }
+    })?;
+    Ok(keys.into_iter().flatten().collect())
+}
+
+fn instances(tx: &Transaction<'_>) -> Result<HashMap<InstanceId, Arc<Instance>>, StoreError> {
+    let mut tags = tags(tx)?;
+    each_row(tx, "SELECT id, account, region, availability_zone, state FROM instances", |row| {
+        let id: InstanceId = parsed(row, 0, "instances.id")?;
+        let instance = Instance {
+            account: parsed(row, 1, "instances.account")?,
+            region: parsed(row, 2, "instances.region")?,
+            availability_zone: parsed(row, 3, "instances.availability_zone")?,
+            state: state(row, 4, "instances.state")?,
+            tags: tags.remove(&id).unwrap_or_default(),
+            id: id.clone(),
+        };
+        Ok((id, Arc::new(instance)))
+    })
+}
+
+fn tags(tx: &Transaction<'_>) -> Result<HashMap<InstanceId, BTreeMap<String, String>>, StoreError> {
+    let mut tags: HashMap<InstanceId, BTreeMap<String, String>> = HashMap::new();
+    let stored: Vec<(InstanceId, String, String)> =
+        each_row(tx, "SELECT instance, key, value FROM instance_tags", |row| {
+            let instance = parsed(row, 0, "instance_tags.instance")?;
+            Ok((instance, column(row, 1, "instance_tags.key")?, column(row, 2, "instance_tags.value")?))
+        })?;
+    for (instance, key, value) in stored {
+        tags.entry(instance).or_default().insert(key, value);
+    }
+    Ok(tags)
+}
+
+fn agents(tx: &Transaction<'_>) -> Result<HashMap<InstanceId, AgentIdentity>, StoreError> {
+    each_row(tx, "SELECT instance, generation, enrolled_at FROM agents", |row| {
+        let instance: InstanceId = parsed(row, 0, "agents.instance")?;
+        let generation: i64 = column(row, 1, "agents.generation")?;
+        let generation = u64::try_from(generation).map_err(|error| damaged("agents.generation", error))?;
+        let enrolled_at = UnixSeconds(column(row, 2, "agents.enrolled_at")?);
+        Ok((instance.clone(), AgentIdentity { instance, generation, enrolled_at }))
+    })
+}
+
+fn each_row<T, C: FromIterator<T>>(
+    tx: &Transaction<'_>,
+    query: &str,
+    mut read: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
+) -> Result<C, StoreError> {
+    let mut statement = tx.prepare_cached(query)?;
+    statement.query_and_then((), |row| read(row))?.collect()
+}
+
+fn status(row: &Row<'_>, index: usize, column: &'static str) -> Result<Status, StoreError> {
+    match text(row, index, column)? {
+        "active" => Ok(Status::Active),
+        "suspended" => Ok(Status::Suspended),
+        _ => Err(damaged(column, "no status")),
+    }
+}
+
+fn state(row: &Row<'_>, index: usize, column: &'static str) -> Result<InstanceState, StoreError> {
+    let name = text(row, index, column)?;
+    let known = InstanceState::ALL.into_iter().find(|state| state.as_str() == name);
+    known.ok_or_else(|| damaged(column, "no instance state"))
+}
+
+fn parsed<T: FromStr<Err: std::fmt::Display>>(
+    row: &Row<'_>,
+    index: usize,
+    column: &'static str,
+) -> Result<T, StoreError> {
+    text(row, index, column)?.parse().map_err(|error| damaged(column, error))
+}
+
+fn text<'row>(row: &'row Row<'_>, index: usize, column: &'static str) -> Result<&'row str, StoreError> {
+    row.get_ref(index)?.as_str().map_err(|error| damaged(column, error))
+}
+
+fn column<T: FromSql>(row: &Row<'_>, index: usize, column: &'static str) -> Result<T, StoreError> {
+    row.get(index).map_err(|error| damaged(column, error))
+}
+
+/// Names the column, not what stands in it: that may be anything.
+pub(super) fn damaged(column: &'static str, reason: impl std::fmt::Display) -> StoreError {
+    StoreError::Damaged(format!("{column}: {reason}"))
+}

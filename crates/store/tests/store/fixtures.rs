@@ -1,0 +1,147 @@
+//! Things to store, and a snapshot in a form that can be compared.
+
+use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId, UserId, UserName};
+use instance_connect_core::inventory::{
+    AccessKey, Account, AgentIdentity, Instance, InstanceState, JoinToken, Status,
+};
+use instance_connect_core::secret::Secret;
+use instance_connect_store::{Problem, Snapshot, Store};
+use std::collections::BTreeMap;
+
+/// Allows pushing to any instance.
+pub(crate) const PUSH: &str = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
+    "Action": "ec2-instance-connect:SendSSHPublicKey", "Resource": "*"}]}"#;
+
+/// Denies the same.
+pub(crate) const NO_PUSH: &str = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Deny",
+    "Action": "ec2-instance-connect:SendSSHPublicKey", "Resource": "*"}]}"#;
+
+/// Not a policy for any version: its one statement has no effect.
+pub(crate) const NO_POLICY: &str =
+    r#"{"Version": "2012-10-17", "Statement": [{"Action": "*", "Resource": "*"}]}"#;
+
+pub(crate) const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
+
+pub(crate) fn later(seconds: i64) -> UnixSeconds {
+    UnixSeconds(NOW.0 + seconds)
+}
+
+pub(crate) fn account_id(number: u8) -> AccountId {
+    format!("{number:012}").parse().unwrap()
+}
+
+pub(crate) fn user_id(number: u8) -> UserId {
+    format!("AIDA{number:016}").parse().unwrap()
+}
+
+pub(crate) fn key_id(number: u8) -> AccessKeyId {
+    format!("AKIA{number:016}").parse().unwrap()
+}
+
+pub(crate) fn instance_id(number: u8) -> InstanceId {
+    format!("i-{number:017x}").parse().unwrap()
+}
+
+pub(crate) fn user_name(name: &str) -> UserName {
+    name.parse().unwrap()
+}
+
+pub(crate) fn account(number: u8) -> Account {
+    Account { id: account_id(number), status: Status::Active, serial_console_access: false }
+}
+
+pub(crate) fn access_key(number: u8, user: u8) -> AccessKey {
+    let secret = Secret::new(secret_of(number).into_bytes());
+    AccessKey { id: key_id(number), secret, user: user_id(user), status: Status::Active }
+}
+
+/// The secret of an access key: like AWS's 40 characters.
+pub(crate) fn secret_of(number: u8) -> String {
+    format!("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLE{number:03}")
+}
+
+pub(crate) fn instance(number: u8, account: u8) -> Instance {
+    Instance {
+        id: instance_id(number),
+        account: account_id(account),
+        region: "us-east-1".parse().unwrap(),
+        availability_zone: "us-east-1a".parse().unwrap(),
+        state: InstanceState::Running,
+        tags: tags(&[("Name", "web")]),
+    }
+}
+
+pub(crate) fn tags(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+pub(crate) fn token(number: u8, instance: u8) -> JoinToken {
+    JoinToken { secret_hash: [number; 32], instance: instance_id(instance), expires_at: later(900) }
+}
+
+/// Puts something of everything into an empty store: account 1, user 1 with a policy and access key 1, user 2 with access
+/// key 2, instances 1 (enrolled) and 2, used token 1, fresh token 2, and the authority `agents-ca`.
+pub(crate) async fn populate(store: &dyn Store) {
+    store.create_account(&account(1)).await.unwrap();
+    for (number, name) in [(1, "ann"), (2, "bob")] {
+        store.create_user(&user_id(number), &account_id(1), &user_name(name)).await.unwrap();
+        store.create_access_key(&access_key(number, number)).await.unwrap();
+        store.create_instance(&instance(number, 1)).await.unwrap();
+        store.create_join_token(&token(number, number), NOW).await.unwrap();
+    }
+    store.put_user_policy(&user_id(1), &"push".parse().unwrap(), PUSH).await.unwrap();
+    store.redeem_join_token(&[1; 32], &instance_id(1), NOW, false).await.unwrap();
+    let secret = Secret::new(b"the private key of agents-ca".to_vec());
+    store.put_authority(&"agents-ca".parse().unwrap(), b"certificate", &secret).await.unwrap();
+}
+
+/// A snapshot in a form that can be compared and printed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) sequence: u64,
+    pub(crate) accounts: BTreeMap<AccountId, Account>,
+    pub(crate) users: BTreeMap<UserId, UserView>,
+    pub(crate) access_keys: BTreeMap<AccessKeyId, (String, UserId, Status)>,
+    pub(crate) instances: BTreeMap<InstanceId, Instance>,
+    pub(crate) agents: BTreeMap<InstanceId, AgentIdentity>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UserView {
+    pub(crate) account: AccountId,
+    pub(crate) name: UserName,
+    pub(crate) status: Status,
+    /// Name and parsed form of each policy.
+    pub(crate) policies: Vec<String>,
+}
+
+impl View {
+    pub(crate) fn user(&self, number: u8) -> &UserView {
+        &self.users[&user_id(number)]
+    }
+}
+
+pub(crate) async fn view(store: &dyn Store) -> View {
+    let Snapshot { inventory, problems } = store.inventory().await.unwrap();
+    let user_view = |user: &instance_connect_core::inventory::User| UserView {
+        account: user.account.clone(),
+        name: user.name.clone(),
+        status: user.status,
+        policies: user.policies.iter().map(|policy| format!("{policy:?}")).collect(),
+    };
+    let key_view = |key: AccessKey| {
+        let secret = String::from_utf8(key.secret.expose().to_vec()).unwrap();
+        (secret, key.user, key.status)
+    };
+    View {
+        sequence: inventory.sequence,
+        accounts: inventory.accounts.into_iter().collect(),
+        users: inventory.users.into_iter().map(|(id, user)| (id, user_view(&user))).collect(),
+        access_keys: inventory.access_keys.into_iter().map(|(id, key)| (id, key_view(key))).collect(),
+        instances: inventory.instances.into_iter().map(|(id, instance)| (id, (*instance).clone())).collect(),
+        agents: inventory.agents.into_iter().collect(),
+        problems,
+    }
+}

@@ -1,0 +1,338 @@
+//! Random histories of calls, on a store and on a model that is a few maps: both must give the same answers and hold the
+//! same things.
+
+use crate::engine::Engine;
+use crate::fixtures::*;
+use instance_connect_core::iam::Policy;
+use instance_connect_core::ids::UserName;
+use instance_connect_core::inventory::{
+    AccessKey, Account, AgentIdentity, Instance, InstanceState, JoinToken, Status,
+};
+use instance_connect_core::secret::Secret;
+use instance_connect_store::{
+    Authority, Entity, PolicyName, RedeemError, RedeemRefusal, Refusal, Store, StoreError,
+};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+/// One call. Things are numbered, from few, so that calls meet each other.
+#[derive(Clone, Debug)]
+enum Call {
+    CreateAccount(Account),
+    SetAccountStatus(u8, Status),
+    SetSerialConsoleAccess(u8, bool),
+    CreateUser(u8, u8, UserName),
+    SetUserStatus(u8, Status),
+    PutUserPolicy(u8, PolicyName, &'static str),
+    DeleteUserPolicy(u8, PolicyName),
+    CreateAccessKey(AccessKey),
+    SetAccessKeyStatus(u8, Status),
+    DeleteAccessKey(u8),
+    CreateInstance(Instance),
+    SetInstanceState(u8, InstanceState),
+    PutInstanceTags(u8, BTreeMap<String, String>),
+    CreateJoinToken(JoinToken),
+    RedeemJoinToken(u8, u8, i64, bool),
+    PutAuthority(&'static str, u8),
+    Restart,
+}
+
+/// What a call came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Done,
+    AlreadyExists(Entity),
+    NotFound(Entity),
+    Refused(Refusal),
+    Enrolled(AgentIdentity),
+    NotEnrolled(RedeemRefusal),
+    Authority(Vec<u8>, Vec<u8>),
+}
+
+fn calls() -> impl Strategy<Value = Vec<Call>> {
+    let number = || 1..=3u8;
+    let status = || prop_oneof![Just(Status::Active), Just(Status::Suspended)];
+    let some_name = || prop_oneof![Just("ann"), Just("Ann"), Just("bob")].prop_map(user_name);
+    let policy_name = || prop_oneof![Just("a"), Just("A"), Just("b")].prop_map(|name| name.parse().unwrap());
+    let document = prop_oneof![3 => Just(PUSH), 2 => Just(NO_PUSH), 1 => Just(NO_POLICY)];
+    let some_tags = || proptest::collection::btree_map("[abA]{1,2}", "[xy]{0,2}", 0..4);
+    let call = prop_oneof![
+        2 => (number(), status()).prop_map(|(n, status)| Call::CreateAccount(Account { status, ..account(n) })),
+        1 => (number(), status()).prop_map(|(n, status)| Call::SetAccountStatus(n, status)),
+        1 => (number(), any::<bool>()).prop_map(|(n, enabled)| Call::SetSerialConsoleAccess(n, enabled)),
+        3 => (number(), number(), some_name()).prop_map(|(n, account, name)| Call::CreateUser(n, account, name)),
+        1 => (number(), status()).prop_map(|(n, status)| Call::SetUserStatus(n, status)),
+        3 => (number(), policy_name(), document).prop_map(|(n, name, text)| Call::PutUserPolicy(n, name, text)),
+        1 => (number(), policy_name()).prop_map(|(n, name)| Call::DeleteUserPolicy(n, name)),
+        3 => (number(), number(), status())
+            .prop_map(|(n, user, status)| Call::CreateAccessKey(AccessKey { status, ..access_key(n, user) })),
+        1 => (number(), status()).prop_map(|(n, status)| Call::SetAccessKeyStatus(n, status)),
+        1 => number().prop_map(Call::DeleteAccessKey),
+        3 => (number(), number(), some_tags())
+            .prop_map(|(n, account, tags)| Call::CreateInstance(Instance { tags, ..instance(n, account) })),
+        1 => (number(), proptest::sample::select(&InstanceState::ALL[..]))
+            .prop_map(|(n, state)| Call::SetInstanceState(n, state)),
+        1 => (number(), some_tags()).prop_map(|(n, tags)| Call::PutInstanceTags(n, tags)),
+        3 => (number(), number(), 0..20i64).prop_map(|(n, instance, lifetime)| {
+            Call::CreateJoinToken(JoinToken { expires_at: later(lifetime), ..token(n, instance) })
+        }),
+        4 => (1..=2u8, 1..=2u8, 0..20i64, any::<bool>())
+            .prop_map(|(n, instance, now, replace)| Call::RedeemJoinToken(n, instance, now, replace)),
+        1 => (prop_oneof![Just("root"), Just("agents-ca")], number())
+            .prop_map(|(name, n)| Call::PutAuthority(name, n)),
+        1 => Just(Call::Restart),
+    ];
+    let history = proptest::collection::vec(call, 1..60);
+    // Most histories start where something can be enrolled; a random one takes long to get there.
+    (proptest::bool::weighted(0.8), history).prop_map(|(started, history)| {
+        let start = [
+            Call::CreateAccount(account(1)),
+            Call::CreateUser(1, 1, user_name("ann")),
+            Call::CreateInstance(instance(1, 1)),
+            Call::CreateJoinToken(token(1, 1)),
+            Call::RedeemJoinToken(1, 1, 0, false),
+        ];
+        start.into_iter().filter(|_| started).chain(history).collect()
+    })
+}
+
+/// Checks random histories. A failing one is made short before it is shown.
+pub(crate) fn check_against_model<E: Engine>() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    // Each history writes to a disk, so they are few. Failures are not kept: planted bugs would leave theirs in the tree.
+    let config = ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(calls in calls())| runtime.block_on(check::<E>(calls))?);
+}
+
+async fn check<E: Engine>(calls: Vec<Call>) -> Result<(), TestCaseError> {
+    let engine = E::new().await;
+    let mut store = engine.open().await;
+    let mut model = Model::default();
+    for call in calls {
+        if matches!(call, Call::Restart) {
+            drop(store);
+            store = engine.open().await;
+        }
+        prop_assert_eq!(ask(&*store, &call).await, model.ask(&call), "the answer to {:?}", call);
+        prop_assert_eq!(view(&*store).await, model.seen.clone(), "what is there after {:?}", call);
+    }
+    Ok(())
+}
+
+async fn ask(store: &dyn Store, call: &Call) -> Answer {
+    let done = match call {
+        Call::CreateAccount(account) => store.create_account(account).await,
+        Call::SetAccountStatus(n, status) => store.set_account_status(&account_id(*n), *status).await,
+        Call::SetSerialConsoleAccess(n, enabled) => {
+            store.set_serial_console_access(&account_id(*n), *enabled).await
+        }
+        Call::CreateUser(n, account, name) => {
+            store.create_user(&user_id(*n), &account_id(*account), name).await
+        }
+        Call::SetUserStatus(n, status) => store.set_user_status(&user_id(*n), *status).await,
+        Call::PutUserPolicy(n, name, document) => store.put_user_policy(&user_id(*n), name, document).await,
+        Call::DeleteUserPolicy(n, name) => store.delete_user_policy(&user_id(*n), name).await,
+        Call::CreateAccessKey(key) => store.create_access_key(key).await,
+        Call::SetAccessKeyStatus(n, status) => store.set_access_key_status(&key_id(*n), *status).await,
+        Call::DeleteAccessKey(n) => store.delete_access_key(&key_id(*n)).await,
+        Call::CreateInstance(instance) => store.create_instance(instance).await,
+        Call::SetInstanceState(n, state) => store.set_instance_state(&instance_id(*n), *state).await,
+        Call::PutInstanceTags(n, tags) => store.put_instance_tags(&instance_id(*n), tags).await,
+        Call::CreateJoinToken(token) => store.create_join_token(token, NOW).await,
+        Call::RedeemJoinToken(n, instance, now, replace) => {
+            let instance = instance_id(*instance);
+            return match store.redeem_join_token(&[*n; 32], &instance, later(*now), *replace).await {
+                Ok(identity) => Answer::Enrolled(identity),
+                Err(RedeemError::Refused(refusal)) => Answer::NotEnrolled(refusal),
+                Err(RedeemError::Store(error)) => panic!("{error}"),
+            };
+        }
+        Call::PutAuthority(name, n) => {
+            let secret = Secret::new(vec![*n; 32]);
+            let stored = store.put_authority(&name.parse().unwrap(), &[*n], &secret).await;
+            let Authority { public, secret } = stored.unwrap();
+            return Answer::Authority(public, secret.expose().to_vec());
+        }
+        Call::Restart => Ok(()),
+    };
+    match done {
+        Ok(()) => Answer::Done,
+        Err(StoreError::AlreadyExists(entity)) => Answer::AlreadyExists(entity),
+        Err(StoreError::NotFound(entity)) => Answer::NotFound(entity),
+        Err(StoreError::Refused(refusal)) => Answer::Refused(refusal),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// What a store is, without all that makes it durable.
+#[derive(Default)]
+struct Model {
+    seen: View,
+    policies: BTreeMap<(u8, PolicyName), &'static str>,
+    tokens: BTreeMap<u8, (JoinToken, bool)>,
+    authorities: BTreeMap<&'static str, u8>,
+}
+
+impl Model {
+    fn ask(&mut self, call: &Call) -> Answer {
+        let changed = self.change(call);
+        match changed {
+            Ok(answer) => {
+                let known_authority = matches!(&answer, Answer::Authority(..)) && !self.note_authority(call);
+                if !known_authority && !matches!(call, Call::Restart) {
+                    self.seen.sequence += 1;
+                }
+                answer
+            }
+            Err(answer) => answer,
+        }
+    }
+
+    /// Whether the authority is new.
+    fn note_authority(&mut self, call: &Call) -> bool {
+        let Call::PutAuthority(name, n) = call else { return false };
+        let new = !self.authorities.contains_key(name);
+        self.authorities.entry(name).or_insert(*n);
+        new
+    }
+
+    fn change(&mut self, call: &Call) -> Result<Answer, Answer> {
+        match call {
+            Call::CreateAccount(account) => {
+                new(&mut self.seen.accounts, &account.id, account.clone(), Entity::Account)
+            }
+            Call::SetAccountStatus(n, status) => {
+                of(&mut self.seen.accounts, &account_id(*n), Entity::Account)?.status = *status;
+                Ok(Answer::Done)
+            }
+            Call::SetSerialConsoleAccess(n, enabled) => {
+                let account = of(&mut self.seen.accounts, &account_id(*n), Entity::Account)?;
+                account.serial_console_access = *enabled;
+                Ok(Answer::Done)
+            }
+            Call::CreateUser(n, account, name) => self.create_user(*n, *account, name),
+            Call::SetUserStatus(n, status) => {
+                of(&mut self.seen.users, &user_id(*n), Entity::User)?.status = *status;
+                Ok(Answer::Done)
+            }
+            Call::PutUserPolicy(n, name, document) => self.put_policy(*n, name, document),
+            Call::DeleteUserPolicy(n, name) => {
+                of(&mut self.seen.users, &user_id(*n), Entity::User)?;
+                self.policies.remove(&(*n, name.clone())).ok_or(Answer::NotFound(Entity::Policy))?;
+                self.note_policies(*n);
+                Ok(Answer::Done)
+            }
+            Call::CreateAccessKey(key) => {
+                of(&mut self.seen.users, &key.user, Entity::User)?;
+                let secret = String::from_utf8(key.secret.expose().to_vec()).unwrap();
+                let row = (secret, key.user.clone(), key.status);
+                new(&mut self.seen.access_keys, &key.id, row, Entity::AccessKey)
+            }
+            Call::SetAccessKeyStatus(n, status) => {
+                of(&mut self.seen.access_keys, &key_id(*n), Entity::AccessKey)?.2 = *status;
+                Ok(Answer::Done)
+            }
+            Call::DeleteAccessKey(n) => {
+                let deleted = self.seen.access_keys.remove(&key_id(*n));
+                deleted.map(|_| Answer::Done).ok_or(Answer::NotFound(Entity::AccessKey))
+            }
+            Call::CreateInstance(instance) => {
+                of(&mut self.seen.accounts, &instance.account, Entity::Account)?;
+                new(&mut self.seen.instances, &instance.id, instance.clone(), Entity::Instance)
+            }
+            Call::SetInstanceState(n, state) => {
+                of(&mut self.seen.instances, &instance_id(*n), Entity::Instance)?.state = *state;
+                Ok(Answer::Done)
+            }
+            Call::PutInstanceTags(n, tags) => {
+                of(&mut self.seen.instances, &instance_id(*n), Entity::Instance)?.tags = tags.clone();
+                Ok(Answer::Done)
+            }
+            Call::CreateJoinToken(token) => {
+                of(&mut self.seen.instances, &token.instance, Entity::Instance)?;
+                new(&mut self.tokens, &token.secret_hash[0], (token.clone(), false), Entity::JoinToken)
+            }
+            Call::RedeemJoinToken(n, instance, now, replace) => self.redeem(*n, *instance, *now, *replace),
+            Call::PutAuthority(name, n) => {
+                let kept = *self.authorities.get(name).unwrap_or(n);
+                Ok(Answer::Authority(vec![kept], vec![kept; 32]))
+            }
+            Call::Restart => Ok(Answer::Done),
+        }
+    }
+
+    fn create_user(&mut self, n: u8, account: u8, name: &UserName) -> Result<Answer, Answer> {
+        of(&mut self.seen.accounts, &account_id(account), Entity::Account)?;
+        let (id, account) = (user_id(n), account_id(account));
+        let same = |user: &UserView| {
+            user.account == account && user.name.as_str().eq_ignore_ascii_case(name.as_str())
+        };
+        if !self.seen.users.contains_key(&id) && self.seen.users.values().any(same) {
+            return Err(Answer::AlreadyExists(Entity::UserName));
+        }
+        let row = UserView { account, name: name.clone(), status: Status::Active, policies: Vec::new() };
+        new(&mut self.seen.users, &id, row, Entity::User)
+    }
+
+    fn put_policy(&mut self, n: u8, name: &PolicyName, document: &'static str) -> Result<Answer, Answer> {
+        if let Err(error) = Policy::parse(name.as_str(), document) {
+            return Err(Answer::Refused(Refusal::Policy(error)));
+        }
+        of(&mut self.seen.users, &user_id(n), Entity::User)?;
+        self.policies.insert((n, name.clone()), document);
+        self.note_policies(n);
+        Ok(Answer::Done)
+    }
+
+    fn note_policies(&mut self, n: u8) {
+        let of_user = self.policies.iter().filter(|((user, _), _)| *user == n);
+        let parsed = of_user
+            .map(|((_, name), document)| format!("{:?}", Policy::parse(name.as_str(), document).unwrap()))
+            .collect();
+        self.seen.users.get_mut(&user_id(n)).unwrap().policies = parsed;
+    }
+
+    fn redeem(&mut self, n: u8, instance: u8, now: i64, replace: bool) -> Result<Answer, Answer> {
+        let (instance, now) = (instance_id(instance), later(now));
+        let known = self.seen.instances.contains_key(&instance);
+        let generation = self.seen.agents.get(&instance).map_or(0, |identity| identity.generation);
+        let refusal = match self.tokens.get(&n) {
+            None => Some(RedeemRefusal::Unknown),
+            Some((_, true)) => Some(RedeemRefusal::AlreadyUsed),
+            Some((token, _)) if token.expires_at <= now => Some(RedeemRefusal::Expired),
+            Some(_) if !known => Some(RedeemRefusal::InstanceUnknown),
+            Some((token, _)) if token.instance != instance => Some(RedeemRefusal::OtherInstance),
+            Some(_) if generation > 0 && !replace => Some(RedeemRefusal::AlreadyEnrolled),
+            Some(_) => None,
+        };
+        if let Some(refusal) = refusal {
+            return Err(Answer::NotEnrolled(refusal));
+        }
+        self.tokens.get_mut(&n).unwrap().1 = true;
+        let identity =
+            AgentIdentity { instance: instance.clone(), generation: generation + 1, enrolled_at: now };
+        self.seen.agents.insert(instance, identity.clone());
+        Ok(Answer::Enrolled(identity))
+    }
+}
+
+fn new<K: Ord + Clone, V>(
+    map: &mut BTreeMap<K, V>,
+    key: &K,
+    row: V,
+    entity: Entity,
+) -> Result<Answer, Answer> {
+    if map.contains_key(key) {
+        return Err(Answer::AlreadyExists(entity));
+    }
+    map.insert(key.clone(), row);
+    Ok(Answer::Done)
+}
+
+fn of<'map, K: Ord, V>(
+    map: &'map mut BTreeMap<K, V>,
+    key: &K,
+    entity: Entity,
+) -> Result<&'map mut V, Answer> {
+    map.get_mut(key).ok_or(Answer::NotFound(entity))
+}

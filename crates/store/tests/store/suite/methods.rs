@@ -1,0 +1,274 @@
+//! Each method: what it does, and how it refuses.
+
+use crate::engine::Engine;
+use crate::fixtures::*;
+use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::iam::Policy;
+use instance_connect_core::inventory::{AgentIdentity, Instance, InstanceState, JoinToken, Status};
+use instance_connect_core::secret::Secret;
+use instance_connect_store::{
+    Entity, RedeemError, RedeemRefusal, Refusal, StoreError, TAG_KEY, TAG_VALUE, TAGS_PER_INSTANCE,
+};
+
+pub(crate) async fn accounts(engine: impl Engine) {
+    let store = engine.open().await;
+    assert_eq!(view(&*store).await, View::default());
+    changes!(store.create_account(&account(1)));
+    changes!(store.create_account(&account(2)));
+    refuses!(store.create_account(&account(1)), StoreError::AlreadyExists(Entity::Account));
+
+    changes!(store.set_account_status(&account_id(1), Status::Suspended));
+    changes!(store.set_serial_console_access(&account_id(2), true));
+    let seen = view(&*store).await.accounts;
+    assert_eq!(seen[&account_id(1)].status, Status::Suspended);
+    assert!(seen[&account_id(2)].serial_console_access);
+    changes!(store.set_account_status(&account_id(1), Status::Active));
+    changes!(store.set_serial_console_access(&account_id(2), false));
+    let seen: Vec<_> = view(&*store).await.accounts.into_values().collect();
+    assert_eq!(seen, [account(1), account(2)]);
+
+    refuses!(store.set_account_status(&account_id(3), Status::Active), StoreError::NotFound(Entity::Account));
+    refuses!(store.set_serial_console_access(&account_id(3), true), StoreError::NotFound(Entity::Account));
+}
+
+pub(crate) async fn users(engine: impl Engine) {
+    let store = engine.open().await;
+    let (ann, upper_ann) = (user_name("ann"), user_name("ANN"));
+    refuses!(store.create_user(&user_id(1), &account_id(1), &ann), StoreError::NotFound(Entity::Account));
+    changes!(store.create_account(&account(1)));
+    changes!(store.create_account(&account(2)));
+    changes!(store.create_user(&user_id(1), &account_id(1), &ann));
+    refuses!(
+        store.create_user(&user_id(1), &account_id(1), &user_name("bob")),
+        StoreError::AlreadyExists(Entity::User)
+    );
+    refuses!(
+        store.create_user(&user_id(2), &account_id(1), &upper_ann),
+        StoreError::AlreadyExists(Entity::UserName)
+    );
+    changes!(store.create_user(&user_id(2), &account_id(2), &upper_ann));
+
+    changes!(store.set_user_status(&user_id(1), Status::Suspended));
+    let seen = view(&*store).await;
+    let expected = |account, name: &_, status| UserView {
+        account: account_id(account),
+        name: Clone::clone(name),
+        status,
+        policies: Vec::new(),
+    };
+    assert_eq!(*seen.user(1), expected(1, &ann, Status::Suspended));
+    assert_eq!(*seen.user(2), expected(2, &upper_ann, Status::Active));
+    changes!(store.set_user_status(&user_id(1), Status::Active));
+    assert_eq!(*view(&*store).await.user(1), expected(1, &ann, Status::Active));
+    refuses!(store.set_user_status(&user_id(3), Status::Active), StoreError::NotFound(Entity::User));
+}
+
+pub(crate) async fn policies(engine: impl Engine) {
+    let store = engine.open().await;
+    let (push, zzz) = ("push".parse().unwrap(), "zzz".parse().unwrap());
+    let parsed = |name, document| format!("{:?}", Policy::parse(name, document).unwrap());
+    refuses!(store.put_user_policy(&user_id(1), &push, PUSH), StoreError::NotFound(Entity::User));
+    changes!(store.create_account(&account(1)));
+    changes!(store.create_user(&user_id(1), &account_id(1), &user_name("ann")));
+    changes!(store.create_user(&user_id(2), &account_id(1), &user_name("bob")));
+
+    changes!(store.put_user_policy(&user_id(1), &zzz, PUSH));
+    changes!(store.put_user_policy(&user_id(1), &push, PUSH));
+    assert_eq!(view(&*store).await.user(1).policies, [parsed("push", PUSH), parsed("zzz", PUSH)]);
+    assert!(view(&*store).await.user(2).policies.is_empty());
+    changes!(store.put_user_policy(&user_id(1), &push, NO_PUSH));
+    assert_eq!(view(&*store).await.user(1).policies, [parsed("push", NO_PUSH), parsed("zzz", PUSH)]);
+    for document in [NO_POLICY, "", "{", "null"] {
+        refuses!(
+            store.put_user_policy(&user_id(1), &push, document),
+            StoreError::Refused(Refusal::Policy(_))
+        );
+    }
+
+    changes!(store.delete_user_policy(&user_id(1), &push));
+    assert_eq!(view(&*store).await.user(1).policies, [parsed("zzz", PUSH)]);
+    refuses!(store.delete_user_policy(&user_id(1), &push), StoreError::NotFound(Entity::Policy));
+    refuses!(store.delete_user_policy(&user_id(2), &zzz), StoreError::NotFound(Entity::Policy));
+    refuses!(store.delete_user_policy(&user_id(3), &push), StoreError::NotFound(Entity::User));
+}
+
+pub(crate) async fn access_keys(engine: impl Engine) {
+    let store = engine.open().await;
+    refuses!(store.create_access_key(&access_key(1, 1)), StoreError::NotFound(Entity::User));
+    changes!(store.create_account(&account(1)));
+    changes!(store.create_user(&user_id(1), &account_id(1), &user_name("ann")));
+    changes!(store.create_user(&user_id(2), &account_id(1), &user_name("bob")));
+    changes!(store.create_access_key(&access_key(1, 1)));
+    changes!(store.create_access_key(&access_key(2, 1)));
+    refuses!(store.create_access_key(&access_key(1, 2)), StoreError::AlreadyExists(Entity::AccessKey));
+
+    changes!(store.set_access_key_status(&key_id(2), Status::Suspended));
+    let expected = |number, status| (key_id(number), (secret_of(number), user_id(1), status));
+    let seen: Vec<_> = view(&*store).await.access_keys.into_iter().collect();
+    assert_eq!(seen, [expected(1, Status::Active), expected(2, Status::Suspended)]);
+    changes!(store.set_access_key_status(&key_id(2), Status::Active));
+    assert_eq!(view(&*store).await.access_keys[&key_id(2)].2, Status::Active);
+
+    changes!(store.delete_access_key(&key_id(1)));
+    assert!(!view(&*store).await.access_keys.contains_key(&key_id(1)));
+    refuses!(store.delete_access_key(&key_id(1)), StoreError::NotFound(Entity::AccessKey));
+    refuses!(
+        store.set_access_key_status(&key_id(1), Status::Active),
+        StoreError::NotFound(Entity::AccessKey)
+    );
+}
+
+pub(crate) async fn instances(engine: impl Engine) {
+    let store = engine.open().await;
+    refuses!(store.create_instance(&instance(1, 1)), StoreError::NotFound(Entity::Account));
+    changes!(store.create_account(&account(1)));
+    changes!(store.create_instance(&instance(1, 1)));
+    changes!(store.create_instance(&instance(2, 1)));
+    refuses!(store.create_instance(&instance(1, 1)), StoreError::AlreadyExists(Entity::Instance));
+
+    for state in InstanceState::ALL {
+        changes!(store.set_instance_state(&instance_id(1), state));
+        assert_eq!(view(&*store).await.instances[&instance_id(1)].state, state);
+    }
+    let new_tags = tags(&[("Name", "db"), ("Ümlaut ключ", ""), ("name", "'; DROP TABLE instances; --")]);
+    changes!(store.put_instance_tags(&instance_id(1), &new_tags));
+    let seen = view(&*store).await.instances;
+    assert_eq!(seen[&instance_id(1)].tags, new_tags);
+    assert_eq!(seen[&instance_id(2)], instance(2, 1));
+    changes!(store.put_instance_tags(&instance_id(1), &tags(&[])));
+    assert!(view(&*store).await.instances[&instance_id(1)].tags.is_empty());
+
+    refuses!(
+        store.set_instance_state(&instance_id(3), InstanceState::Running),
+        StoreError::NotFound(Entity::Instance)
+    );
+    refuses!(store.put_instance_tags(&instance_id(3), &tags(&[])), StoreError::NotFound(Entity::Instance));
+}
+
+pub(crate) async fn tags_are_bounded(engine: impl Engine) {
+    let store = engine.open().await;
+    changes!(store.create_account(&account(1)));
+    let (key, value) = ("ä".repeat(TAG_KEY), "ä".repeat(TAG_VALUE));
+    let many = |count| (0..count).map(|n| (format!("{n}{}", &key[..100]), value.clone())).collect();
+    let full = Instance { tags: many(TAGS_PER_INSTANCE), ..instance(1, 1) };
+    changes!(store.create_instance(&full));
+    changes!(store.put_instance_tags(&instance_id(1), &tags(&[(&key, &value)])));
+    assert_eq!(view(&*store).await.instances[&instance_id(1)].tags, tags(&[(&key, &value)]));
+
+    let too_many = many(TAGS_PER_INSTANCE + 1);
+    refuses!(store.put_instance_tags(&instance_id(1), &too_many), StoreError::Refused(Refusal::TooManyTags));
+    for key in ["", "a\0b", "a\nb", &format!("{key}a")] {
+        let bad = Instance { tags: tags(&[(key, "")]), ..instance(2, 1) };
+        refuses!(store.create_instance(&bad), StoreError::Refused(Refusal::TagKey));
+        refuses!(store.put_instance_tags(&instance_id(1), &bad.tags), StoreError::Refused(Refusal::TagKey));
+    }
+    for value in ["a\0b", "a\nb", &format!("{value}a")] {
+        let bad = tags(&[("key", value)]);
+        refuses!(store.put_instance_tags(&instance_id(1), &bad), StoreError::Refused(Refusal::TagValue));
+    }
+}
+
+pub(crate) async fn join_tokens(engine: impl Engine) {
+    let store = engine.open().await;
+    refuses!(store.create_join_token(&token(1, 1), NOW), StoreError::NotFound(Entity::Instance));
+    changes!(store.create_account(&account(1)));
+    changes!(store.create_instance(&instance(1, 1)));
+    changes!(store.create_join_token(&token(1, 1), NOW));
+    changes!(store.create_join_token(&token(2, 1), NOW));
+    refuses!(store.create_join_token(&token(1, 1), NOW), StoreError::AlreadyExists(Entity::JoinToken));
+
+    let identity =
+        |generation, enrolled_at| AgentIdentity { instance: instance_id(1), generation, enrolled_at };
+    let first = changes!(store.redeem_join_token(&[1; 32], &instance_id(1), later(1), false));
+    assert_eq!(first, identity(1, later(1)));
+    assert_eq!(view(&*store).await.agents[&instance_id(1)], first);
+
+    // A refused redemption leaves the token usable; its last second counts.
+    use RedeemRefusal::{AlreadyEnrolled, AlreadyUsed};
+    refuses!(
+        store.redeem_join_token(&[2; 32], &instance_id(1), later(2), false),
+        RedeemError::Refused(AlreadyEnrolled)
+    );
+    let second = changes!(store.redeem_join_token(&[2; 32], &instance_id(1), later(899), true));
+    assert_eq!(second, identity(2, later(899)));
+    assert_eq!(view(&*store).await.agents[&instance_id(1)], second);
+    for number in [1, 2] {
+        refuses!(
+            store.redeem_join_token(&[number; 32], &instance_id(1), later(3), true),
+            RedeemError::Refused(AlreadyUsed)
+        );
+    }
+}
+
+pub(crate) async fn refusals_are_checked_in_order(engine: impl Engine) {
+    let store = engine.open().await;
+    store.create_account(&account(1)).await.unwrap();
+    for number in [1, 2] {
+        store.create_instance(&instance(number, 1)).await.unwrap();
+        store.create_join_token(&token(number, number), NOW).await.unwrap();
+    }
+    store.create_join_token(&token(3, 1), NOW).await.unwrap();
+    store.redeem_join_token(&[1; 32], &instance_id(1), NOW, false).await.unwrap();
+
+    use RedeemRefusal::{AlreadyEnrolled, AlreadyUsed, Expired, InstanceUnknown, OtherInstance, Unknown};
+    let cases: [(u8, u8, UnixSeconds, RedeemRefusal); 9] = [
+        // Without a token nothing is said about instances.
+        (9, 9, later(900), Unknown),
+        (9, 1, NOW, Unknown),
+        (1, 1, NOW, AlreadyUsed),
+        (1, 2, later(900), AlreadyUsed),
+        (2, 2, later(900), Expired),
+        (2, 9, later(901), Expired),
+        (2, 9, later(899), InstanceUnknown),
+        (2, 1, NOW, OtherInstance),
+        (3, 1, NOW, AlreadyEnrolled),
+    ];
+    for (token, instance, now, expected) in cases {
+        let before = view(&*store).await;
+        let answer = store.redeem_join_token(&[token; 32], &instance_id(instance), now, false).await;
+        assert!(
+            matches!(answer, Err(RedeemError::Refused(refusal)) if refusal == expected),
+            "token {token} for instance {instance}: {answer:?} instead of {expected:?}"
+        );
+        assert_eq!(view(&*store).await, before);
+    }
+    changes!(store.redeem_join_token(&[2; 32], &instance_id(2), NOW, false));
+}
+
+pub(crate) async fn lapsed_tokens_are_dropped_a_day_later(engine: impl Engine) {
+    const DAY: i64 = 24 * 60 * 60;
+    let store = engine.open().await;
+    store.create_account(&account(1)).await.unwrap();
+    store.create_instance(&instance(1, 1)).await.unwrap();
+    store.create_join_token(&token(1, 1), NOW).await.unwrap();
+    for (number, created, refusal) in
+        [(2, later(900 + DAY), RedeemRefusal::Expired), (3, later(901 + DAY), RedeemRefusal::Unknown)]
+    {
+        let fresh = JoinToken { expires_at: later(2 * DAY), ..token(number, 1) };
+        changes!(store.create_join_token(&fresh, created));
+        let answer = store.redeem_join_token(&[1; 32], &instance_id(1), created, false).await;
+        assert!(matches!(answer, Err(RedeemError::Refused(said)) if said == refusal), "{answer:?}");
+    }
+    changes!(store.redeem_join_token(&[2; 32], &instance_id(1), later(DAY), false));
+}
+
+pub(crate) async fn authorities(engine: impl Engine) {
+    let store = engine.open().await;
+    let (agents, nodes) = ("agents-ca".parse().unwrap(), "nodes-ca".parse().unwrap());
+    let secret = |text: &str| Secret::new(text.as_bytes().to_vec());
+    assert!(store.authority(&agents).await.unwrap().is_none());
+    let stored = changes!(store.put_authority(&agents, b"certificate", &secret("key")));
+    assert_eq!((stored.public.as_slice(), stored.secret.expose()), (&b"certificate"[..], &b"key"[..]));
+
+    // What is there stays, and is what a second starter gets.
+    let before = store.sequence().await.unwrap();
+    let stored = store.put_authority(&agents, b"other certificate", &secret("other key")).await.unwrap();
+    assert_eq!((stored.public.as_slice(), stored.secret.expose()), (&b"certificate"[..], &b"key"[..]));
+    assert_eq!(store.sequence().await.unwrap(), before);
+
+    changes!(store.put_authority(&nodes, b"", &secret("")));
+    let stored = store.authority(&nodes).await.unwrap().unwrap();
+    assert!(stored.public.is_empty() && stored.secret.expose().is_empty());
+    let stored = store.authority(&agents).await.unwrap().unwrap();
+    assert_eq!((stored.public.as_slice(), stored.secret.expose()), (&b"certificate"[..], &b"key"[..]));
+}

@@ -1,0 +1,53 @@
+//! What every store does, whatever it is made of. [`store_suite`] runs all of it for one engine.
+
+/// Makes a test of each case, for one engine.
+macro_rules! store_suite {
+    ($engine:ty: $($case:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $case() {
+                $crate::suite::$case(<$engine as $crate::engine::Engine>::new().await).await;
+            }
+        )*
+    };
+    ($engine:ty) => {
+        $crate::suite::store_suite! { $engine:
+            accounts users policies access_keys instances tags_are_bounded join_tokens
+            refusals_are_checked_in_order lapsed_tokens_are_dropped_a_day_later
+            a_token_is_redeemed_once_however_many_try one_enrolment_wins_without_replace
+            authorities starters_agree_on_an_authority a_snapshot_is_of_one_moment
+            a_stored_policy_that_no_longer_parses_suspends_its_user secrets_are_nowhere_in_clear
+            moved_secrets_do_not_open another_master_key_is_refused everything_survives_a_restart
+        }
+    };
+}
+
+/// The call succeeds and raises the sequence by one.
+macro_rules! changes {
+    ($store:ident.$method:ident($($argument:expr),*)) => {{
+        let before = $store.sequence().await.unwrap();
+        let answer = $store.$method($($argument),*).await.unwrap();
+        assert_eq!($store.sequence().await.unwrap(), before + 1, "the sequence after {}", stringify!($method));
+        answer
+    }};
+}
+
+/// The call fails as expected and changes nothing.
+macro_rules! refuses {
+    ($store:ident.$method:ident($($argument:expr),*), $error:pat) => {{
+        let before = view(&*$store).await;
+        let error = $store.$method($($argument),*).await.unwrap_err();
+        assert!(matches!(error, $error), "{} said {error:?}", stringify!($method));
+        assert_eq!(view(&*$store).await, before, "the snapshot after {}", stringify!($method));
+    }};
+}
+
+pub(crate) use store_suite;
+
+mod faults;
+mod methods;
+mod races;
+
+pub(crate) use faults::*;
+pub(crate) use methods::*;
+pub(crate) use races::*;

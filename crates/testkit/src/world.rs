@@ -1,0 +1,147 @@
+//! A small world: one account with a user, an instance, and requests signed by that user.
+
+use instance_connect_core::api::{ApiError, SendSshPublicKey};
+use instance_connect_core::authz::{Authorized, Caller, authorize, claimed_caller};
+use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::iam::Policy;
+use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId, Region, UserId};
+use instance_connect_core::inventory::{
+    AccessKey, Account, Instance, InstanceState, Inventory, Status, User,
+};
+use instance_connect_core::secret::Secret;
+use instance_connect_core::sigv4::{
+    AuthenticationError, Credentials, Expected, Presented, RequestHead, SigningScope, Verified, sign_headers,
+};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The secret of the world's access key.
+pub const SECRET_ACCESS_KEY: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+
+/// A public key whose private half nobody needs.
+pub const KEY_LINE: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGmvQQVTcV1Mc2OBIcHd2WtXEukgRdlPYlgpWLAWlQQp";
+
+/// One account, one user allowed everything, one running instance; tests change what they are about.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// The inventory.
+    pub inventory: Inventory,
+    /// The account.
+    pub account: AccountId,
+    /// The user `alice`.
+    pub user: UserId,
+    /// Her access key.
+    pub access_key: AccessKeyId,
+    /// The instance.
+    pub instance: InstanceId,
+    /// The region it is in.
+    pub region: Region,
+    /// The time at which requests are signed.
+    pub now: UnixSeconds,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[expect(clippy::unwrap_used, reason = "a test that gets something wrong here must fail")]
+impl World {
+    /// The world as it begins.
+    pub fn new() -> Self {
+        let account: AccountId = "111122223333".parse().unwrap();
+        let user: UserId = "AIDAEXAMPLEEXAMPLE01".parse().unwrap();
+        let access_key: AccessKeyId = "AKIAEXAMPLEEXAMPLE01".parse().unwrap();
+        let instance: InstanceId = "i-0123456789abcdef0".parse().unwrap();
+        let region: Region = "us-east-1".parse().unwrap();
+        let mut world = Self {
+            inventory: Inventory { sequence: 1, ..Inventory::default() },
+            account: account.clone(),
+            user: user.clone(),
+            access_key: access_key.clone(),
+            instance: instance.clone(),
+            region: region.clone(),
+            now: UnixSeconds(1_928_541_906),
+        };
+        let inventory = &mut world.inventory;
+        let record = Account { id: account.clone(), status: Status::Active, serial_console_access: false };
+        inventory.accounts.insert(account.clone(), record);
+        let secret = Secret::new(SECRET_ACCESS_KEY.into());
+        let key = AccessKey { id: access_key.clone(), secret, user, status: Status::Active };
+        inventory.access_keys = HashMap::from([(access_key, key)]);
+        let availability_zone = "us-east-1a".parse().unwrap();
+        let (state, tags) = (InstanceState::Running, BTreeMap::new());
+        let record = Instance { id: instance.clone(), account, region, availability_zone, state, tags };
+        inventory.instances.insert(instance, Arc::new(record));
+        world.set_policies(&[r#"{"Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}"#]);
+        world
+    }
+
+    /// Gives alice these policies and no others.
+    pub fn set_policies(&mut self, documents: &[&str]) {
+        let policies = documents.iter().map(|document| Policy::parse("policy", document).unwrap()).collect();
+        self.set_user(policies, Status::Active);
+    }
+
+    /// Suspends alice.
+    pub fn suspend_user(&mut self) {
+        self.set_user(Vec::new(), Status::Suspended);
+    }
+
+    fn set_user(&mut self, policies: Vec<Policy>, status: Status) {
+        let (id, account, name) = (self.user.clone(), self.account.clone(), "alice".parse().unwrap());
+        let user = User { id, account, name, status, policies };
+        self.inventory.users.insert(self.user.clone(), Arc::new(user));
+    }
+
+    /// Changes the instance.
+    pub fn change_instance(&mut self, change: impl FnOnce(&mut Instance)) {
+        let instance = self.inventory.instances.get_mut(&self.instance).unwrap();
+        change(Arc::make_mut(instance));
+    }
+
+    /// A request of alice, signed and verified: there is no other way to a verified caller.
+    ///
+    /// # Errors
+    /// Whatever verification refuses.
+    pub fn verified(&self, body: &[u8]) -> Result<Verified<Caller>, AuthenticationError> {
+        let credentials = Credentials {
+            access_key_id: self.access_key.to_string(),
+            secret_access_key: Secret::new(SECRET_ACCESS_KEY.into()),
+            session_token: None,
+        };
+        let scope = SigningScope { region: self.region.as_str(), service: "ec2-instance-connect" };
+        let signed =
+            sign_headers("POST", "/", &[("host", "localhost")], body, &credentials, scope, self.now).unwrap();
+        let headers = [
+            ("host", "localhost"),
+            ("x-amz-date", signed.amz_date.as_str()),
+            ("authorization", &signed.authorization),
+        ];
+        let head = RequestHead { method: "POST", path: "/", query: "", headers: &headers };
+        let window = Duration::from_secs(300);
+        let expected = Expected { region: scope.region, service: scope.service, now: self.now, window };
+        let presented = Presented::read(head, &expected)?;
+        presented.verify(body, claimed_caller(&self.inventory, presented.access_key_id()))
+    }
+
+    /// The body of a push of [`KEY_LINE`] for this OS user.
+    pub fn push_body(&self, os_user: &str) -> String {
+        format!(
+            r#"{{"InstanceId":"{}","InstanceOSUser":"{os_user}","SSHPublicKey":"{KEY_LINE}"}}"#,
+            self.instance
+        )
+    }
+
+    /// A push of [`KEY_LINE`] for this OS user, judged.
+    ///
+    /// # Errors
+    /// Whatever authentication, the parameters or authorization refuse.
+    pub fn authorized(&self, os_user: &str) -> Result<Authorized<SendSshPublicKey>, ApiError> {
+        let body = self.push_body(os_user);
+        let caller = self.verified(body.as_bytes())?;
+        authorize(caller, SendSshPublicKey::parse(body.as_bytes())?, &self.inventory, &self.region)
+    }
+}

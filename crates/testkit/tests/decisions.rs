@@ -1,0 +1,104 @@
+//! Decisions of `core` that take a verified caller, from the signed request to the grant. They stand here because a
+//! verified caller takes the whole world below it.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use instance_connect_core::api::ApiError;
+use instance_connect_core::document::{BootId, ServerInstant, SigningKey};
+use instance_connect_core::grant::Grant;
+use instance_connect_core::inventory::{InstanceState, Status};
+use instance_connect_core::sigv4::AuthenticationError;
+use instance_connect_testkit::{KEY_LINE, World};
+
+const ALLOW_DEPLOY: &str = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow",
+    "Action":"ec2-instance-connect:SendSSHPublicKey","Resource":"arn:aws:ec2:us-east-1:111122223333:instance/*",
+    "Condition":{"StringEquals":{"ec2:osuser":"deploy"}}}}"#;
+const DENY_ALL: &str = r#"{"Statement":{"Effect":"Deny","Action":"*","Resource":"*"}}"#;
+
+fn denied(explicit: bool) -> ApiError {
+    ApiError::AccessDenied {
+        caller: "arn:aws:iam::111122223333:user/alice".into(),
+        action: "ec2-instance-connect:SendSSHPublicKey",
+        resource: "arn:aws:ec2:us-east-1:111122223333:instance/i-0123456789abcdef0".into(),
+        explicit,
+    }
+}
+
+fn issue(world: &World) -> Result<Grant, ApiError> {
+    let request = "0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11".parse().unwrap();
+    Grant::issue(&world.authorized("deploy")?, request, world.now, ServerInstant(7_000_000_000))
+}
+
+#[test]
+fn policies_decide() {
+    let mut world = World::new();
+    world.set_policies(&[ALLOW_DEPLOY]);
+    assert_eq!(world.authorized("deploy").unwrap().decided_by().statement, "0");
+    assert_eq!(world.authorized("root").unwrap_err(), denied(false));
+    world.set_policies(&[ALLOW_DEPLOY, DENY_ALL]);
+    assert_eq!(world.authorized("deploy").unwrap_err(), denied(true));
+    world.set_policies(&[]);
+    assert_eq!(world.authorized("deploy").unwrap_err(), denied(false));
+}
+
+#[test]
+fn what_does_not_exist_is_said_only_after_an_allow() {
+    let mut world = World::new();
+    world.inventory.instances.clear();
+    let not_found = ApiError::InstanceNotFound { instance: "i-0123456789abcdef0".into() };
+    assert_eq!(world.authorized("deploy").unwrap_err(), not_found);
+    world.set_policies(&[]);
+    assert_eq!(world.authorized("deploy").unwrap_err(), denied(false));
+}
+
+#[test]
+fn another_account_s_instance_does_not_exist() {
+    let mut world = World::new();
+    world.change_instance(|instance| instance.account = "444455556666".parse().unwrap());
+    let not_found = ApiError::InstanceNotFound { instance: "i-0123456789abcdef0".into() };
+    assert_eq!(world.authorized("deploy").unwrap_err(), not_found);
+    // A policy about the other account's ARN helps nobody: the caller's own is what is judged.
+    world.set_policies(&[
+        r#"{"Statement":{"Effect":"Allow","Action":"*","Resource":"arn:aws:ec2:*:444455556666:*"}}"#,
+    ]);
+    assert_eq!(world.authorized("deploy").unwrap_err(), denied(false));
+}
+
+#[test]
+fn suspended_and_inactive() {
+    let mut world = World::new();
+    world.suspend_user();
+    assert_eq!(world.authorized("deploy").unwrap_err(), ApiError::Suspended);
+
+    let mut world = World::new();
+    world.inventory.accounts.get_mut(&world.account).unwrap().status = Status::Suspended;
+    assert_eq!(world.authorized("deploy").unwrap_err(), ApiError::Suspended);
+
+    let mut world = World::new();
+    world.inventory.access_keys.get_mut(&world.access_key).unwrap().status = Status::Suspended;
+    let unknown = ApiError::Authentication(AuthenticationError::UnknownKey);
+    assert_eq!(world.authorized("deploy").unwrap_err(), unknown);
+}
+
+#[test]
+fn a_grant_is_for_a_running_instance() {
+    let mut world = World::new();
+    let grant = issue(&world).unwrap();
+    assert_eq!(grant.deadline(), ServerInstant(67_000_000_000));
+    let boot: BootId = "5c0c6f9e-3f60-4c11-9d0b-1c5a6f0e9a11".parse().unwrap();
+    let document = grant.document(&boot, &SigningKey::from_seed(&[7; 32]).unwrap()).unwrap();
+    let expiry = world.now.0 + 60;
+    let start = format!(
+        "#Timestamp={expiry}\n#Instance=i-0123456789abcdef0\n#Caller=arn:aws:iam::111122223333:user/alice\n"
+    );
+    assert!(document.starts_with(&start), "{document}");
+    assert!(
+        document.contains(&format!("\n#User=deploy\n#Boot={boot}\n#Alg=ed25519\n{KEY_LINE}\n")),
+        "{document}"
+    );
+
+    for state in [InstanceState::Pending, InstanceState::Stopped, InstanceState::Terminated] {
+        world.change_instance(|instance| instance.state = state);
+        assert_eq!(issue(&world).unwrap_err(), ApiError::InstanceStateInvalid { state: state.as_str() });
+    }
+}

@@ -1,0 +1,84 @@
+# Sourced by ./quickstart and ./test: installs what they need on Debian and its relatives, and says so.
+# What can be kept inside the working tree is; the rest are the distribution's own packages.
+
+say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# install PACKAGE...: as root, or through sudo where that asks for no password.
+install() {
+  local as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    sudo -n true 2>/dev/null || return 1
+    as_root=(sudo -n)
+  fi
+  command -v apt-get >/dev/null || return 1
+  say "installing $* (apt-get)"
+  # A service must not start because a test needs its program.
+  local guard=/usr/sbin/policy-rc.d guarded=
+  if [ ! -e "$guard" ]; then
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$guard" >/dev/null && "${as_root[@]}" chmod 755 "$guard" && guarded=yes
+  fi
+  local status=0
+  { "${as_root[@]}" apt-get -qq update &&
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends --yes "$@"; } >/dev/null || status=$?
+  [ -z "$guarded" ] || "${as_root[@]}" rm -f "$guard"
+  return "$status"
+}
+
+# need PROGRAM PACKAGE...: the program, or the packages that bring it.
+need() {
+  local program=$1
+  shift
+  # Ordinary users' PATH leaves system programs out.
+  PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null && return
+  install "$@" || fail "$program is missing. Install it (Debian: apt-get install $*), then run this again."
+}
+
+need_rust() {
+  command -v cargo >/dev/null || fail "cargo is missing. Install Rust 1.95 or newer (https://rustup.rs), then run this again."
+  need cc gcc libc6-dev
+}
+
+# An OpenSSH server to run, not to serve this machine: without root it is unpacked below target/.
+need_sshd() {
+  need ssh openssh-client
+  sshd=$(PATH="$PATH:/usr/sbin:/sbin" command -v sshd) && return
+  if install openssh-server; then
+    sshd=/usr/sbin/sshd
+    echo "openssh-server was installed and its service not started; 'systemctl disable ssh' keeps it so after a restart."
+    return
+  fi
+  sshd=$PWD/target/openssh/usr/sbin/sshd
+  [ -x "$sshd" ] && return
+  say "unpacking an OpenSSH server below target/ (no root here)"
+  mkdir -p target/openssh
+  (cd target/openssh && apt-get -qq download openssh-server >/dev/null && dpkg-deb -x openssh-server_*.deb . && rm -f openssh-server_*.deb) ||
+    fail "sshd is missing. Install it (Debian: apt-get install openssh-server), then run this again."
+  ! ldd "$sshd" | grep 'not found' || fail "sshd lacks the libraries above. Install openssh-server, then run this again."
+}
+
+# Python clients in an environment of their own below target/, made anew when the list of them changes.
+need_python_clients() {
+  venv=$PWD/target/venv
+  cmp -s e2e/requirements.txt "$venv/requirements.txt" && return
+  need python3 python3 python3-venv
+  say "installing the AWS clients of e2e/requirements.txt into target/venv"
+  rm -rf "$venv"
+  if ! python3 -m venv "$venv" >/dev/null 2>&1; then
+    install python3-venv && rm -rf "$venv" && python3 -m venv "$venv" ||
+      fail "python3 cannot make a virtual environment. Install it (Debian: apt-get install python3-venv), then run this again."
+  fi
+  "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement e2e/requirements.txt
+  cp e2e/requirements.txt "$venv/requirements.txt"
+}
+
+# The programs, built for the profile named ("dev" or "release") into $programs.
+build() {
+  local profile=$1 folder=$1
+  [ "$profile" = dev ] && folder=debug
+  programs=$PWD/target/$folder
+  cargo build --quiet --locked --profile "$profile" --bins
+  # The command sshd starts for each key is linked statically: it starts in a third of the time.
+  cargo rustc --quiet --locked --profile "$profile" --package instance-connect-authorized-keys --bin instance-connect-authorized-keys -- \
+    -C target-feature=+crt-static
+}
