@@ -46,8 +46,7 @@ impl Api {
             let api = Arc::clone(&self);
             let service = service_fn(move |request| {
                 // A task of its own: a caller who hangs up must not stop a push between its intent and its record.
-                let answer = tokio::spawn(Arc::clone(&api).answer(request, peer));
-                async move { answer.await }
+                tokio::spawn(Arc::clone(&api).answer(request, peer))
             });
             http::serve(stream, service)
         })
@@ -215,3 +214,6 @@ fn response(request: &RequestId, result: &Result<String, ApiError>) -> Response<
     }
     response
 }
+
+#[cfg(test)]
+mod tests;

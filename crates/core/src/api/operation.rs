@@ -303,7 +303,7 @@ mod tests {
         json!({ "InstanceId": "i-0123456789abcdef0", "InstanceOSUser": "ec2-user", "SSHPublicKey": KEY })
     }
 
-    fn send(change: serde_json::Value) -> Result<SendSshPublicKey, ApiError> {
+    fn send(change: &serde_json::Value) -> Result<SendSshPublicKey, ApiError> {
         let mut body = good();
         body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         SendSshPublicKey::parse(body.to_string().as_bytes())
@@ -311,12 +311,15 @@ mod tests {
 
     #[test]
     fn parameters_into_types() {
-        let parameters = send(json!({ "AvailabilityZone": "us-gov-west-1a", "Unknown": [1] })).unwrap();
+        let parameters = send(&json!({ "AvailabilityZone": "us-gov-west-1a", "Unknown": [1] })).unwrap();
         assert_eq!(parameters.instance.as_str(), "i-0123456789abcdef0");
         assert_eq!(parameters.os_user.as_str(), "ec2-user");
         assert_eq!(parameters.key.line(), KEY);
         assert_eq!(parameters.availability_zone.unwrap().as_str(), "us-gov-west-1a");
-        assert_eq!(send(json!({ "SSHPublicKey": format!("{KEY} me\\n@\u{fc}\n") })).unwrap().key.line(), KEY);
+        assert_eq!(
+            send(&json!({ "SSHPublicKey": format!("{KEY} me\\n@\u{fc}\n") })).unwrap().key.line(),
+            KEY
+        );
     }
 
     #[test]
@@ -326,14 +329,16 @@ mod tests {
         };
         // wire.md 1.7, mludvig/aws-ssm-tools#44.
         assert_eq!(
-            text(send(json!({ "InstanceId": "mi-0123456789abcdef0" })).unwrap_err()),
+            text(send(&json!({ "InstanceId": "mi-0123456789abcdef0" })).unwrap_err()),
             "1 validation error detected: Value 'mi-0123456789abcdef0' at 'instanceId' failed to satisfy constraint: \
              Member must satisfy regular expression pattern: ^i-[a-f0-9]+$"
         );
         assert_eq!(
             text(
-                send(json!({ "InstanceId": null, "SSHPublicKey": "key.pub", "AvailabilityZone": "nowhere" }))
-                    .unwrap_err()
+                send(
+                    &json!({ "InstanceId": null, "SSHPublicKey": "key.pub", "AvailabilityZone": "nowhere" })
+                )
+                .unwrap_err()
             ),
             "3 validation errors detected: \
              Value null at 'instanceId' failed to satisfy constraint: Member must not be null; \
@@ -342,17 +347,17 @@ mod tests {
         );
         for user in ["", "12", "a b", "-x", "root\n"] {
             assert!(
-                text(send(json!({ "InstanceOSUser": user })).unwrap_err()).contains("'instanceOSUser'"),
+                text(send(&json!({ "InstanceOSUser": user })).unwrap_err()).contains("'instanceOSUser'"),
                 "{user}"
             );
         }
         let odd = format!("ssh-ed25519 {}", "A".repeat(80));
         assert_eq!(
-            text(send(json!({ "SSHPublicKey": odd })).unwrap_err()),
+            text(send(&json!({ "SSHPublicKey": odd })).unwrap_err()),
             "Invalid input parameter received for Illegal argument exception: SSH Public key is invalid"
         );
         let private = format!("-----BEGIN OPENSSH PRIVATE KEY-----\n{}", "secret".repeat(1000));
-        assert!(!text(send(json!({ "SSHPublicKey": private })).unwrap_err()).contains("secret"));
+        assert!(!text(send(&json!({ "SSHPublicKey": private })).unwrap_err()).contains("secret"));
     }
 
     #[test]
@@ -360,7 +365,7 @@ mod tests {
         for change in
             [json!({ "InstanceId": 7 }), json!({ "SSHPublicKey": [KEY] }), json!({ "AvailabilityZone": {} })]
         {
-            assert_eq!(send(change.clone()).unwrap_err(), ApiError::Serialization, "{change}");
+            assert_eq!(send(&change).unwrap_err(), ApiError::Serialization, "{change}");
         }
     }
 

@@ -116,9 +116,9 @@ async fn without_an_acknowledgement_the_key_is_withdrawn_until_it_has_expired() 
     // at each reconnect,
     setting.links.slot(&setting.world.instance).close(&link);
     let (_, _, owed) = setting.connect(BOOT);
-    assert_eq!(owed, [sent.clone()]);
+    assert_eq!(owed, std::slice::from_ref(&sent));
     let (_, _, owed) = setting.connect(BOOT);
-    assert_eq!(owed, [sent.clone()]);
+    assert_eq!(owed, std::slice::from_ref(&sent));
     // until the machine says that it is gone,
     setting.links.slot(&setting.world.instance).withdrawn(sent.id);
     assert!(setting.connect(BOOT).2.is_empty());
