@@ -26,6 +26,10 @@ pub const PUSHES_IN_FLIGHT_PER_INSTANCE: usize = 8;
 /// How far a signed request's time may be from ours (wire.md 1.10).
 pub const CLOCK_WINDOW: Duration = Duration::from_secs(5 * 60);
 
+/// How far the wall clock may fall behind the highest time it has shown before signed requests are refused: more than
+/// an NTP correction, far less than the window in which a captured request could be replayed.
+pub const CLOCK_STEP_BACK: Duration = Duration::from_secs(30);
+
 /// Lifetime of a one-time join token.
 pub const JOIN_TOKEN_LIFETIME: Duration = Duration::from_secs(15 * 60);
 

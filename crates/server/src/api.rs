@@ -13,6 +13,7 @@ use instance_connect_core::api::{
 };
 use instance_connect_core::audit::{self, Origin, Outcome, Parameters as _};
 use instance_connect_core::authz::{Caller, authorize, claimed_caller};
+use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::environment::{Clock, Random};
 use instance_connect_core::grant::Grant;
 use instance_connect_core::ids::{Region, RequestId};
@@ -23,6 +24,7 @@ use instance_connect_core::sigv4::{Expected, Presented, RequestHead, Verified};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::net::TcpListener;
 
 /// The signing name of this edge.
@@ -36,6 +38,7 @@ pub(crate) struct Api {
     pub(crate) links: Arc<Links>,
     pub(crate) audit: AuditLog,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) clock_guard: ClockGuard,
     pub(crate) random: Arc<dyn Random>,
 }
 
@@ -81,6 +84,7 @@ impl Api {
             return Err(ApiError::Serialization);
         }
         let operation = api::route(&head)?;
+        self.clock_guard.admit(origin.time).map_err(|error| internal(origin, error))?;
         let window = limits::CLOCK_WINDOW;
         let expected = Expected { region: self.region.as_str(), service: SERVICE, now: origin.time, window };
         let presented = Presented::read(head, &expected)?;
@@ -159,6 +163,23 @@ impl Api {
     #[expect(clippy::expect_used, reason = "the hyphenated form of a UUID is what a request id is")]
     fn fresh_request_id(&self) -> RequestId {
         self.fresh_uuid().parse().expect("a UUID is a request id")
+    }
+}
+
+/// Keeps the highest time seen: after a step back, signatures that had expired would hold once more.
+#[derive(Debug, Default)]
+pub(crate) struct ClockGuard(AtomicI64);
+
+/// The wall clock is behind a time it has shown before.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the clock went back by more than {} s; refusing signed requests until it has caught up", limits::CLOCK_STEP_BACK.as_secs())]
+pub(crate) struct ClockWentBack;
+
+impl ClockGuard {
+    fn admit(&self, now: UnixSeconds) -> Result<(), ClockWentBack> {
+        let highest = self.0.fetch_max(now.0, Ordering::Relaxed);
+        let tolerated = i64::try_from(limits::CLOCK_STEP_BACK.as_secs()).unwrap_or(0);
+        if now.0 < highest.saturating_sub(tolerated) { Err(ClockWentBack) } else { Ok(()) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The wiring: from settings to listeners that accept.
 
 use crate::agents::Agents;
-use crate::api::Api;
+use crate::api::{Api, ClockGuard};
 use crate::audit_log::AuditLog;
 use crate::inventory::LiveInventory;
 use crate::links::Links;
@@ -69,6 +69,7 @@ impl ControlPlane {
             links: Arc::clone(&links),
             audit,
             clock,
+            clock_guard: ClockGuard::default(),
             random,
         };
 

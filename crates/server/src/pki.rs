@@ -1,7 +1,7 @@
 //! The certificate authority of the links, and the keys that sign documents (design: one root, an intermediate for
 //! each kind of identity, anchors that are bare Ed25519 keys).
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use instance_connect_core::document::{Anchors, SignerStatement, SigningKey, UnixDay, UnixSeconds};
 use instance_connect_core::environment::Random;
 use instance_connect_core::ids::Region;
@@ -10,7 +10,8 @@ use instance_connect_core::secret::Secret;
 use instance_connect_store::{Authority, AuthorityName, Store};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519,
+    PublicKey, SanType,
 };
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -36,6 +37,23 @@ pub(crate) struct Pki {
     anchor: SigningKey,
     signer: SigningKey,
     region: Region,
+}
+
+/// The public key of an agent, proved by the signature of its certificate request.
+pub(crate) struct AgentKey(PublicKey);
+
+impl AgentKey {
+    /// Reads a PEM certificate request; its subject and extensions count for nothing.
+    ///
+    /// # Errors
+    /// When it is malformed, badly signed, or of a key type other than P-256 and Ed25519.
+    pub(crate) fn from_request(csr: &str) -> anyhow::Result<Self> {
+        let request = CertificateSigningRequestParams::from_pem(csr);
+        let key = request.context("the certificate request is malformed or badly signed")?.public_key;
+        let accepted = [&PKCS_ECDSA_P256_SHA256, &PKCS_ED25519].contains(&key.algorithm());
+        ensure!(accepted, "the certificate request has another key than P-256 or Ed25519");
+        Ok(Self(key))
+    }
 }
 
 struct Intermediate {
@@ -99,15 +117,15 @@ impl Pki {
     }
 
     /// A certificate for an agent's key, with its identity and nothing else of what was asked for.
-    ///
-    /// # Errors
-    /// When the request is malformed, badly signed or of an unsupported key type.
-    pub(crate) fn agent_chain(&self, csr: &str, urn: &AgentUrn, now: UnixSeconds) -> anyhow::Result<String> {
-        let request =
-            CertificateSigningRequestParams::from_pem(csr).context("the certificate request is malformed")?;
+    pub(crate) fn agent_chain(
+        &self,
+        key: &AgentKey,
+        urn: &AgentUrn,
+        now: UnixSeconds,
+    ) -> anyhow::Result<String> {
         let mut params = leaf_params("Instance Connect agent", ExtendedKeyUsagePurpose::ClientAuth, now)?;
         params.subject_alt_names = vec![SanType::URI(urn.to_string().try_into()?)];
-        let certificate = params.signed_by(&request.public_key, &self.agents.issuer)?;
+        let certificate = params.signed_by(&key.0, &self.agents.issuer)?;
         Ok(pem(certificate.der()) + &pem(&self.agents.certificate))
     }
 

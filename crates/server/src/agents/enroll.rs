@@ -1,14 +1,16 @@
 //! Enrolment: a one-time token for an identity.
 
 use super::{Agents, refusal};
+use crate::pki::AgentKey;
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::ids::InstanceId;
-use instance_connect_core::inventory::{InstanceState, JoinToken};
+use instance_connect_core::inventory::{Instance, InstanceState, JoinToken};
 use instance_connect_core::limits;
 use instance_connect_core::link::{
     AgentUrn, EnrollAnswer, EnrollError, EnrollErrorCode as Code, EnrollRequest, JoinTokenText,
 };
 use instance_connect_store::{RedeemError, RedeemRefusal, StoreError};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Answers one enrolment request.
@@ -17,22 +19,24 @@ pub(super) async fn enroll(agents: &Agents, body: &[u8]) -> Result<EnrollAnswer,
     let now = agents.links.clock().wall();
     let pki = agents.links.pki();
     let instance = instance_of(agents, request.token.instance())?;
-    let urn = |generation| AgentUrn {
-        region: agents.region.clone(),
-        account: instance.account.clone(),
-        instance: instance.id.clone(),
-        generation,
-    };
     // A request that cannot be certified must not use the token up.
-    let csr_refused = |error: anyhow::Error| refusal(Code::CsrRefused, &format!("{error:#}"));
-    pki.agent_chain(&request.csr, &urn(0), now).map_err(csr_refused)?;
+    let key = AgentKey::from_request(&request.csr);
+    let key = key.map_err(|error| refusal(Code::CsrRefused, &format!("{error:#}")))?;
     let redeemed = agents
         .store
         .redeem_join_token(&request.token.secret_hash(), &instance.id, now, request.replace)
         .await;
     let identity = redeemed.map_err(redeem_refusal)?;
-    let certificate_chain =
-        pki.agent_chain(&request.csr, &urn(identity.generation), now).map_err(csr_refused)?;
+    let urn = AgentUrn {
+        region: agents.region.clone(),
+        account: instance.account.clone(),
+        instance: instance.id.clone(),
+        generation: identity.generation,
+    };
+    let certificate_chain = pki.agent_chain(&key, &urn, now).map_err(|error| {
+        tracing::error!(error = format!("{error:#}"), "cannot issue an agent's certificate");
+        unavailable()
+    })?;
     // The agent opens its link at once; the snapshot has to know it by then.
     if let Err(error) = agents.inventory.refresh().await {
         tracing::error!(error = format!("{error:#}"), "cannot follow the store after an enrolment");
@@ -70,10 +74,7 @@ impl Agents {
     }
 }
 
-fn instance_of(
-    agents: &Agents,
-    id: &InstanceId,
-) -> Result<std::sync::Arc<instance_connect_core::inventory::Instance>, EnrollError> {
+fn instance_of(agents: &Agents, id: &InstanceId) -> Result<Arc<Instance>, EnrollError> {
     let inventory = agents.inventory.current().map_err(|_| unavailable())?;
     // To someone without a good token an unknown instance is an unknown token.
     let unknown = || refusal(Code::TokenUnknown, "there is no such join token; create one");
@@ -81,7 +82,7 @@ fn instance_of(
     if matches!(instance.state, InstanceState::Terminated | InstanceState::ShuttingDown) {
         return Err(refusal(Code::InstanceUnavailable, "the instance is terminated"));
     }
-    Ok(std::sync::Arc::clone(instance))
+    Ok(Arc::clone(instance))
 }
 
 fn redeem_refusal(error: RedeemError) -> EnrollError {

@@ -34,6 +34,7 @@ impl Setting {
             links: Arc::new(Links::new(Arc::new(pki), clock.clone())),
             audit: AuditLog::open(audit_log).unwrap(),
             clock,
+            clock_guard: ClockGuard::default(),
             random,
         };
         Self { api: Arc::new(api), world, directory }
@@ -122,4 +123,14 @@ async fn an_unacknowledged_push_is_on_record_as_unknown() {
     let [_intent, record] = setting.audit_records().try_into().unwrap();
     assert_eq!(record["errorCode"], "EC2InstanceUnavailableException");
     assert_eq!(record["additionalEventData"]["delivery"], "unknown");
+}
+
+#[test]
+fn a_clock_that_goes_back_is_not_believed() {
+    let guard = ClockGuard::default();
+    for (now, admitted) in
+        [(1000, true), (970, true), (969, false), (1100, true), (1000, false), (1070, true)]
+    {
+        assert_eq!(guard.admit(UnixSeconds(now)).is_ok(), admitted, "{now}");
+    }
 }

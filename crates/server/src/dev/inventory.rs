@@ -19,6 +19,7 @@ pub(super) struct Created {
     pub(super) admin: Principal,
     pub(super) limited: Principal,
     pub(super) instances: Vec<Instance>,
+    pub(super) without_machine: Vec<Instance>,
 }
 
 /// A user with an access key.
@@ -38,7 +39,7 @@ pub(super) async fn create(
         Account { id: "111122223333".parse()?, status: Status::Active, serial_console_access: false };
     store.create_account(&account).await?;
     let mut instances = Vec::new();
-    for number in 1..=arguments.instances {
+    for number in 1..=u16::from(arguments.instances) + arguments.instances_without_machine {
         let instance = Instance {
             id: format!("i-0{}", hex(8)).parse()?,
             account: account.id.clone(),
@@ -50,6 +51,7 @@ pub(super) async fn create(
         store.create_instance(&instance).await?;
         instances.push(instance);
     }
+    let without_machine = instances.split_off(arguments.instances.into());
     let everything = json!({ "Effect": "Allow", "Action": "*", "Resource": "*" });
     let admin = principal(store, &account, "admin", &everything).await?;
     let first_only = json!({
@@ -59,7 +61,7 @@ pub(super) async fn create(
         "Condition": { "StringEquals": { "ec2:osuser": os_account.name.as_str() } },
     });
     let limited = principal(store, &account, "limited", &first_only).await?;
-    Ok(Created { account, admin, limited, instances })
+    Ok(Created { account, admin, limited, instances, without_machine })
 }
 
 async fn principal(

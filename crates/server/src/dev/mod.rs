@@ -14,10 +14,11 @@ mod ready;
 use crate::control_plane::{ControlPlane, Settings};
 use crate::system::SystemRandom;
 use anyhow::Context as _;
-use directory::Directory;
+use directory::{Directory, write_private};
 pub use directory::{ReapArguments, reap};
 use instance_connect_core::environment::Random as _;
 use instance_connect_core::ids::Region;
+use instance_connect_core::inventory::Instance;
 use instance_connect_store::{MasterKey, SqliteStore, Store};
 use machine::{Machine, Programs};
 use os_user::OsAccount;
@@ -25,6 +26,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
+use zeroize::Zeroizing;
 
 /// Arguments of `dev`.
 #[derive(Debug, clap::Args)]
@@ -58,6 +60,10 @@ pub struct Arguments {
     /// Run each instance's agent and sshd under this command, such as 'faketime -f +10m'
     #[arg(long, value_name = "COMMAND")]
     machine_prefix: Option<String>,
+    /// Also create N instances without a machine, and write how they enrol to DIR/join-tokens: the agents listener's
+    /// URL, then one token a line
+    #[arg(long, value_name = "N", default_value_t = 0, hide = true, value_parser = clap::value_parser!(u16).range(..=4096))]
+    instances_without_machine: u16,
 }
 
 fn parse_region(text: &str) -> Result<Region, String> {
@@ -134,10 +140,27 @@ async fn start(
             Machine::start(number, &instance.id, account, &programs, directory, &control_plane).await;
         machines.push(machine.with_context(|| format!("cannot start instance {}", instance.id))?);
     }
+    if !inventory.without_machine.is_empty() {
+        write_join_tokens(&inventory.without_machine, directory, &control_plane).await?;
+    }
     let ready = ready::Ready::new(arguments, account, &inventory, &control_plane, &audit_log, &machines);
     ready.write(directory, arguments.ready_file.as_deref())?;
     ready.explain(directory);
     Ok(machines)
+}
+
+/// For agents that are not started here.
+async fn write_join_tokens(
+    instances: &[Instance],
+    directory: &Directory,
+    control_plane: &ControlPlane,
+) -> anyhow::Result<()> {
+    let mut lines = Zeroizing::new(format!("https://{}\n", control_plane.agents));
+    for instance in instances {
+        lines.push_str(&control_plane.enrolment.create_join_token(&instance.id).await?);
+        lines.push('\n');
+    }
+    write_private(&directory.path().join("join-tokens"), &lines)
 }
 
 /// The signals that end it.
