@@ -8,6 +8,9 @@ pub const API_BODY: usize = 64 * 1024;
 /// Deepest nesting of a JSON request body. The deepest modelled request has one level; unknown members may nest some more.
 pub const JSON_DEPTH: usize = 16;
 
+/// Longest user agent in a record, in characters; CloudTrail cuts it there too.
+pub const USER_AGENT: usize = 1024;
+
 /// How long a pushed key is offered, from the push (wire.md 2.2).
 pub const GRANT_LIFETIME: Duration = Duration::from_secs(60);
 

@@ -5,7 +5,7 @@ use crate::http::{self, Body, BodyError};
 use crate::inventory::LiveInventory;
 use crate::links::{Delivered, DeliveryError, Links};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{CONTENT_TYPE, HeaderValue, USER_AGENT};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use instance_connect_core::api::{
@@ -62,7 +62,7 @@ impl Api {
             request: self.fresh_request_id(),
             time: self.clock.wall(),
             source: http::source(peer),
-            user_agent: header_text(&request, &USER_AGENT),
+            user_agent: user_agent(&request),
         };
         let result = self.handle(request, &origin).await;
         response(&origin.request, &result)
@@ -208,10 +208,10 @@ fn text_headers(headers: &hyper::HeaderMap) -> Option<Vec<(&str, &str)>> {
         .collect()
 }
 
-fn header_text(request: &Request<Incoming>, name: &HeaderName) -> String {
-    let value =
-        request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    value.unwrap_or_default()
+/// The client's name for itself, cut to what a record holds.
+fn user_agent(request: &Request<Incoming>) -> String {
+    let value = request.headers().get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+    String::from_utf8_lossy(value).chars().take(limits::USER_AGENT).collect()
 }
 
 /// The answer on the wire (wire.md 1.5, 1.8).

@@ -1,0 +1,41 @@
+//! `instance-connect`: what people use to reach a machine. Arguments are read, a command is run, and the outcome becomes
+//! an exit code; each command is a module.
+
+mod arguments;
+mod failure;
+mod output;
+mod public_key;
+mod ready_file;
+mod send_key;
+mod service;
+mod ssh;
+mod target;
+
+use arguments::{Arguments, Command};
+use failure::{Exit, Failure};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::read() {
+        Ok(arguments) => arguments,
+        Err(exit) => return exit,
+    };
+    match run(arguments) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            output::failure(&failure);
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+/// One thread is enough for one call and one agent, and starts fastest.
+fn run(arguments: Arguments) -> Result<u8, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime
+        .map_err(|error| Failure::new(Exit::General, format!("cannot set up input and output: {error}")))?;
+    match arguments.command {
+        Command::SendKey(options) => runtime.block_on(send_key::run(&arguments.service, &options)),
+        Command::Ssh(options) => runtime.block_on(ssh::run(&arguments.service, options)),
+    }
+}

@@ -1,0 +1,32 @@
+//! Everything that is printed, in one place.
+
+use crate::failure::Failure;
+use std::io::Write as _;
+
+/// A result, on standard output. Whoever closed it does not want it.
+pub(crate) fn result(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// A failure with what to do about it, on standard error.
+pub(crate) fn failure(failure: &Failure) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = writeln!(stderr, "error: {}", failure.message);
+    if let Some(hint) = &failure.hint {
+        let _ = writeln!(stderr, "hint: {hint}");
+    }
+}
+
+/// One step, on standard error, for `--debug`. What a terminal would obey is escaped: some of it comes from outside.
+pub(crate) fn debug(text: &str) {
+    let mut line = String::with_capacity(text.len());
+    for symbol in text.chars() {
+        if symbol.is_control() { line.extend(symbol.escape_default()) } else { line.push(symbol) }
+    }
+    let _ = writeln!(std::io::stderr().lock(), "debug: {line}");
+}
+
+/// Help, the version, or what is wrong with the command line.
+pub(crate) fn command_line(error: &clap::Error) {
+    let _ = error.print();
+}

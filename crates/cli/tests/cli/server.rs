@@ -1,0 +1,111 @@
+//! A control API on loopback: it verifies signatures as the real one does, then answers what a test wants.
+
+use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::secret::Secret;
+use instance_connect_core::sigv4::{AuthenticationError, Expected, Presented, RequestHead};
+use serde_json::Value;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+pub(crate) const ACCESS_KEY_ID: &str = "AKIDEXAMPLE0000000";
+pub(crate) const SECRET_ACCESS_KEY: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+pub(crate) const REGION: &str = "us-east-1";
+
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    /// The bodies of the requests whose signature was right.
+    pub(crate) pushes: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Server {
+    /// Answers good requests with this status and body.
+    pub(crate) fn start(status: u16, body: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = Self { address: listener.local_addr().unwrap(), pushes: Arc::default() };
+        let pushes = Arc::clone(&server.pushes);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                serve(stream.unwrap(), status, body, &pushes);
+            }
+        });
+        server
+    }
+
+    pub(crate) fn success() -> Self {
+        Self::start(200, r#"{"RequestId":"0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11","Success":true}"#)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn push(&self) -> Value {
+        let pushes = self.pushes.lock().unwrap();
+        assert_eq!(pushes.len(), 1, "{pushes:?}");
+        pushes[0].clone()
+    }
+}
+
+fn serve(mut stream: TcpStream, status: u16, body: &str, pushes: &Mutex<Vec<Value>>) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).unwrap() == 0 {
+            return;
+        }
+        match line.trim_end() {
+            "" => break,
+            line => lines.push(line.to_owned()),
+        }
+    }
+    let headers: Vec<(String, &str)> = lines[1..]
+        .iter()
+        .map(|line| line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value)).unwrap())
+        .collect();
+    let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let head = RequestHead { method: "POST", path: "/", query: "", headers: &headers };
+    let mut sent = vec![0; head.header("content-length").unwrap().parse().unwrap()];
+    reader.read_exact(&mut sent).unwrap();
+    assert_eq!(lines[0], "POST / HTTP/1.1");
+
+    let (status, body) = match verify(head, &sent) {
+        Ok(()) => {
+            pushes.lock().unwrap().push(serde_json::from_slice(&sent).unwrap());
+            (status, body.to_owned())
+        }
+        Err(error) => {
+            let code = match error {
+                AuthenticationError::UnknownKey => "UnrecognizedClientException",
+                _ => "InvalidSignatureException",
+            };
+            (400, serde_json::json!({"__type": code, "message": error.to_string()}).to_string())
+        }
+    };
+    let id = "0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11";
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status} X\r\nx-amzn-RequestId: {id}\r\nContent-Length: {length}\r\nConnection: close"
+    );
+    stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the program under test signs with the real time, so it is checked against it"
+)]
+fn verify(head: RequestHead<'_>, body: &[u8]) -> Result<(), AuthenticationError> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let expected = Expected {
+        region: REGION,
+        service: "ec2-instance-connect",
+        now: UnixSeconds(now.as_secs().try_into().unwrap()),
+        window: Duration::from_secs(60),
+    };
+    let presented = Presented::read(head, &expected)?;
+    let secret = Secret::new(SECRET_ACCESS_KEY.as_bytes().to_vec());
+    let known = presented.access_key_id().as_str() == ACCESS_KEY_ID;
+    presented.verify(body, known.then_some((&secret, ()))).map(|_| ())
+}
