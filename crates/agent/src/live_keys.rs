@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 /// Directories: the agent, and the group of the sshd command.
 const DIRECTORY_MODE: u32 = 0o750;
 
-/// Files: the agent writes, the group of the sshd command reads. The group comes from a setgid `RUN/live`.
+/// Files: the agent writes, the group of the sshd command reads. The group comes from a setgid `RUN/live`, so that the
+/// agent need not be allowed to give files away.
 const FILE_MODE: u32 = 0o640;
 
 /// The live keys of this machine.
@@ -45,7 +46,9 @@ impl LiveKeys {
         };
         for directory in entries(&run.join("live"))? {
             for file in entries(&directory.path())? {
-                keys.take_over(&directory, &file, now)?;
+                if let Err(error) = keys.take_over(&directory, &file, now) {
+                    tracing::warn!(file = ?file.path(), %error, "a file that is in the way");
+                }
             }
             remove_if_empty(&directory.path());
         }

@@ -82,6 +82,8 @@ struct RunArguments {
     run: PathBuf,
 
     /// Ends when the thread that started this process ends
+    ///
+    /// That is how the kernel has it: start the agent from a thread that lives as long as the program.
     #[arg(long, hide = true)]
     exit_with_parent: bool,
 }

@@ -89,18 +89,21 @@ pub async fn run(settings: RunSettings, stop: impl Future<Output = ()> + Send) -
     let (state, mut backoff) = (settings.directories.state.clone(), Backoff::new(settings.backoff));
     let mut machine = prepare(settings).map_err(directory)?;
     let mut stop = pin!(stop);
+    tracing::info!(version = VERSION, run = %run.display(), "the agent starts");
     loop {
         let end = link(&state, &mut machine, stop.as_mut()).await;
-        let End::Lost { why, lasting, stable } = end else { return Ok(()) };
+        let End::Lost { why, lasting, stable } = end else { break };
         if stable {
             backoff.reset();
         }
         let wait = if lasting { backoff.next_longest(random()) } else { backoff.next(random()) };
         tracing::warn!(why, wait_ms = wait.as_millis(), "no link");
         if idle(wait, &mut machine, stop.as_mut()).await {
-            return Ok(());
+            break;
         }
     }
+    tracing::info!("the agent stops; live keys stay until their deadlines");
+    Ok(())
 }
 
 /// One link, if it can be had.

@@ -2,27 +2,30 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use futures_util::{SinkExt as _, StreamExt as _};
+use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use instance_connect_agent::ServerUrl;
+use instance_connect_agent::{MachineClock, ServerUrl};
 use instance_connect_core::document::{
-    Anchors, BootInstant, Region, ServerInstant, SignerStatement, SigningKey, UnixDay, UnixSeconds,
+    Anchors, BootInstant, Region, ServerInstant, SignerStatement, SigningKey, UnixDay,
 };
 use instance_connect_core::link::{
-    Ack, AckOutcome, AgentFrame, Capabilities, DocumentText, ENROLL_PATH, EnrollAnswer, EnrollError, EnrollErrorCode,
-    EnrollRequest, Goodbye, GoodbyeCode, Grant, GrantId, Hello, JoinTokenText, LINK_PATH, Pong, ServerFrame, Signer,
-    VersionText, Welcome, limits,
+    Ack, AckOutcome, AgentFrame, Capabilities, ENROLL_PATH, EnrollAnswer, EnrollError, EnrollErrorCode,
+    EnrollRequest, Goodbye, Grant, GrantId, Hello, JoinTokenText, LINK_PATH, Pong, Refusal, ServerFrame,
+    Signer, VersionText, Welcome,
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, PublicKeyData, SanType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
+use rustls::version::TLS13;
 use rustls::{RootCertStore, ServerConfig};
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -43,109 +46,40 @@ pub(crate) const INSTANCE: &str = "i-0123456789abcdef0";
 pub(crate) const REGION: &str = "us-east-1";
 pub(crate) const ACCOUNT: &str = "123456789012";
 
-/// Longer than anything here takes; a test that waits so long has failed.
+/// Longer than anything here takes: a test that waits so long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How far the server's clock is ahead of the machine's: they have nothing to do with each other.
-const SERVER_EPOCH: u64 = 77_000_000_000_000;
-
-/// What the machine's clock shows now, on the server's.
+/// What the machine's clock shows, on the server's: they have different epochs.
 pub(crate) fn server_time(now: BootInstant) -> ServerInstant {
-    ServerInstant(now.0 + SERVER_EPOCH)
+    ServerInstant(now.0 + 77_000_000_000_000)
 }
 
-type CertificateAuthority = CertifiedIssuer<'static, KeyPair>;
-
-pub(crate) struct ControlPlane {
-    pub(crate) url: ServerUrl,
-    pub(crate) port: u16,
-    pub(crate) root: CertificateAuthority,
-    pub(crate) nodes: CertificateAuthority,
-    pub(crate) agents: CertificateAuthority,
+/// A CA with its intermediates, an anchor and a signer.
+pub(crate) struct Authority {
+    pub(crate) root: CertifiedIssuer<'static, KeyPair>,
+    pub(crate) nodes: CertifiedIssuer<'static, KeyPair>,
+    pub(crate) agents: CertifiedIssuer<'static, KeyPair>,
     pub(crate) anchor: SigningKey,
     pub(crate) signer: SigningKey,
-    shared: Arc<Shared>,
-    links: mpsc::Receiver<Socket>,
-    failures: mpsc::Receiver<String>,
-    listening: JoinHandle<()>,
 }
 
-/// What the listener's tasks and the test have in common.
-#[derive(Default)]
-struct Shared {
-    /// The requests that came, in order.
-    requests: Mutex<Vec<EnrollRequest>>,
-    /// How the next enrolments are answered: status and body.
-    answers: Mutex<VecDeque<(StatusCode, Vec<u8>)>>,
-    /// How the next links are refused.
-    refusals: Mutex<VecDeque<EnrollErrorCode>>,
-}
-
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
-
-impl ControlPlane {
-    pub(crate) async fn start() -> Self {
+impl Authority {
+    pub(crate) fn new() -> Self {
         let root = CertifiedIssuer::self_signed(ca("root"), KeyPair::generate().unwrap()).unwrap();
         let intermediate =
             |name: &str| CertifiedIssuer::signed_by(ca(name), KeyPair::generate().unwrap(), &root).unwrap();
-        let (nodes, agents) = (intermediate("nodes"), intermediate("agents"));
-        Self::start_as(root, nodes, agents, false).await
-    }
-
-    /// Another listener of the same CA whose server certificate comes from the agents intermediate, as a thief of that
-    /// could make it.
-    pub(crate) async fn impostor(self) -> Self {
-        let Self { root, nodes, agents, .. } = self;
-        Self::start_as(root, nodes, agents, true).await
-    }
-
-    async fn start_as(
-        root: CertificateAuthority,
-        nodes: CertificateAuthority,
-        agents: CertificateAuthority,
-        impostor: bool,
-    ) -> Self {
-        let issuer = if impostor { &agents } else { &nodes };
-        let tls = TlsAcceptor::from(Arc::new(server_config(&root, issuer, &agents)));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let shared = Arc::new(Shared::default());
-        let (link_sender, links) = mpsc::channel(16);
-        let (failure_sender, failures) = mpsc::channel(16);
-        let context = Arc::clone(&shared);
-        let listening = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let connection = connection(stream, tls.clone(), Arc::clone(&context), link_sender.clone());
-                let failures = failure_sender.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = connection.await {
-                        let _ = failures.try_send(error);
-                    }
-                });
-            }
-        });
         Self {
-            url: format!("https://127.0.0.1:{port}").parse().unwrap(),
-            port,
-            root,
-            nodes,
-            agents,
+            nodes: intermediate("nodes"),
+            agents: intermediate("agents"),
             anchor: SigningKey::from_seed(&[1; 32]).unwrap(),
             signer: SigningKey::from_seed(&[2; 32]).unwrap(),
-            shared,
-            links,
-            failures,
-            listening,
+            root,
         }
     }
 
     pub(crate) fn token(&self) -> JoinTokenText {
-        JoinTokenText::new(INSTANCE.parse().unwrap(), Zeroizing::new([3; 32]), self.root_sha256())
-    }
-
-    pub(crate) fn root_sha256(&self) -> [u8; 32] {
-        digest(&SHA256, self.root.der()).as_ref().try_into().unwrap()
+        let root_sha256 = digest(&SHA256, self.root.der()).as_ref().try_into().unwrap();
+        JoinTokenText::new(INSTANCE.parse().unwrap(), Zeroizing::new([3; 32]), root_sha256)
     }
 
     pub(crate) fn server_ca(&self) -> String {
@@ -156,9 +90,10 @@ impl ControlPlane {
         format!("{}\n", Anchors::line(&REGION.parse().unwrap(), &self.anchor.verifying_key()))
     }
 
-    pub(crate) fn statement(&self, wall: UnixSeconds) -> SignerStatement {
+    pub(crate) fn statement(&self, clock: &dyn MachineClock) -> SignerStatement {
         let region: Region = REGION.parse().unwrap();
-        SignerStatement::issue(&self.anchor, self.signer.verifying_key(), &region, UnixDay(wall.day().0 + 1))
+        let tomorrow = UnixDay(clock.wall().day().0 + 1);
+        SignerStatement::issue(&self.anchor, self.signer.verifying_key(), &region, tomorrow)
     }
 
     /// A certificate for an agent's key.
@@ -171,8 +106,8 @@ impl ControlPlane {
     }
 
     /// The answer to an enrolment, as it should be.
-    pub(crate) fn enroll_answer(&self, csr: &str) -> EnrollAnswer {
-        let csr = CertificateSigningRequestParams::from_pem(csr).unwrap();
+    pub(crate) fn enroll_answer(&self, request: &EnrollRequest) -> EnrollAnswer {
+        let csr = CertificateSigningRequestParams::from_pem(&request.csr).unwrap();
         EnrollAnswer {
             instance_id: INSTANCE.parse().unwrap(),
             region: REGION.parse().unwrap(),
@@ -183,58 +118,305 @@ impl ControlPlane {
         }
     }
 
-    /// Answers the next enrolment, whatever it asks for, with this.
-    pub(crate) fn answer_next_enrolment(&self, status: StatusCode, body: impl Into<Vec<u8>>) {
-        self.shared.answers.lock().unwrap().push_back((status, body.into()));
+    /// The TLS of an agents listener whose certificate comes from `issuer`.
+    fn server_config(&self, issuer: &CertifiedIssuer<'static, KeyPair>) -> ServerConfig {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let leaf = params.signed_by(&key, issuer).unwrap();
+        let mut clients = RootCertStore::empty();
+        clients.add(self.agents.der().clone()).unwrap();
+        let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(clients), Arc::clone(&crypto))
+            .allow_unauthenticated()
+            .build()
+            .unwrap();
+        ServerConfig::builder_with_provider(crypto)
+            .with_protocol_versions(&[&TLS13])
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(
+                vec![leaf.der().clone(), issuer.der().clone(), self.root.der().clone()],
+                PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+            )
+            .unwrap()
+    }
+}
+
+fn ca(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params
+}
+
+/// How one enrolment is answered, other than as it should be.
+type Answer = Box<dyn FnOnce(&Authority, &EnrollRequest) -> (StatusCode, Vec<u8>) + Send>;
+
+/// An agents listener.
+pub(crate) struct ControlPlane {
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) port: u16,
+    context: Arc<Context>,
+    links: mpsc::Receiver<Socket>,
+    failures: mpsc::Receiver<String>,
+    listening: JoinHandle<()>,
+}
+
+/// What the listener's connections and the test have in common.
+struct Context {
+    authority: Arc<Authority>,
+    links: mpsc::Sender<Socket>,
+    /// The enrolment requests that came.
+    requests: Mutex<Vec<EnrollRequest>>,
+    answers: Mutex<VecDeque<Answer>>,
+    refusals: Mutex<VecDeque<EnrollErrorCode>>,
+}
+
+type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+impl ControlPlane {
+    pub(crate) async fn start() -> Self {
+        let authority = Authority::new();
+        let tls = authority.server_config(&authority.nodes);
+        Self::listen(authority, tls).await
     }
 
-    /// Answers the next enrolment as it should be: the certificate is made for the key in the request.
-    pub(crate) fn accept_next_enrolment(&self) {
-        self.answer_next_enrolment(StatusCode::ACCEPTED, "");
+    /// Its server certificate comes from the agents intermediate, as who stole that could make one.
+    pub(crate) async fn start_impostor() -> Self {
+        let authority = Authority::new();
+        let tls = authority.server_config(&authority.agents);
+        Self::listen(authority, tls).await
     }
 
-    pub(crate) fn refuse_next_link(&self, code: EnrollErrorCode) {
-        self.shared.refusals.lock().unwrap().push_back(code);
+    async fn listen(authority: Authority, tls: ServerConfig) -> Self {
+        let authority = Arc::new(authority);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (link_sender, links) = mpsc::channel(16);
+        let (failure_sender, failures) = mpsc::channel(16);
+        let context = Arc::new(Context {
+            authority: Arc::clone(&authority),
+            links: link_sender,
+            requests: Mutex::default(),
+            answers: Mutex::default(),
+            refusals: Mutex::default(),
+        });
+        let (tls, shared) = (TlsAcceptor::from(Arc::new(tls)), Arc::clone(&context));
+        let listening = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (connection, failures) =
+                    (serve(stream, tls.clone(), Arc::clone(&shared)), failure_sender.clone());
+                tokio::spawn(async move {
+                    if let Err(error) = connection.await {
+                        let _ = failures.try_send(error);
+                    }
+                });
+            }
+        });
+        Self { authority, port, context, links, failures, listening }
     }
 
-    /// The enrolment requests that have come.
+    pub(crate) fn url(&self) -> ServerUrl {
+        format!("https://127.0.0.1:{}", self.port).parse().unwrap()
+    }
+
+    /// Answers the next enrolment in this way. Without it the answer is as it should be.
+    pub(crate) fn answer(
+        &self,
+        answer: impl FnOnce(&Authority, &EnrollRequest) -> (StatusCode, Vec<u8>) + Send + 'static,
+    ) {
+        self.context.answers.lock().unwrap().push_back(Box::new(answer));
+    }
+
+    /// The enrolment requests that came.
     pub(crate) fn requests(&self) -> Vec<EnrollRequest> {
-        self.shared.requests.lock().unwrap().clone()
+        self.context.requests.lock().unwrap().clone()
     }
 
-    /// Serves enrolments that wait for a certificate until `client` is done.
-    pub(crate) async fn serve<T>(&self, client: impl Future<Output = T>) -> T {
-        timeout(PATIENCE, client).await.unwrap()
+    /// Refuses the next link with this.
+    pub(crate) fn refuse_link(&self, code: EnrollErrorCode) {
+        self.context.refusals.lock().unwrap().push_back(code);
+    }
+
+    /// How many of the refusals have not been given yet.
+    pub(crate) fn refusals_left(&self) -> usize {
+        self.context.refusals.lock().unwrap().len()
     }
 
     /// The next link, its hello not read yet.
     pub(crate) async fn accept_raw(&mut self) -> ServerLink {
-        let socket = timeout(PATIENCE, self.links.recv()).await.expect("no link came").unwrap();
-        ServerLink { socket, next_grant: 1 }
+        ServerLink { socket: timeout(PATIENCE, self.links.recv()).await.unwrap().unwrap(), grants: 0 }
     }
 
-    /// The next link, opened: hello answered with welcome and signer. `now` is what the machine's clock shows.
-    pub(crate) async fn accept(&mut self, now: BootInstant, wall: UnixSeconds) -> ServerLink {
+    /// The next link, welcomed and told the signer, when the agent has heard that.
+    pub(crate) async fn accept(&mut self, clock: &dyn MachineClock) -> ServerLink {
         let mut link = self.accept_raw().await;
-        link.welcome(now).await;
-        let statement = self.statement(wall).to_string().parse().unwrap();
+        link.welcome(clock).await;
+        let statement = self.authority.statement(clock).to_string().parse().unwrap();
         link.send(ServerFrame::Signer(Signer { statement })).await;
+        // It is the ack that shows it.
+        assert_eq!(link.grant("", clock.boot()).await, AckOutcome::Refused(Refusal::Expired));
         link
     }
 
     /// Why the next connection came to nothing.
     pub(crate) async fn failure(&mut self) -> String {
-        timeout(PATIENCE, self.failures.recv()).await.expect("no connection failed").unwrap()
-    }
-
-    /// A test that is over should not have been connected to by anything it does not know of.
-    pub(crate) fn no_link_is_waiting(&mut self) -> bool {
-        self.links.try_recv().is_err()
+        timeout(PATIENCE, self.failures.recv()).await.unwrap().unwrap()
     }
 }
 
 impl Drop for ControlPlane {
     fn drop(&mut self) {
         self.listening.abort();
+    }
+}
+
+async fn serve(stream: TcpStream, tls: TlsAcceptor, context: Arc<Context>) -> Result<(), String> {
+    let stream = tls.accept(stream).await.map_err(|error| error.to_string())?;
+    let has_certificate = stream.get_ref().1.peer_certificates().is_some();
+    let service = service_fn(|request| answer_request(request, Arc::clone(&context), has_certificate));
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    connection.with_upgrades().await.map_err(|error| error.to_string())
+}
+
+async fn answer_request(
+    request: Request<Incoming>,
+    context: Arc<Context>,
+    has_certificate: bool,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let response = match (request.method(), request.uri().path()) {
+        (&Method::POST, ENROLL_PATH) => {
+            assert!(!has_certificate, "an enrolment has no certificate yet");
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            let request = EnrollRequest::from_json(&body).unwrap();
+            let answer = context.answers.lock().unwrap().pop_front();
+            let (status, body) = match answer {
+                Some(answer) => answer(&context.authority, &request),
+                None => (StatusCode::OK, context.authority.enroll_answer(&request).to_json()),
+            };
+            context.requests.lock().unwrap().push(request);
+            Response::builder().status(status).body(Full::from(body))
+        }
+        (&Method::GET, LINK_PATH) => {
+            assert!(has_certificate, "a link has a certificate");
+            match context.refusals.lock().unwrap().pop_front() {
+                Some(code) => {
+                    let body = EnrollError { code, message: "not today".to_owned() }.to_json();
+                    Response::builder().status(code.status()).body(Full::from(body))
+                }
+                None => upgrade(request, context.links.clone()),
+            }
+        }
+        other => panic!("{other:?}"),
+    };
+    Ok(response.unwrap())
+}
+
+fn upgrade(
+    mut request: Request<Incoming>,
+    links: mpsc::Sender<Socket>,
+) -> http::Result<Response<Full<Bytes>>> {
+    let accept_key = derive_accept_key(request.headers()["sec-websocket-key"].as_bytes());
+    let upgraded = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let stream = TokioIo::new(upgraded.await.unwrap());
+        let socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
+        let _ = links.send(socket).await;
+    });
+    Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(CONNECTION, "Upgrade")
+        .header(UPGRADE, "websocket")
+        .header(SEC_WEBSOCKET_ACCEPT, accept_key)
+        .body(Full::default())
+}
+
+/// The server's end of one link.
+pub(crate) struct ServerLink {
+    socket: Socket,
+    grants: u64,
+}
+
+impl ServerLink {
+    /// Reads hello and answers it.
+    pub(crate) async fn welcome(&mut self, clock: &dyn MachineClock) -> Hello {
+        let AgentFrame::Hello(hello) = self.receive().await else { panic!("no hello") };
+        let welcome = Welcome {
+            version: hello.common_version().unwrap(),
+            capabilities: Capabilities::NONE,
+            sent_at: hello.sent_at,
+            server_time: server_time(clock.boot()),
+            server_version: VersionText::lossy("0.1.0-test"),
+        };
+        self.send(ServerFrame::Welcome(welcome)).await;
+        hello
+    }
+
+    pub(crate) async fn send(&mut self, frame: ServerFrame) {
+        self.send_bytes(frame.encode()).await;
+    }
+
+    pub(crate) async fn send_bytes(&mut self, bytes: Vec<u8>) {
+        self.socket.send(Message::Binary(bytes.into())).await.unwrap();
+    }
+
+    pub(crate) async fn send_text(&mut self, text: &str) {
+        self.socket.send(Message::text(text)).await.unwrap();
+    }
+
+    /// The next frame, pings included.
+    pub(crate) async fn receive(&mut self) -> AgentFrame {
+        match self.next_message().await {
+            Some(Message::Binary(frame)) => AgentFrame::decode(&frame).unwrap().unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Answers a ping, as a server does at once.
+    pub(crate) async fn answer_ping(&mut self, clock: &dyn MachineClock) {
+        let AgentFrame::Ping(ping) = self.receive().await else { panic!("no ping") };
+        let server_time = server_time(clock.boot());
+        self.send(ServerFrame::Pong(Pong { sent_at: ping.sent_at, server_time })).await;
+    }
+
+    /// Sends a grant and waits for its ack.
+    pub(crate) async fn grant(&mut self, document: &str, deadline: BootInstant) -> AckOutcome {
+        let id = self.send_grant(document, deadline).await;
+        let AgentFrame::Ack(Ack { id: acknowledged, outcome }) = self.receive().await else {
+            panic!("no ack")
+        };
+        assert_eq!(acknowledged, id);
+        outcome
+    }
+
+    /// Sends a grant whose deadline is this one of the machine's clock.
+    pub(crate) async fn send_grant(&mut self, document: &str, deadline: BootInstant) -> GrantId {
+        self.grants += 1;
+        let (id, deadline, document) =
+            (GrantId(self.grants), server_time(deadline), document.parse().unwrap());
+        self.send(ServerFrame::Grant(Grant { id, deadline, document })).await;
+        id
+    }
+
+    /// The agent says goodbye and closes.
+    pub(crate) async fn goodbye(mut self) -> Goodbye {
+        let AgentFrame::Goodbye(goodbye) = self.receive().await else { panic!("no goodbye") };
+        self.closed().await;
+        goodbye
+    }
+
+    /// The agent closes, or its connection breaks, without another frame.
+    pub(crate) async fn closed(mut self) {
+        match self.next_message().await {
+            None | Some(Message::Close(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn next_message(&mut self) -> Option<Message> {
+        timeout(PATIENCE, self.socket.next()).await.unwrap()?.ok()
     }
 }

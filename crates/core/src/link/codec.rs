@@ -27,6 +27,9 @@ pub enum FrameError {
     Malformed(&'static str),
 }
 
+#[cfg(all(not(debug_assertions), feature = "planted-frame-parser-panics"))]
+compile_error!("a planted bug is for showing that a test catches it, never for a release");
+
 /// A frame under construction.
 #[derive(Debug)]
 pub(super) struct Writer(Vec<u8>);
@@ -105,6 +108,8 @@ impl<'a> Reader<'a> {
         if frame.len() > limits::FRAME {
             return Err(FrameError::TooLong);
         }
+        #[cfg(feature = "planted-frame-parser-panics")]
+        assert!(frame.len() % 7 != 3, "planted");
         let (kind, body) = frame.split_first().ok_or(FrameError::Empty)?;
         Ok((*kind, Self(body)))
     }

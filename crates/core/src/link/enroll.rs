@@ -341,4 +341,16 @@ mod tests {
         }
         assert!(EnrollError::from_json(br#"{"error":"new","message":""}"#).is_err());
     }
+
+    #[test]
+    fn the_specification_quotes_these_errors() {
+        let specification = include_str!("../../../../docs/link.md");
+        for code in ALL_CODES {
+            let quoted = |row: &str| {
+                row.starts_with(&format!("| {} |", code.status()))
+                    && row.contains(&format!("`{}`", code.name()))
+            };
+            assert!(specification.lines().any(quoted), "{code}");
+        }
+    }
 }
