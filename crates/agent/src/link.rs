@@ -7,10 +7,10 @@ use crate::live_keys::LiveKeys;
 use crate::offers::Offers;
 use crate::os_users::OsUsers;
 use futures_util::{SinkExt as _, StreamExt as _};
-use instance_connect_core::document::{BootInstant, DeadlineRefusal, Offer, OsUser};
+use instance_connect_core::document::{BootId, BootInstant, DeadlineRefusal, Offer, OsUser};
 use instance_connect_core::link::{
-    Ack, AckOutcome, AgentEvent, AgentFacts, AgentFrame, AgentLink, Goodbye, GoodbyeCode, Grant, GrantId,
-    OfferRate, Offered, Refusal, Withdraw, Withdrawn, admit, limits,
+    Ack, AckOutcome, AgentEvent, AgentFacts, AgentFrame, AgentLink, ClockWatch, Goodbye, GoodbyeCode, Grant,
+    GrantId, OfferRate, Offered, Refusal, Withdraw, Withdrawn, admit, limits,
 };
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,6 +32,7 @@ pub(crate) struct Machine {
     pub(crate) users: OsUsers,
     pub(crate) offers: Offers,
     pub(crate) offer_rate: OfferRate,
+    pub(crate) clock_watch: ClockWatch,
     /// How often time is looked at: pings, silence, files past their deadline.
     pub(crate) tick: Duration,
 }
@@ -59,7 +60,8 @@ pub(crate) async fn converse(
     mut stop: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> End {
     let (link, hello) = AgentLink::start(&machine.facts, machine.clock.boot());
-    let mut conversation = Conversation { socket, link, machine, lookups: JoinSet::new(), open: false };
+    let mut conversation =
+        Conversation { socket, link, machine, lookups: JoinSet::new(), server_clock: None };
     let mut ticks = interval(conversation.machine.tick);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut going = conversation.send(&hello).await;
@@ -76,8 +78,8 @@ struct Conversation<'a> {
     machine: &'a mut Machine,
     /// Acks that wait to hear whether their OS user exists.
     lookups: JoinSet<(GrantId, OsUser, Option<bool>)>,
-    /// Whether the server has welcomed us.
-    open: bool,
+    /// The server's clock, once it has welcomed us.
+    server_clock: Option<BootId>,
 }
 
 /// What there is to do next.
@@ -117,7 +119,8 @@ impl Conversation<'_> {
         ticks: &mut tokio::time::Interval,
         stop: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> Wake {
-        let may_report = self.open && self.machine.offer_rate.permits(self.machine.clock.boot());
+        let may_report =
+            self.server_clock.is_some() && self.machine.offer_rate.permits(self.machine.clock.boot());
         tokio::select! {
             message = self.socket.next() => Wake::Message(message),
             Some(looked_up) = self.lookups.join_next() => match looked_up {
@@ -167,11 +170,11 @@ impl Conversation<'_> {
     async fn on_event(&mut self, event: AgentEvent) -> Result<(), Parting> {
         match event {
             AgentEvent::Opened(welcome) => {
-                self.open = true;
+                self.server_clock = Some(welcome.server_clock);
                 tracing::info!(version = welcome.version, server = %welcome.server_version, "the link is open");
-                Ok(())
+                self.make_up_for_lost_time()
             }
-            AgentEvent::ClockRead => Ok(()),
+            AgentEvent::ClockRead => self.make_up_for_lost_time(),
             AgentEvent::Signer(statement) => {
                 tracing::info!(%statement, "a signer");
                 Ok(())
@@ -211,6 +214,26 @@ impl Conversation<'_> {
             }
             None => self.ack(grant.id, AckOutcome::Installed { os_user_exists: true }).await,
         }
+    }
+
+    /// After each clock sample: a machine that was paused has keys that should have ended meanwhile.
+    fn make_up_for_lost_time(&mut self) -> Result<(), Parting> {
+        let (Some(server_clock), Some(sample)) = (&self.server_clock, self.link.sample()) else {
+            return Ok(());
+        };
+        let now = self.machine.clock.boot();
+        let lost = self.machine.clock_watch.lost(server_clock, sample, now);
+        if lost.is_zero() {
+            return Ok(());
+        }
+        tracing::warn!(
+            seconds = lost.as_secs(),
+            "this machine was paused; its live keys end that much earlier"
+        );
+        self.machine.keys.shorten(lost, now).map_err(|error| {
+            tracing::error!(%error, "live keys cannot be shortened");
+            Goodbye::new(GoodbyeCode::InternalError, "live keys cannot be shortened").into()
+        })
     }
 
     async fn on_looked_up(&mut self, id: GrantId, user: OsUser, exists: Option<bool>) -> Result<(), Parting> {

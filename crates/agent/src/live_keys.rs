@@ -12,6 +12,7 @@ use std::ffi::OsStr;
 use std::fs::{self, DirEntry};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Directories: the agent, and the group of the sshd command.
 const DIRECTORY_MODE: u32 = 0o750;
@@ -65,15 +66,10 @@ impl LiveKeys {
         self.index.room_for(&path, now)?;
         let written = self.read(&path).and_then(|existing| {
             let file = merge(existing.as_deref(), admitted.section(), now).map_err(io::Error::other)?;
-            self.write(&path, &file)?;
-            Ok(file)
+            self.replace(path.clone(), &file, now)
         });
         match written {
-            Ok(file) => {
-                let deadline = self.last_deadline(file.as_bytes(), now).unwrap_or(now);
-                self.index.insert(path, deadline);
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(error) => {
                 tracing::error!(file = path, %error, "a key cannot be written");
                 Err(Refusal::Storage)
@@ -91,14 +87,22 @@ impl LiveKeys {
             return Ok(false);
         }
         match document::withdraw(&existing, &withdraw.request_id, now) {
-            Some(file) => {
-                self.write(&path, &file)?;
-                let deadline = self.last_deadline(file.as_bytes(), now).unwrap_or(now);
-                self.index.insert(path, deadline);
-            }
+            Some(file) => self.replace(path, &file, now)?,
             None => self.remove(&path)?,
         }
         Ok(true)
+    }
+
+    /// Ends every live key earlier by the time that this machine has lost.
+    pub(crate) fn shorten(&mut self, by: Duration, now: BootInstant) -> io::Result<()> {
+        for path in self.index.paths() {
+            let existing = self.read(&path)?.unwrap_or_default();
+            match document::shorten(&existing, by, now) {
+                Some(file) => self.replace(path, &file, now)?,
+                None => self.remove(&path)?,
+            }
+        }
+        Ok(())
     }
 
     /// Removes files past their deadline. Housekeeping: the sshd command refuses them anyway.
@@ -149,6 +153,14 @@ impl LiveKeys {
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok(Some(Vec::new())),
             other => other,
         }
+    }
+
+    /// Writes a file and notes when its last grant ends.
+    fn replace(&mut self, path: String, file: &str, now: BootInstant) -> io::Result<()> {
+        self.write(&path, file)?;
+        let deadline = self.last_deadline(file.as_bytes(), now).unwrap_or(now);
+        self.index.insert(path, deadline);
+        Ok(())
     }
 
     fn write(&mut self, path: &str, file: &str) -> io::Result<()> {

@@ -16,6 +16,7 @@ use crate::{Fingerprint, OsUser, RequestId, decimal, planted};
 use aws_lc_rs::digest::{SHA256, digest};
 use std::fmt;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// Most sections in one file. Beyond it the one that ends first makes room.
 pub const SECTIONS_PER_FILE: usize = 8;
@@ -181,6 +182,15 @@ pub fn withdraw(existing: &[u8], request: &RequestId, now: BootInstant) -> Optio
     (!sections.is_empty()).then(|| file_of(&sections))
 }
 
+/// The file to write when the machine has lost time `by`: its live sections, each ending that much earlier. `None` when
+/// none is left, and the file is to be removed.
+pub fn shorten(existing: &[u8], by: Duration, now: BootInstant) -> Option<String> {
+    let mut sections = live_sections(existing, now);
+    sections.iter_mut().for_each(|section| section.deadline = section.deadline.before(by));
+    sections.retain(|section| section.deadline > now);
+    (!sections.is_empty()).then(|| file_of(&sections))
+}
+
 fn live_sections(file: &[u8], now: BootInstant) -> Vec<Section<'_>> {
     let mut sections = Handover::parse(file).map(|handover| handover.0).unwrap_or_default();
     sections.retain(|section| deadline::check(section.deadline, now, LONGEST_LIFETIME).is_ok());
@@ -234,6 +244,17 @@ mod tests {
         // The later deadline counts also where it came first.
         let again = merge(Some(both.as_bytes()), &section(10, "c\n\n"), NOW).unwrap();
         assert_eq!(Handover::parse(again.as_bytes()).unwrap().deadline(), at(50));
+    }
+
+    #[test]
+    fn lost_time_ends_sections_earlier() {
+        let first = merge(None, &section(10, "a\n\n"), NOW).unwrap();
+        let both = merge(Some(first.as_bytes()), &section(50, "b\n\n"), NOW).unwrap();
+        let shortened = shorten(both.as_bytes(), Duration::from_secs(10), NOW).unwrap();
+        assert_eq!(documents(&shortened), ["b"]);
+        assert_eq!(Handover::parse(shortened.as_bytes()).unwrap().deadline(), at(40));
+        assert_eq!(shorten(both.as_bytes(), Duration::from_secs(50), NOW), None);
+        assert_eq!(shorten(b"nonsense", Duration::ZERO, NOW), None);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub use document::{
 };
 pub use handover::{
     HANDOVER_LIMIT, Handover, HandoverError, SECTIONS_PER_FILE, Section, live_directory, live_file, merge,
-    withdraw,
+    shorten, withdraw,
 };
 pub use ids::{BootId, Fingerprint, IdError, InstanceId, OsUser, Region, RequestId};
 pub use key_line::{KeyLine, KeyLineError};

@@ -14,7 +14,7 @@ use hyper::header::{
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use instance_connect_core::environment::Random;
-use instance_connect_core::ids::Region;
+use instance_connect_core::ids::{BootId, Region};
 use instance_connect_core::link::{AgentUrn, ENROLL_PATH, EnrollError, EnrollErrorCode, LINK_PATH};
 use instance_connect_store::Store;
 use std::convert::Infallible;
@@ -36,6 +36,8 @@ pub(crate) struct Agents {
     pub(crate) inventory: Arc<LiveInventory>,
     pub(crate) links: Arc<Links>,
     pub(crate) random: Arc<dyn Random>,
+    /// Which clock deadlines are on: the boot of this machine.
+    pub(crate) clock_id: BootId,
 }
 
 impl Agents {

@@ -6,7 +6,7 @@ use crate::audit_log::AuditLog;
 use crate::inventory::LiveInventory;
 use crate::links::Links;
 use crate::pki::Pki;
-use crate::system::{SystemClock, SystemRandom};
+use crate::system::{self, SystemClock, SystemRandom};
 use anyhow::Context as _;
 use instance_connect_core::environment::{Clock, Random};
 use instance_connect_core::ids::Region;
@@ -62,6 +62,7 @@ impl ControlPlane {
             inventory: Arc::clone(&inventory),
             links: Arc::clone(&links),
             random: Arc::clone(&random),
+            clock_id: system::boot_id()?,
         });
         let api = Api {
             region,

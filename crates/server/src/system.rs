@@ -1,6 +1,7 @@
 //! The real clock and the real randomness: the only place below `main` that asks the system for either.
 
-use instance_connect_core::document::{ServerInstant, UnixSeconds};
+use anyhow::Context as _;
+use instance_connect_core::document::{BootId, ServerInstant, UnixSeconds};
 use instance_connect_core::environment::{Clock, Random};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -24,6 +25,13 @@ impl Clock for SystemClock {
             seconds.unwrap_or(0).saturating_mul(1_000_000_000).saturating_add(nanoseconds.unwrap_or(0)),
         )
     }
+}
+
+/// The boot that [`SystemClock::monotonic`] counts from.
+pub(crate) fn boot_id() -> anyhow::Result<BootId> {
+    const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    let text = std::fs::read_to_string(PATH).with_context(|| format!("cannot read {PATH}"))?;
+    Ok(text.trim_end().parse()?)
 }
 
 /// The system's random number generator.

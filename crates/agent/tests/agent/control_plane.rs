@@ -349,6 +349,7 @@ impl ServerLink {
             capabilities: Capabilities::NONE,
             sent_at: hello.sent_at,
             server_time: server_time(clock.boot()),
+            server_clock: "1b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11".parse().unwrap(),
             server_version: VersionText::lossy("0.1.0-test"),
         };
         self.send(ServerFrame::Welcome(welcome)).await;
@@ -377,8 +378,13 @@ impl ServerLink {
 
     /// Answers a ping, as a server does at once.
     pub(crate) async fn answer_ping(&mut self, clock: &dyn MachineClock) {
+        self.answer_ping_at(clock.boot()).await;
+    }
+
+    /// Answers a ping when the server's clock shows what `now` is on the machine's.
+    pub(crate) async fn answer_ping_at(&mut self, now: BootInstant) {
         let AgentFrame::Ping(ping) = self.receive().await else { panic!("no ping") };
-        let server_time = server_time(clock.boot());
+        let server_time = server_time(now);
         self.send(ServerFrame::Pong(Pong { sent_at: ping.sent_at, server_time })).await;
     }
 

@@ -3,7 +3,7 @@
 use crate::control_plane::{ControlPlane, ServerLink};
 use crate::machine::{Machine, OTHER_BOOT, Push, mode};
 use instance_connect_agent::MachineClock as _;
-use instance_connect_core::document::SigningKey;
+use instance_connect_core::document::{Handover, SigningKey};
 use instance_connect_core::link::{
     AckOutcome, AgentFrame, Refusal, ServerFrame, Signer, Withdraw, WithdrawId, Withdrawn,
 };
@@ -145,6 +145,26 @@ async fn without_a_young_clock_sample_nothing_is_installed() {
     machine.clock.advance(Duration::from_secs(7));
     link.answer_ping(&*machine.clock).await;
     assert_eq!(push(&machine, &mut link, &granted).await, INSTALLED);
+}
+
+/// A virtual machine that was paused, or restored from a snapshot, goes on with the boot clock it had.
+#[tokio::test]
+async fn a_machine_that_was_paused_ends_its_keys_that_much_earlier() {
+    let (_control_plane, machine, mut link) = open().await;
+    let (long, short) = (Push::default(), Push { key: 1, request: 1, ..Push::default() });
+    let pushed_at = machine.clock.boot();
+    assert_eq!(push(&machine, &mut link, &long).await, INSTALLED);
+    let in_half_a_minute = pushed_at.after(Duration::from_secs(30));
+    assert_eq!(link.grant(&machine.sign(&short), in_half_a_minute).await, INSTALLED);
+    machine.clock.advance(Duration::from_secs(7));
+    // 25 s have passed here that the machine did not see.
+    link.answer_ping_at(machine.clock.boot().after(Duration::from_secs(25))).await;
+    // Whatever comes behind the answer finds it acted on.
+    assert!(!withdraw(&mut link, &Push { request: 9, ..Push::default() }).await);
+    assert!(!machine.live_file(&short).exists());
+    let file = fs::read(machine.live_file(&long)).unwrap();
+    let deadline = Handover::parse(&file).unwrap().deadline();
+    assert_eq!(deadline, pushed_at.after(Duration::from_secs(35)));
 }
 
 #[tokio::test]

@@ -141,6 +141,11 @@ impl AgentLink {
         self.opened_at.is_some_and(|opened_at| now.since(opened_at) >= limits::LINK_STABLE)
     }
 
+    /// The newest clock sample of this link.
+    pub const fn sample(&self) -> Option<ClockSample> {
+        self.sample
+    }
+
     /// The signer statements of this link, newest first: at most [`limits::STATEMENTS_KEPT`].
     pub const fn statements(&self) -> &VecDeque<StatementText> {
         &self.statements
@@ -209,6 +214,7 @@ mod tests {
             capabilities: Capabilities::NONE,
             sent_at: BootInstant(a0),
             server_time: ServerInstant(s1),
+            server_clock: "1b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11".parse().unwrap(),
             server_version: VersionText::lossy("0.1.0"),
         })
     }

@@ -89,6 +89,8 @@ pub struct Welcome {
     pub sent_at: BootInstant,
     /// The server's clock, read after the hello had arrived.
     pub server_time: ServerInstant,
+    /// Which clock that is: the boot of the machine it belongs to. Links with the same one can be compared.
+    pub server_clock: BootId,
     /// The server's program version.
     pub server_version: VersionText,
 }
@@ -333,6 +335,7 @@ impl Welcome {
             .u32(self.capabilities.0)
             .boot(self.sent_at)
             .server(self.server_time)
+            .uuid(self.server_clock.as_str())
             .text8(self.server_version.as_str())
             .finish()
     }
@@ -343,6 +346,7 @@ impl Welcome {
             capabilities: Capabilities(body.u32()?),
             sent_at: body.boot()?,
             server_time: body.server()?,
+            server_clock: body.uuid("server clock")?,
             server_version: body.text8("server version")?,
         })
     }

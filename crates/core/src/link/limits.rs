@@ -85,3 +85,6 @@ pub const HOST_KEYS: usize = 8;
 
 /// Longest SSH host key line.
 pub const HOST_KEY_LINE: usize = 2048;
+
+/// Time a machine may seem to lose before its live keys are shortened by it: clocks drift, pauses are longer.
+pub const LOST_TIME: Duration = Duration::from_secs(1);

@@ -53,6 +53,11 @@ impl LiveIndex {
         self.0.iter().filter(|(_, deadline)| **deadline <= now).map(|(path, _)| path.clone()).collect()
     }
 
+    /// All files, live or not.
+    pub fn paths(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+
     /// How many files there are, live or not.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -5,6 +5,7 @@
 mod admission;
 mod agent;
 mod backoff;
+mod clock_watch;
 mod codec;
 mod codes;
 mod enroll;
@@ -20,6 +21,7 @@ mod token;
 pub use admission::{Admitted, MachineTerms, Withdrawals, admit};
 pub use agent::{AgentEvent, AgentFacts, AgentLink};
 pub use backoff::{Backoff, BackoffSettings};
+pub use clock_watch::ClockWatch;
 pub use codec::FrameError;
 pub use codes::{Capabilities, GoodbyeCode, Refusal};
 pub use enroll::{

@@ -71,6 +71,7 @@ fn golden_server_frames() -> Vec<(ServerFrame, String)> {
         capabilities: Capabilities::NONE,
         sent_at: BootInstant(1),
         server_time: ServerInstant(2),
+        server_clock: UUID.parse().unwrap(),
         server_version: "0.1.0".parse().unwrap(),
     };
     let withdraw = Withdraw {
@@ -82,7 +83,7 @@ fn golden_server_frames() -> Vec<(ServerFrame, String)> {
     vec![
         (
             ServerFrame::Welcome(welcome),
-            format!("8201{}{}{}05302e312e30", "00000000", "0000000000000001", "0000000000000002"),
+            format!("8201{}{}{}{UUID_HEX}05302e312e30", "00000000", "0000000000000001", "0000000000000002"),
         ),
         (
             ServerFrame::Pong(Pong { sent_at: BootInstant(1), server_time: ServerInstant(2) }),
@@ -273,12 +274,13 @@ fn agent_frame() -> impl Strategy<Value = AgentFrame> {
 }
 
 fn server_frame() -> impl Strategy<Value = ServerFrame> {
-    let welcome = (any::<u8>(), any::<u32>(), any::<[u64; 2]>(), "[ -~]{0,64}").prop_map(
-        |(version, capabilities, [sent_at, server_time], server_version)| Welcome {
+    let welcome = (any::<u8>(), any::<u32>(), any::<[u64; 2]>(), uuid(), "[ -~]{0,64}").prop_map(
+        |(version, capabilities, [sent_at, server_time], server_clock, server_version)| Welcome {
             version,
             capabilities: Capabilities(capabilities),
             sent_at: BootInstant(sent_at),
             server_time: ServerInstant(server_time),
+            server_clock: server_clock.parse().unwrap(),
             server_version: server_version.parse().unwrap(),
         },
     );

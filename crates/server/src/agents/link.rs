@@ -90,6 +90,7 @@ impl Conversation<'_> {
             capabilities: CAPABILITIES,
             sent_at: hello.sent_at,
             server_time: self.agents.links.clock().monotonic(),
+            server_clock: self.agents.clock_id.clone(),
             server_version: VersionText::lossy(env!("CARGO_PKG_VERSION")),
         }))
         .await?;
