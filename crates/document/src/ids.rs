@@ -16,8 +16,18 @@ impl fmt::Display for IdError {
 
 impl std::error::Error for IdError {}
 
+impl IdError {
+    /// The error that says this. For [`text_id!`](crate::text_id).
+    pub const fn new(reason: &'static str) -> Self {
+        Self(reason)
+    }
+}
+
+/// Defines an id: a type of text that only its rule lets in. The rule is a `fn(&str) -> bool`, the sentence is what its
+/// [`IdError`] says.
+#[macro_export]
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident, $valid:path, $reason:literal) => {
+    ($(#[$doc:meta])* $name:ident, $valid:expr, $reason:literal) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Box<str>);
@@ -29,22 +39,23 @@ macro_rules! text_id {
             }
         }
 
-        impl FromStr for $name {
-            type Err = IdError;
+        impl ::std::str::FromStr for $name {
+            type Err = $crate::IdError;
 
-            fn from_str(text: &str) -> Result<Self, IdError> {
-                if $valid(text) { Ok(Self(text.into())) } else { Err(IdError($reason)) }
+            fn from_str(text: &str) -> Result<Self, $crate::IdError> {
+                let is_valid: fn(&str) -> bool = $valid;
+                if is_valid(text) { Ok(Self(text.into())) } else { Err($crate::IdError::new($reason)) }
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 f.write_str(&self.0)
             }
         }
 
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl ::std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 f.write_str(&self.0)
             }
         }

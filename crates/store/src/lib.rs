@@ -14,8 +14,9 @@ mod sqlite;
 mod store;
 
 pub use error::{Entity, Refusal, StoreError};
+pub use instance_connect_core::ids::PolicyName;
 pub use limits::{TAG_KEY, TAG_VALUE, TAGS_PER_INSTANCE};
-pub use names::{AuthorityName, NameError, PolicyName};
+pub use names::AuthorityName;
 pub use seal::{MasterKey, MasterKeyError, SealError};
 pub use sqlite::SqliteStore;
 pub use store::{Authority, Problem, RedeemError, RedeemRefusal, Snapshot, Store};
