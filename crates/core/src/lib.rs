@@ -14,14 +14,9 @@ pub mod ids;
 pub mod inventory;
 pub mod limits;
 pub mod link;
+mod planted;
 pub mod secret;
 pub mod sigv4;
 pub mod ssh_key;
 
 pub use instance_connect_document as document;
-
-#[cfg(all(
-    not(debug_assertions),
-    any(feature = "planted-allow-beats-deny", feature = "planted-unsorted-signed-headers")
-))]
-compile_error!("a planted bug is for showing that a test catches it, never for a release");

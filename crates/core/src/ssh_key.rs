@@ -5,6 +5,7 @@
 //! short list, and reading it takes less code than refusing the rest would.
 
 use crate::ids::Fingerprint;
+use crate::planted;
 use instance_connect_document::{base64_decode, base64_encode};
 
 /// An accepted public key.
@@ -55,6 +56,7 @@ impl PublicKey {
     /// # Errors
     /// The [`KeyError`] that says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
+        planted::parser_entered(text.as_bytes());
         // The web console itself sends a line end (wire.md 2.1); anything else that is not printable is refused.
         let line = text.trim_matches([' ', '\t', '\r', '\n']);
         if line.chars().any(|c| c.is_control() && c != '\t') {
@@ -243,7 +245,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_panics_and_prints_one_line(text: String) {
+        fn key_never_panics_and_prints_one_line(text: String) {
             if let Ok(key) = PublicKey::parse(&text) {
                 prop_assert!(!key.line().contains(char::is_control));
             }

@@ -1,14 +1,16 @@
 //! The audit log on disk: what is committed here has reached the disk before anyone goes on.
 //!
-//! One thread writes. It takes all lines that wait, writes them and syncs once, so that many requests share one sync
-//! (group commit).
+//! All lines that wait are written and synced at once, so that many requests share one sync (group commit). One task
+//! gathers them and tells those who wait; one thread writes, since a sync blocks.
 
 use anyhow::Context as _;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::mpsc as blocking;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::yield_now;
 
 /// Lines that may wait for the writer; more than that and requests wait.
 const QUEUE: usize = 1024;
@@ -32,8 +34,14 @@ struct Entry {
     committed: oneshot::Sender<()>,
 }
 
+/// Lines for the disk, and where to say what became of them.
+struct Batch {
+    lines: String,
+    written: oneshot::Sender<std::io::Result<()>>,
+}
+
 impl AuditLog {
-    /// Opens the log for appending, readable by its owner only, and starts its writer.
+    /// Opens the log for appending, readable by its owner only, and starts its writer. Called within a runtime.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
         let file = OpenOptions::new()
             .create(true)
@@ -41,11 +49,13 @@ impl AuditLog {
             .mode(0o600)
             .open(path)
             .with_context(|| format!("cannot open the audit log {}", path.display()))?;
-        let (queue, entries) = mpsc::channel(QUEUE);
+        let (to_disk, batches) = blocking::sync_channel(1);
         std::thread::Builder::new()
             .name("audit-log".to_owned())
-            .spawn(move || write_batches(file, entries))
+            .spawn(move || write_batches(file, &batches))
             .context("cannot start the audit log's writer")?;
+        let (queue, entries) = mpsc::channel(QUEUE);
+        tokio::spawn(gather(entries, to_disk));
         Ok(Self { queue })
     }
 
@@ -65,24 +75,47 @@ impl AuditLog {
     }
 }
 
-fn write_batches(mut file: File, mut entries: mpsc::Receiver<Entry>) {
-    let mut batch = Vec::with_capacity(BATCH);
-    while let Some(first) = entries.blocking_recv() {
-        batch.push(first);
-        while batch.len() < BATCH
+/// Gathers lines into batches, one at a time on its way to the disk, and tells everyone whose line has arrived there.
+async fn gather(mut entries: mpsc::Receiver<Entry>, to_disk: blocking::SyncSender<Batch>) {
+    let mut waiting = Vec::with_capacity(BATCH);
+    while let Some(first) = entries.recv().await {
+        let mut lines = first.line;
+        waiting.push(first.committed);
+        // Whoever is about to commit shares the sync. Nobody is waited for: where nothing else runs, this goes on at once.
+        yield_now().await;
+        while waiting.len() < BATCH
             && let Ok(entry) = entries.try_recv()
         {
-            batch.push(entry);
+            lines.push_str(&entry.line);
+            waiting.push(entry.committed);
         }
-        let lines: String = batch.iter().map(|entry| entry.line.as_str()).collect();
-        if let Err(error) = file.write_all(lines.as_bytes()).and_then(|()| file.sync_data()) {
+        let (written, outcome) = oneshot::channel();
+        // There is room for it: the one before has been written. Without a writer the outcome says so.
+        let _ = to_disk.send(Batch { lines, written });
+        match outcome.await {
+            Ok(Ok(())) => {}
             // Dropping the receiver fails everyone who waits, and everyone who comes.
-            tracing::error!(%error, "the audit log cannot be written; refusing requests until restarted");
-            return;
+            Ok(Err(error)) => {
+                return tracing::error!(%error, "the audit log cannot be written; refusing requests until restarted");
+            }
+            Err(_) => {
+                return tracing::error!("the audit log's writer is gone; refusing requests until restarted");
+            }
         }
-        for entry in batch.drain(..) {
+        for committed in waiting.drain(..) {
             // Whoever waited may have gone; the line stays.
-            let _ = entry.committed.send(());
+            let _ = committed.send(());
+        }
+    }
+}
+
+fn write_batches(mut file: File, batches: &blocking::Receiver<Batch>) {
+    while let Ok(Batch { lines, written }) = batches.recv() {
+        let result = file.write_all(lines.as_bytes()).and_then(|()| file.sync_data());
+        let failed = result.is_err();
+        let _ = written.send(result);
+        if failed {
+            return;
         }
     }
 }

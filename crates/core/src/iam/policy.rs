@@ -1,6 +1,6 @@
 //! A policy document, parsed into a form that can be evaluated fully or refused when it is loaded.
 
-use crate::limits;
+use crate::{limits, planted};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use std::fmt;
@@ -71,6 +71,7 @@ impl Policy {
     /// # Errors
     /// Anything that could not be evaluated fully is refused here, never skipped later.
     pub fn parse(name: &str, document: &str) -> Result<Self, PolicyError> {
+        planted::parser_entered(document.as_bytes());
         if document.len() > limits::POLICY_DOCUMENT {
             return Err(PolicyError(format!(
                 "a policy document has at most {} characters",
@@ -257,6 +258,7 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for UniqueMap<V> {
 #[cfg(test)]
 mod tests {
     use super::Policy;
+    use proptest::prelude::*;
 
     fn statement(body: &str) -> String {
         format!(r#"{{"Version":"2012-10-17","Statement":[{{{body}}}]}}"#)
@@ -311,5 +313,13 @@ mod tests {
         }
         let long = statement(&format!(r#"{allow},"Sid":"{}""#, "s".repeat(7000)));
         assert!(Policy::parse("p", &long).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn policy_never_panics(document: String, body in "(\"(Effect|Action|Resource|Condition|Sid)\":(\"[a-z:*]{0,9}\"|\\{\\}|\\[\\]),?){0,5}") {
+            let _ = Policy::parse("p", &document);
+            let _ = Policy::parse("p", &statement(&body));
+        }
     }
 }

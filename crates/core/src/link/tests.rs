@@ -321,7 +321,7 @@ proptest! {
         prop_assert_eq!(ServerFrame::decode(&frame.encode()), Ok(Some(frame)));
     }
 
-    /// One spelling: whatever is taken at all is what encoding would have written. Catches `planted-frame-parser-panics`.
+    /// One spelling: whatever is taken at all is what encoding would have written. Catches `planted-parser-panics`.
     #[test]
     fn any_bytes_are_refused_or_a_frame(kind in prop_oneof![0x80..=0x8cu8, any::<u8>()], body: Vec<u8>) {
         let bytes = [&[kind][..], &body].concat();

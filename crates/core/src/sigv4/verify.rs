@@ -4,6 +4,7 @@
 use super::canonical::{ALGORITHM, CanonicalRequest, TERMINATOR, canonical_query, canonical_uri, sha256};
 use super::sign::{amz_date, signing_key};
 use crate::ids::AccessKeyId;
+use crate::planted;
 use crate::secret::Secret;
 use aws_lc_rs::hmac;
 use instance_connect_document::UnixSeconds;
@@ -225,6 +226,7 @@ struct AuthorizationParts<'a> {
 
 impl<'a> AuthorizationParts<'a> {
     fn read(authorization: &'a str, amz_date: Option<&'a str>) -> Result<Self, AuthenticationError> {
+        planted::parser_entered(authorization.as_bytes());
         let parameters = authorization.strip_prefix(ALGORITHM).filter(|rest| rest.starts_with([' ', ',']));
         let (mut credential, mut signed_headers, mut signature) = (None, None, None);
         for parameter in parameters.unwrap_or_default().split(',') {

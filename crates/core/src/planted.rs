@@ -1,0 +1,19 @@
+//! Bugs planted on purpose, each behind a cargo feature of its own, to show that a test catches it.
+
+#[cfg(all(
+    not(debug_assertions),
+    any(
+        feature = "planted-allow-beats-deny",
+        feature = "planted-parser-panics",
+        feature = "planted-unsorted-signed-headers",
+    )
+))]
+compile_error!("a planted bug must never reach a release build");
+
+/// Does nothing; with `planted-parser-panics`, panics on an input such as generated tests soon come up with. Every
+/// parser of this crate calls it.
+pub(crate) fn parser_entered(input: &[u8]) {
+    #[cfg(feature = "planted-parser-panics")]
+    assert!(input.len() % 7 != 3, "planted");
+    let _ = input;
+}
