@@ -1,5 +1,7 @@
 //! Reading with a bound, and writing whole or not at all.
 
+use rustix::fs::OFlags;
+use rustix::process::geteuid;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{
@@ -21,12 +23,35 @@ pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
+    read_at_most(file, limit).map(Some)
+}
+
+fn read_at_most(file: File, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {limit} bytes")));
     }
-    Ok(Some(bytes))
+    Ok(bytes)
+}
+
+/// Reads a file that says whom to trust, by the rules of the sshd command, so that no key is acknowledged that the command
+/// would then refuse: a regular file and no symbolic link, root's or that of the user we run as, writable by nobody else.
+pub(crate) fn read_trusted(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits();
+    let opened = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path);
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // The permissions of what was opened, not of what the path may name a moment later.
+    let metadata = file.metadata()?;
+    let owned = metadata.uid() == 0 || metadata.uid() == geteuid().as_raw();
+    if !metadata.is_file() || !owned || metadata.mode() & 0o022 != 0 {
+        return Err(io::Error::other("it must be a regular file, root's, and writable by its owner only"));
+    }
+    read_at_most(file, limit).map(Some)
 }
 
 /// Who a file is to belong to: user and group.

@@ -95,14 +95,23 @@ impl LiveKeys {
 
     /// Ends every live key earlier by the time that this machine has lost.
     pub(crate) fn shorten(&mut self, by: Duration, now: BootInstant) -> io::Result<()> {
+        let mut outcome = Ok(());
         for path in self.index.paths() {
-            let existing = self.read(&path)?.unwrap_or_default();
-            match document::shorten(&existing, by, now) {
-                Some(file) => self.replace(path, &file, now)?,
-                None => self.remove(&path)?,
+            // One that fails keeps none of the others.
+            if let Err(error) = self.shorten_one(&path, by, now) {
+                outcome = Err(error);
             }
         }
-        Ok(())
+        outcome
+    }
+
+    fn shorten_one(&mut self, path: &str, by: Duration, now: BootInstant) -> io::Result<()> {
+        let existing = self.read(path)?.unwrap_or_default();
+        match document::shorten(&existing, by, now) {
+            // A key that cannot be given its end is better gone.
+            Some(file) => self.replace(path.to_owned(), &file, now).or_else(|_| self.remove(path)),
+            None => self.remove(path),
+        }
     }
 
     /// Removes files past their deadline. Housekeeping: the sshd command refuses them anyway.

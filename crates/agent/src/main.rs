@@ -131,7 +131,9 @@ fn main() -> ExitCode {
 
 fn start(arguments: Arguments) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&arguments.log).map_err(|error| Failure::Log(error.to_string()))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
+    // A log that cannot be written is no reason to stop: telling of it on the same standard error would panic.
+    log.log_internal_errors(false).init();
     // One thread: an agent is idle nearly always, and does one thing at a time.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

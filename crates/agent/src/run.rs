@@ -172,7 +172,7 @@ fn lock(run: &Path) -> Result<File, RunFailure> {
     let path = run.join("agent.lock");
     let directory = |error| RunFailure::Directory { path: run.to_owned(), error };
     make_directory(run, 0o750).map_err(directory)?;
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o640).open(&path);
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = file.map_err(directory)?;
     match file.try_lock() {
         Ok(()) => Ok(file),

@@ -6,6 +6,7 @@
 use crate::api::{ApiError, Operation, SendSerialConsoleSshPublicKey, SendSshPublicKey};
 use crate::authz::Caller;
 use crate::ids::{Region, RequestId};
+use crate::link::AgentUrn;
 use instance_connect_document::UnixSeconds;
 use serde_json::{Map, Value, json};
 
@@ -103,9 +104,13 @@ pub fn record(
             let wire = error.to_wire();
             record.insert("errorCode".into(), wire.code.into());
             record.insert("errorMessage".into(), wire.message.into());
-            if *error == ApiError::InstanceUnavailable {
-                // The machine may have the key although it did not say so; a withdrawal follows it.
-                record.insert("additionalEventData".into(), json!({ "delivery": "unknown" }));
+            if let ApiError::InstanceUnavailable { refused } = error {
+                let delivery = match refused {
+                    Some(reason) => json!({ "delivery": "refused", "reason": reason }),
+                    // The machine may have the key although it did not say so; a withdrawal follows it.
+                    None => json!({ "delivery": "unknown" }),
+                };
+                record.insert("additionalEventData".into(), delivery);
             }
             Value::Null
         }
@@ -118,8 +123,30 @@ pub fn record(
     line(record)
 }
 
+/// The record of an enrolment, on disk before the machine has its certificate. A generation above 1 has replaced, and
+/// so revoked, the identity before it.
+pub fn enrolment(time: UnixSeconds, source: std::net::IpAddr, identity: &AgentUrn, event_id: &str) -> String {
+    let record = json!({
+        "eventVersion": "1.08",
+        "eventTime": event_time(time),
+        "eventSource": "instance-connect",
+        "eventName": "EnrollAgent",
+        "eventType": "InstanceConnectEvent",
+        "eventID": event_id,
+        "awsRegion": identity.region.as_str(),
+        "sourceIPAddress": source.to_string(),
+        "recipientAccountId": identity.account.as_str(),
+        "requestParameters": { "instanceId": identity.instance.as_str() },
+        "responseElements": { "generation": identity.generation },
+    });
+    format!("{record}\n")
+}
+
+fn event_time(time: UnixSeconds) -> String {
+    jiff::Timestamp::from_second(time.0).unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 fn envelope(origin: &Origin, caller: &Caller, operation: Operation, region: &Region) -> Map<String, Value> {
-    let time = jiff::Timestamp::from_second(origin.time.0).unwrap_or_default();
     let mut record = Map::new();
     record.insert("eventVersion".into(), "1.08".into());
     record.insert(
@@ -133,7 +160,7 @@ fn envelope(origin: &Origin, caller: &Caller, operation: Operation, region: &Reg
             "userName": caller.user.name.as_str(),
         }),
     );
-    record.insert("eventTime".into(), time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into());
+    record.insert("eventTime".into(), event_time(origin.time).into());
     // The real events say this, and the model's trait is wrong (wire.md 1.1).
     record.insert("eventSource".into(), "ec2-instance-connect.amazonaws.com".into());
     record.insert("eventName".into(), operation.name().into());

@@ -16,7 +16,7 @@ pub enum KeyError {
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Private => "not an Ed25519 private key (unencrypted PKCS#8, or a seed of 32 bytes)",
+            Self::Private => "not the seed of an Ed25519 private key",
             Self::Public => "an Ed25519 public key is the base64 of 32 bytes",
         })
     }
@@ -34,14 +34,6 @@ impl SigningKey {
     /// Where the library does not take it, which it does for every seed.
     pub fn from_seed(seed: &[u8; 32]) -> Result<Self, KeyError> {
         Ed25519KeyPair::from_seed_unchecked(seed).map(Self).map_err(|_| KeyError::Private)
-    }
-
-    /// Reads a key from unencrypted PKCS#8, version 1 or 2, as `openssl genpkey` writes it in DER.
-    ///
-    /// # Errors
-    /// Anything but one Ed25519 key; a public key in it that is not its own.
-    pub fn from_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
-        Ed25519KeyPair::from_pkcs8(der).map(Self).map_err(|_| KeyError::Private)
     }
 
     /// The public half.

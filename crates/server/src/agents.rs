@@ -3,8 +3,9 @@
 mod enroll;
 mod link;
 
+use crate::audit_log::AuditLog;
 use crate::http::{self, Body};
-use crate::inventory::LiveInventory;
+use crate::inventory::{LiveInventory, StaleInventory};
 use crate::links::Links;
 use crate::pki;
 use hyper::body::Incoming;
@@ -22,11 +23,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// From accepting a connection to the end of its TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Links open at a time, each some tens of KiB.
+pub(crate) const LINKS: usize = 20_000;
 
 /// What the agents listener needs.
 #[derive(Debug)]
@@ -36,6 +41,9 @@ pub(crate) struct Agents {
     pub(crate) inventory: Arc<LiveInventory>,
     pub(crate) links: Arc<Links>,
     pub(crate) random: Arc<dyn Random>,
+    /// Places for links.
+    pub(crate) places: Arc<Semaphore>,
+    pub(crate) audit: AuditLog,
     /// Which clock deadlines are on: the boot of this machine.
     pub(crate) clock_id: BootId,
 }
@@ -62,7 +70,7 @@ impl Agents {
         };
         let service = service_fn(move |request| {
             let (agents, identity) = (Arc::clone(&self), identity.clone());
-            async move { Ok::<_, Infallible>(agents.answer(request, identity).await) }
+            async move { Ok::<_, Infallible>(agents.answer(request, identity, peer).await) }
         });
         http::serve(stream, service).await;
     }
@@ -71,16 +79,21 @@ impl Agents {
         self: Arc<Self>,
         request: Request<Incoming>,
         identity: Option<Arc<AgentUrn>>,
+        peer: SocketAddr,
     ) -> Response<Body> {
         let answer = match (request.method(), request.uri().path()) {
-            (&Method::POST, ENROLL_PATH) => self.enroll(request).await,
+            (&Method::POST, ENROLL_PATH) => self.enroll(request, peer).await,
             (&Method::GET, LINK_PATH) => self.open_link(request, identity),
             _ => Err(refusal(EnrollErrorCode::NotFound, "there is no such path on the agents listener")),
         };
         answer.unwrap_or_else(|error| json_response(error.code.status(), error.to_json()))
     }
 
-    async fn enroll(&self, request: Request<Incoming>) -> Result<Response<Body>, EnrollError> {
+    async fn enroll(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Response<Body>, EnrollError> {
         let body =
             http::read_body(request.into_body(), instance_connect_core::link::limits::ENROLL_BODY).await;
         let body = body.map_err(|error| match error {
@@ -89,7 +102,7 @@ impl Agents {
                 refusal(EnrollErrorCode::BadRequest, "the request did not arrive whole")
             }
         })?;
-        let answer = enroll::enroll(self, &body).await?;
+        let answer = enroll::enroll(self, &body, http::source(peer)).await?;
         Ok(json_response(200, answer.to_json()))
     }
 
@@ -102,10 +115,20 @@ impl Agents {
         use EnrollErrorCode as Code;
         let identity = identity
             .ok_or_else(|| refusal(Code::CertificateRequired, "the link needs the agent's certificate"))?;
-        if !self.is_current(&identity) {
+        let unavailable = |message: &str| refusal(Code::Unavailable, message);
+        let is_current =
+            self.is_current(&identity).map_err(|_| unavailable("the store does not answer; try again"))?;
+        if !is_current {
             let message = "this identity is no longer the instance's; enrol the machine again";
             return Err(refusal(Code::IdentityRevoked, message));
         }
+        let link = Arc::clone(&self.places).try_acquire_owned();
+        let opening = self.links.slot(&identity.instance).opening();
+        let places = match (link, opening) {
+            (Ok(link), Ok(opening)) => link::Places { link, opening },
+            (Err(_), _) => return Err(unavailable("there are too many links")),
+            (_, Err(_)) => return Err(unavailable("too many links of this identity are opening")),
+        };
         let key = request.headers().get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
         let upgrades = request
             .headers()
@@ -117,7 +140,7 @@ impl Agents {
         let upgrade = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {
             match upgrade.await {
-                Ok(upgraded) => link::run(&self, &identity, upgraded).await,
+                Ok(upgraded) => link::run(&self, &identity, upgraded, places).await,
                 Err(error) => tracing::debug!(%error, "a link did not open"),
             }
         });
@@ -130,16 +153,17 @@ impl Agents {
         Ok(response)
     }
 
-    /// Whether an identity is the one its instance has now. A snapshot too old to believe vouches for nobody.
-    fn is_current(&self, identity: &AgentUrn) -> bool {
-        let Ok(inventory) = self.inventory.current() else { return false };
+    /// Whether an identity is the one its instance has now.
+    fn is_current(&self, identity: &AgentUrn) -> Result<bool, StaleInventory> {
+        let inventory = self.inventory.current()?;
         let instance = inventory.instances.get(&identity.instance);
         let agent = inventory.agents.get(&identity.instance);
-        identity.region == self.region
-            && instance.is_some_and(|instance| {
-                instance.account == identity.account && instance.region == identity.region
-            })
-            && agent.is_some_and(|agent| agent.generation == identity.generation)
+        let is_its_instance = instance.is_some_and(|instance| {
+            instance.account == identity.account
+                && instance.region == identity.region
+                && identity.region == self.region
+        });
+        Ok(is_its_instance && agent.is_some_and(|agent| agent.generation == identity.generation))
     }
 }
 

@@ -114,9 +114,15 @@ impl Api {
             Ok(delivered) => Outcome::Success { os_user_exists: delivered.os_user_exists },
             Err(error) => Outcome::Failure(error),
         };
-        let event_id = self.fresh_uuid();
+        let event_id = fresh_uuid(self.random.as_ref());
         let record = audit::record(origin, &by, operation, parameters, &self.region, outcome, &event_id);
-        self.audit.commit(record).await.map_err(|error| internal(origin, error))?;
+        if let Err(error) = self.audit.commit(record).await {
+            // Without a record there is no success, and no key may stay behind.
+            if let Ok(delivered) = &result {
+                self.links.withdraw(&delivered.grant);
+            }
+            return Err(internal(origin, error));
+        }
         result.map(|_| success_body(&origin.request))
     }
 
@@ -137,7 +143,7 @@ impl Api {
         let intent =
             audit::intent(origin, authorized.caller(), Operation::SendSshPublicKey, recorded, &self.region);
         self.audit.commit(intent).await.map_err(|error| internal(origin, error))?;
-        self.links.deliver(&grant).await.map_err(|error| delivery_error(origin, error))
+        self.links.deliver(grant).await.map_err(|error| delivery_error(origin, error))
     }
 
     /// `SendSerialConsoleSSHPublicKey`: verified, parsed and authorised; no account can switch the console on yet.
@@ -154,16 +160,17 @@ impl Api {
         Err(ApiError::SerialConsoleAccessDisabled)
     }
 
-    fn fresh_uuid(&self) -> String {
-        let mut bytes = [0; 16];
-        self.random.fill(&mut bytes);
-        uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
-    }
-
     #[expect(clippy::expect_used, reason = "the hyphenated form of a UUID is what a request id is")]
     fn fresh_request_id(&self) -> RequestId {
-        self.fresh_uuid().parse().expect("a UUID is a request id")
+        fresh_uuid(self.random.as_ref()).parse().expect("a UUID is a request id")
     }
+}
+
+/// A random UUID.
+pub(crate) fn fresh_uuid(random: &dyn Random) -> String {
+    let mut bytes = [0; 16];
+    random.fill(&mut bytes);
+    uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
 }
 
 /// Keeps the highest time seen: after a step back, signatures that had expired would hold once more.
@@ -190,7 +197,8 @@ fn delivery_error(origin: &Origin, error: DeliveryError) -> ApiError {
         DeliveryError::Busy => ApiError::Throttling,
         DeliveryError::Refused(Refusal::UserFull | Refusal::InstanceFull) => ApiError::Throttling,
         DeliveryError::Refused(Refusal::Vetoed) => ApiError::VetoedByHost,
-        DeliveryError::Unknown | DeliveryError::Refused(_) => ApiError::InstanceUnavailable,
+        DeliveryError::Refused(reason) => ApiError::InstanceUnavailable { refused: Some(reason.name()) },
+        DeliveryError::Unknown => ApiError::InstanceUnavailable { refused: None },
         DeliveryError::Encoding => ApiError::Service,
     }
 }

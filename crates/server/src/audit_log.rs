@@ -5,7 +5,7 @@
 
 use anyhow::Context as _;
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::mpsc as blocking;
@@ -22,6 +22,8 @@ const BATCH: usize = 256;
 #[derive(Clone, Debug)]
 pub(crate) struct AuditLog {
     queue: mpsc::Sender<Entry>,
+    #[cfg(test)]
+    failing: std::sync::Arc<std::sync::atomic::AtomicBool>,
 }
 
 /// The log cannot be written. No audit, no action: whatever was to be recorded must not happen.
@@ -43,12 +45,8 @@ struct Batch {
 impl AuditLog {
     /// Opens the log for appending, readable by its owner only, and starts its writer. Called within a runtime.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(path)
-            .with_context(|| format!("cannot open the audit log {}", path.display()))?;
+        let file =
+            open_whole(path).with_context(|| format!("cannot open the audit log {}", path.display()))?;
         let (to_disk, batches) = blocking::sync_channel(1);
         std::thread::Builder::new()
             .name("audit-log".to_owned())
@@ -56,7 +54,17 @@ impl AuditLog {
             .context("cannot start the audit log's writer")?;
         let (queue, entries) = mpsc::channel(QUEUE);
         tokio::spawn(gather(entries, to_disk));
-        Ok(Self { queue })
+        Ok(Self {
+            queue,
+            #[cfg(test)]
+            failing: std::sync::Arc::default(),
+        })
+    }
+
+    /// From now on nothing can be committed.
+    #[cfg(test)]
+    pub(crate) fn fail(&self) {
+        self.failing.store(true, std::sync::atomic::Ordering::SeqCst);
     }
 
     /// Commits one line: returns when it is on disk.
@@ -69,10 +77,33 @@ impl AuditLog {
         if line.contains("AwsApiCall") {
             return Ok(());
         }
+        #[cfg(test)]
+        if self.failing.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(AuditUnavailable);
+        }
         let (committed, on_disk) = oneshot::channel();
         self.queue.send(Entry { line, committed }).await.map_err(|_| AuditUnavailable)?;
         on_disk.await.map_err(|_| AuditUnavailable)
     }
+}
+
+/// Opens the log, readable by its owner only. A line that a failure has cut off is ended, so that the next one stands
+/// alone.
+fn open_whole(path: &Path) -> std::io::Result<File> {
+    let mut file = OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(path)?;
+    let mut last = [b'\n'];
+    if file.metadata()?.len() > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+    }
+    if last != *b"\n" {
+        file.write_all(b"\n")?;
+    }
+    // A new file's name has to last as well as what is in it.
+    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(file)
 }
 
 /// Gathers lines into batches, one at a time on its way to the disk, and tells everyone whose line has arrived there.
@@ -137,6 +168,15 @@ mod tests {
         assert_eq!(lines.lines().count(), 100);
         let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap());
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_was_cut_off_does_not_spoil_the_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.log");
+        std::fs::write(&path, "whole\ncut o").unwrap();
+        AuditLog::open(&path).unwrap().commit("next\n".into()).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole\ncut o\nnext\n");
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! The wiring: from settings to listeners that accept.
 
-use crate::agents::Agents;
+use crate::agents::{self, Agents};
 use crate::api::{Api, ClockGuard};
 use crate::audit_log::AuditLog;
 use crate::inventory::LiveInventory;
@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 /// What a control plane is started with.
 #[derive(Debug)]
@@ -62,6 +63,8 @@ impl ControlPlane {
             inventory: Arc::clone(&inventory),
             links: Arc::clone(&links),
             random: Arc::clone(&random),
+            places: Arc::new(Semaphore::new(agents::LINKS)),
+            audit: audit.clone(),
             clock_id: system::boot_id()?,
         });
         let api = Api {

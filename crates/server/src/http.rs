@@ -16,6 +16,9 @@ use tokio::sync::Semaphore;
 /// Connections open at one listener at a time; each costs a descriptor and some KiB.
 const CONNECTIONS: usize = 10_000;
 
+/// How long a listener rests when it cannot accept.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// From the first byte of a request, or from the end of the one before, to the end of its headers.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -52,7 +55,7 @@ where
             Err(error) => {
                 // Out of descriptors, most likely: the next accept would fail at once, again and again.
                 tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }

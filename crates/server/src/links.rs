@@ -10,9 +10,12 @@ use instance_connect_core::link::{
     self, AckOutcome, Capabilities, DocumentText, GrantId, Refusal, ServerFrame, Withdraw, WithdrawId,
 };
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot, watch};
+
+/// Links of one identity that may be opening at a time: an agent has one, and the one before it that is still timing out.
+const OPENING_LINKS: usize = 4;
 
 /// All links, by the instance they lead to.
 #[derive(Debug)]
@@ -28,6 +31,7 @@ pub(crate) struct Links {
 pub(crate) struct Slot {
     link: watch::Sender<Option<Arc<Link>>>,
     in_flight: Semaphore,
+    opening: Arc<Semaphore>,
     owed: Mutex<Vec<OwedWithdrawal>>,
 }
 
@@ -46,8 +50,10 @@ struct OwedWithdrawal {
 }
 
 /// The key is on the machine.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Delivered {
+    /// What was delivered.
+    pub(crate) grant: Grant,
     /// False when the machine is sure that it has no such OS user.
     pub(crate) os_user_exists: bool,
 }
@@ -76,19 +82,32 @@ impl Links {
 
     /// Delivers a grant and waits for the machine's acknowledgement, through a reconnect if need be, for
     /// [`limits::DELIVERY_WAIT`] in all.
-    pub(crate) async fn deliver(&self, grant: &Grant) -> Result<Delivered, DeliveryError> {
+    pub(crate) async fn deliver(&self, grant: Grant) -> Result<Delivered, DeliveryError> {
         let slot = self.slot(grant.instance());
         let _place = slot.in_flight.try_acquire().map_err(|_| DeliveryError::Busy)?;
-        match tokio::time::timeout(limits::DELIVERY_WAIT, self.deliver_over(&slot, grant)).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                self.withdraw(&slot, grant);
-                Err(DeliveryError::Unknown)
+        // Whether some attempt went out and was never answered.
+        let in_doubt = AtomicBool::new(false);
+        let delivery = self.deliver_over(&slot, &grant, &in_doubt);
+        let in_time = tokio::time::timeout(limits::DELIVERY_WAIT, delivery).await;
+        match in_time.unwrap_or(Err(DeliveryError::Unknown)) {
+            Ok(os_user_exists) => Ok(Delivered { grant, os_user_exists }),
+            Err(error) => {
+                // It may be on the machine by an attempt over an earlier link, whatever the last one says.
+                if in_doubt.into_inner() {
+                    self.withdraw(&grant);
+                }
+                Err(error)
             }
         }
     }
 
-    async fn deliver_over(&self, slot: &Slot, grant: &Grant) -> Result<Delivered, DeliveryError> {
+    /// Tries one link after the other. Gives whether the OS user exists.
+    async fn deliver_over(
+        &self,
+        slot: &Slot,
+        grant: &Grant,
+        in_doubt: &AtomicBool,
+    ) -> Result<bool, DeliveryError> {
         let mut links = slot.link.subscribe();
         loop {
             // Waits for an agent that is between two links.
@@ -97,10 +116,10 @@ impl Links {
                 Err(_) => return Err(DeliveryError::Unknown),
             };
             if let Some(link) = link
-                && let Some(outcome) = self.attempt(&link, grant).await?
+                && let Some(outcome) = self.attempt(&link, grant, in_doubt).await?
             {
                 return match outcome {
-                    AckOutcome::Installed { os_user_exists } => Ok(Delivered { os_user_exists }),
+                    AckOutcome::Installed { os_user_exists } => Ok(os_user_exists),
                     AckOutcome::Refused(reason) => Err(DeliveryError::Refused(reason)),
                 };
             }
@@ -112,7 +131,12 @@ impl Links {
     }
 
     /// Sends the grant over one link. `None` when that link takes no frames or ends first.
-    async fn attempt(&self, link: &Link, grant: &Grant) -> Result<Option<AckOutcome>, DeliveryError> {
+    async fn attempt(
+        &self,
+        link: &Link,
+        grant: &Grant,
+        in_doubt: &AtomicBool,
+    ) -> Result<Option<AckOutcome>, DeliveryError> {
         let document = grant.document(&link.boot, self.pki.signer()).map_err(|_| DeliveryError::Encoding)?;
         let document: DocumentText = document.parse().map_err(|_| DeliveryError::Encoding)?;
         let id = GrantId(self.next_id());
@@ -123,11 +147,15 @@ impl Links {
         if link.frames.try_send(frame).is_err() {
             return Ok(None);
         }
-        Ok(acknowledged.await.ok())
+        let earlier = in_doubt.swap(true, Ordering::Relaxed);
+        let outcome = acknowledged.await.ok();
+        in_doubt.store(earlier || outcome.is_none(), Ordering::Relaxed);
+        Ok(outcome)
     }
 
-    /// Withdraws a grant that may or may not have arrived: now, and at each reconnect until it has expired.
-    fn withdraw(&self, slot: &Slot, grant: &Grant) {
+    /// Withdraws a grant that is, or may be, on the machine: now, and at each reconnect until it has expired.
+    pub(crate) fn withdraw(&self, grant: &Grant) {
+        let slot = self.slot(grant.instance());
         let withdraw = Withdraw {
             id: WithdrawId(self.next_id()),
             request_id: grant.request().clone(),
@@ -153,6 +181,7 @@ impl Links {
             Arc::new(Slot {
                 link: watch::Sender::new(None),
                 in_flight: Semaphore::new(limits::PUSHES_IN_FLIGHT_PER_INSTANCE),
+                opening: Arc::new(Semaphore::new(OPENING_LINKS)),
                 owed: Mutex::default(),
             })
         });
@@ -179,6 +208,11 @@ impl Links {
 }
 
 impl Slot {
+    /// A place for a link that has not said hello yet.
+    pub(crate) fn opening(&self) -> Result<OwnedSemaphorePermit, TryAcquireError> {
+        Arc::clone(&self.opening).try_acquire_owned()
+    }
+
     /// Puts a link in its place. Gives the one that was there before, and the withdrawals still owed, which the new
     /// link sends before any grant.
     pub(crate) fn open(&self, link: &Arc<Link>, now: ServerInstant) -> (Option<Arc<Link>>, Vec<Withdraw>) {

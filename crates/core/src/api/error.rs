@@ -45,8 +45,11 @@ pub enum ApiError {
         /// Its state.
         state: &'static str,
     },
-    /// `EC2InstanceUnavailableException`: the machine did not acknowledge in time.
-    InstanceUnavailable,
+    /// `EC2InstanceUnavailableException`: the machine did not acknowledge in time, or refused.
+    InstanceUnavailable {
+        /// Why its agent refused; `None` where it did not answer.
+        refused: Option<&'static str>,
+    },
     /// `InvalidArgsException`, with AWS's sentence.
     InvalidArgs(String),
     /// `SerialConsoleAccessDisabledException`: the account has not switched the serial console on.
@@ -129,7 +132,7 @@ impl ApiError {
                 let message = format!("The instance must be running to connect to it; it is {state}.");
                 (400, "EC2InstanceStateInvalidException", Modelled, message)
             }
-            Self::InstanceUnavailable => {
+            Self::InstanceUnavailable { refused: _ } => {
                 let message =
                     "The instance did not confirm the key in time. Wait a moment and push again.".to_owned();
                 (400, "EC2InstanceUnavailableException", Modelled, message)
@@ -261,7 +264,7 @@ mod tests {
                 r#"{"__type":"EC2InstanceStateInvalidException","Message":"The instance must be running to connect to it; it is stopped."}"#,
             ),
             (
-                ApiError::InstanceUnavailable,
+                ApiError::InstanceUnavailable { refused: None },
                 400,
                 r#"{"__type":"EC2InstanceUnavailableException","Message":"The instance did not confirm the key in time. Wait a moment and push again."}"#,
             ),

@@ -358,6 +358,10 @@ mod tests {
         );
         let private = format!("-----BEGIN OPENSSH PRIVATE KEY-----\n{}", "secret".repeat(1000));
         assert!(!text(send(&json!({ "SSHPublicKey": private })).unwrap_err()).contains("secret"));
+        let putty = format!("PuTTY-User-Key-File-3: ssh-rsa\nPrivate-Lines: 14\n{}", "secret".repeat(1000));
+        assert!(!text(send(&json!({ "SSHPublicKey": putty })).unwrap_err()).contains("secret"));
+        let long = "x".repeat(60_000);
+        assert!(text(send(&json!({ "InstanceId": long, "InstanceOSUser": long })).unwrap_err()).len() < 4096);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Constraints of the service's model, with the sentences its framework uses for them (wire.md 1.7).
 
 use super::error::ApiError;
+use std::borrow::Cow;
 
 /// A constraint on a member that is text.
 pub(super) enum Constraint {
@@ -38,8 +39,7 @@ impl Violations {
     ) -> Option<&'a str> {
         let text = value?;
         let length = text.chars().count();
-        // A private key sent by mistake must not travel back, nor into anybody's log.
-        let shown = if text.contains("PRIVATE KEY") { "***" } else { text };
+        let shown = shown(text);
         for rule in rules {
             let broken = match rule {
                 Constraint::AtLeast(minimum) if length < *minimum => {
@@ -81,5 +81,18 @@ impl Violations {
                 self.0.join("; ")
             ))),
         }
+    }
+}
+
+/// A value as a message repeats it: not the whole of a long one, and nothing of a private key (PEM, OpenSSH or PuTTY) sent
+/// by mistake, which must neither travel back nor get into anybody's log.
+fn shown(text: &str) -> Cow<'_, str> {
+    const LONGEST: usize = 256;
+    if ["PRIVATE KEY", "Private-", "PuTTY-User-Key"].iter().any(|mark| text.contains(mark)) {
+        return "***".into();
+    }
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()).into(),
+        None => text.into(),
     }
 }

@@ -9,25 +9,34 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub struct ClockWatch(Option<Known>);
 
+/// How slowly clocks may drift apart: 1 in 1,000 is twice what the kernel lets NTP slew.
+const DRIFT: u64 = 1000;
+
 #[derive(Debug)]
 struct Known {
     server_clock: BootId,
     /// The largest known lower bound of how far the machine's clock is ahead of the server's, in nanoseconds: each
     /// sample gives one, less than the truth by at most its round trip.
     ahead: i128,
+    /// The server's time at the newest sample.
+    at: u64,
 }
 
 impl ClockWatch {
     /// Takes a clock sample, read at `now`. Gives the time that the machine has lost since earlier samples: what its
-    /// live keys must be shortened by. Never more than it has lost; round trips and drift count as nothing.
+    /// live keys must be shortened by. Never more than it has lost: round trips count as nothing, nor does a clock that
+    /// runs slower than the server's by up to 1 in [`DRIFT`].
     pub fn lost(&mut self, server_clock: &BootId, sample: ClockSample, now: BootInstant) -> Duration {
         let ahead = i128::from(sample.sent.0) - i128::from(sample.server.0);
         let round_trip = i128::from(now.0.saturating_sub(sample.sent.0));
-        let known = self.0.get_or_insert_with(|| Known { server_clock: server_clock.clone(), ahead });
+        let at = sample.server.0;
+        let known = self.0.get_or_insert_with(|| Known { server_clock: server_clock.clone(), ahead, at });
         if known.server_clock != *server_clock {
             // Another clock has another epoch; nothing can be compared.
-            *known = Known { server_clock: server_clock.clone(), ahead };
+            *known = Known { server_clock: server_clock.clone(), ahead, at };
         }
+        known.ahead -= i128::from(at.saturating_sub(known.at) / DRIFT);
+        known.at = at;
         let lost =
             u64::try_from(known.ahead - ahead - round_trip).map(Duration::from_nanos).unwrap_or_default();
         if lost < limits::LOST_TIME {
@@ -74,7 +83,20 @@ mod tests {
         assert_eq!(lost(&mut watch, 1, 107 * SECOND, 16 * SECOND, 116 * SECOND), Duration::ZERO);
         assert_eq!(lost(&mut watch, 1, 114 * SECOND, 14 * SECOND, 123 * SECOND), Duration::ZERO);
         // What a slow sample cannot show, the next one does.
-        assert_eq!(lost(&mut watch, 1, 130 * SECOND, 35 * SECOND, 130 * SECOND), Duration::from_secs(5));
+        assert_eq!(
+            lost(&mut watch, 1, 130 * SECOND, 35 * SECOND, 130 * SECOND),
+            Duration::from_millis(5_000 - 35)
+        );
+    }
+
+    #[test]
+    fn a_clock_that_runs_slow_is_not_a_pause() {
+        let mut watch = ClockWatch::default();
+        for ping in 0..20_000 {
+            // 500 ppm slow, for over a day.
+            let (machine, server) = (ping * 7 * (SECOND - SECOND / 2000), ping * 7 * SECOND);
+            assert_eq!(lost(&mut watch, 1, machine, server, machine), Duration::ZERO, "{ping}");
+        }
     }
 
     #[test]
@@ -89,6 +111,9 @@ mod tests {
         let mut watch = ClockWatch::default();
         lost(&mut watch, 1, 100 * SECOND, 0, 100 * SECOND);
         assert_eq!(lost(&mut watch, 2, 107 * SECOND, 900 * SECOND, 107 * SECOND), Duration::ZERO);
-        assert_eq!(lost(&mut watch, 2, 114 * SECOND, 910 * SECOND, 114 * SECOND), Duration::from_secs(3));
+        assert_eq!(
+            lost(&mut watch, 2, 114 * SECOND, 910 * SECOND, 114 * SECOND),
+            Duration::from_millis(3_000 - 10)
+        );
     }
 }

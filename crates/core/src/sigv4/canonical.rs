@@ -116,16 +116,13 @@ pub fn canonical_uri(path: &str) -> String {
     uri
 }
 
-/// The canonical query of a raw query string: each name and value decoded, encoded again and sorted. `skip` names a
-/// parameter to leave out (`X-Amz-Signature`). `None` when a percent escape is malformed.
-pub fn canonical_query(raw: &str, skip: Option<&str>) -> Option<String> {
+/// The canonical query of a raw query string: each name and value decoded, encoded again and sorted. `None` when a
+/// percent escape is malformed.
+pub fn canonical_query(raw: &str) -> Option<String> {
     let mut pairs = Vec::new();
     for piece in raw.split('&').filter(|piece| !piece.is_empty()) {
         let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
         let (name, value) = (percent_decode(name)?, percent_decode(value)?);
-        if skip.is_some_and(|skip| skip.as_bytes() == name) {
-            continue;
-        }
         let (mut encoded_name, mut encoded_value) = (String::new(), String::new());
         push_encoded(&mut encoded_name, &name);
         push_encoded(&mut encoded_value, &value);

@@ -64,7 +64,7 @@ pub fn sign_headers(
     let request = CanonicalRequest {
         method,
         uri: &canonical_uri(path),
-        query: &canonical_query(query, None)?,
+        query: &canonical_query(query)?,
         headers: &headers,
         payload_hash: sha256(body),
     };

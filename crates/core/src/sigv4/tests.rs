@@ -175,6 +175,11 @@ fn rules_in_their_order() {
     // Rule 9.
     assert_eq!(scoped(KEY_ID, "AKIDEXAMPLEEXAMPLE02"), Err(UnknownKey));
     assert_eq!(scoped(KEY_ID, "short"), Err(UnknownKey));
+    // Before rule 12, also where the signature cannot be one.
+    let malformed =
+        |value: &str| value.replace("Signature=", "Signature=x").replace(KEY_ID, "AKIDEXAMPLEEXAMPLE02");
+    assert_eq!(good.with("authorization", malformed).check(), Err(UnknownKey));
+    assert_eq!(scoped("Signature=", "Signature=x"), Err(Mismatch));
     // Rule 10: nobody but temporary credentials has a token.
     assert_eq!(good.plus("x-amz-security-token", "x").check(), Err(UnknownKey));
 }

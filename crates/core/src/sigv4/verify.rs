@@ -101,7 +101,8 @@ pub struct Presented<'a> {
     amz_date: &'a str,
     credential_scope: &'a str,
     signed_headers: Vec<&'a str>,
-    signature: [u8; 32],
+    /// `None` where it is not one; that is for rule 12 to say.
+    signature: Option<[u8; 32]>,
     region: &'a str,
     service: &'a str,
 }
@@ -146,7 +147,7 @@ impl<'a> Presented<'a> {
             amz_date: parts.amz_date,
             credential_scope,
             signed_headers: parts.signed_headers.split(';').collect(),
-            signature: read_signature(parts.signature).ok_or(E::Mismatch)?,
+            signature: read_signature(parts.signature),
             region: expected.region,
             service: expected.service,
         })
@@ -176,7 +177,7 @@ impl<'a> Presented<'a> {
         // Rule 12: what is signed, and the signature.
         let mismatch = AuthenticationError::Mismatch;
         let headers = self.headers_to_sign().ok_or_else(|| mismatch.clone())?;
-        let query = canonical_query(self.head.query, None).ok_or_else(|| mismatch.clone())?;
+        let query = canonical_query(self.head.query).ok_or_else(|| mismatch.clone())?;
         let request = CanonicalRequest {
             method: self.head.method,
             uri: &canonical_uri(self.head.path),
@@ -188,7 +189,8 @@ impl<'a> Presented<'a> {
         let date = self.amz_date.get(..8).unwrap_or_default();
         let key = signing_key(secret, date, self.region, self.service);
         // Compares in constant time.
-        hmac::verify(&key, string_to_sign.as_bytes(), &self.signature).map_err(|_| mismatch)?;
+        let signature = self.signature.ok_or_else(|| mismatch.clone())?;
+        hmac::verify(&key, string_to_sign.as_bytes(), &signature).map_err(|_| mismatch)?;
         Ok(Verified(caller))
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Agents, refusal};
 use crate::pki::AgentKey;
+use instance_connect_core::audit;
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::ids::InstanceId;
 use instance_connect_core::inventory::{Instance, InstanceState, JoinToken};
@@ -10,18 +11,23 @@ use instance_connect_core::link::{
     AgentUrn, EnrollAnswer, EnrollError, EnrollErrorCode as Code, EnrollRequest, JoinTokenText,
 };
 use instance_connect_store::{RedeemError, RedeemRefusal, StoreError};
+use std::net::IpAddr;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Answers one enrolment request.
-pub(super) async fn enroll(agents: &Agents, body: &[u8]) -> Result<EnrollAnswer, EnrollError> {
+pub(super) async fn enroll(
+    agents: &Agents,
+    body: &[u8],
+    source: IpAddr,
+) -> Result<EnrollAnswer, EnrollError> {
     let request = EnrollRequest::from_json(body)?;
     let now = agents.links.clock().wall();
     let pki = agents.links.pki();
-    let instance = instance_of(agents, request.token.instance())?;
-    // A request that cannot be certified must not use the token up.
+    // A request that cannot be certified must not use the token up, nor tell which instances there are.
     let key = AgentKey::from_request(&request.csr);
     let key = key.map_err(|error| refusal(Code::CsrRefused, &format!("{error:#}")))?;
+    let instance = instance_of(agents, request.token.instance())?;
     let redeemed = agents
         .store
         .redeem_join_token(&request.token.secret_hash(), &instance.id, now, request.replace)
@@ -33,6 +39,11 @@ pub(super) async fn enroll(agents: &Agents, body: &[u8]) -> Result<EnrollAnswer,
         instance: instance.id.clone(),
         generation: identity.generation,
     };
+    let record = audit::enrolment(now, source, &urn, &crate::api::fresh_uuid(agents.random.as_ref()));
+    agents.audit.commit(record).await.map_err(|error| {
+        tracing::error!(%error, "an enrolment cannot be recorded");
+        unavailable()
+    })?;
     let certificate_chain = pki.agent_chain(&key, &urn, now).map_err(|error| {
         tracing::error!(error = format!("{error:#}"), "cannot issue an agent's certificate");
         unavailable()
@@ -76,13 +87,12 @@ impl Agents {
 
 fn instance_of(agents: &Agents, id: &InstanceId) -> Result<Arc<Instance>, EnrollError> {
     let inventory = agents.inventory.current().map_err(|_| unavailable())?;
-    // To someone without a good token an unknown instance is an unknown token.
-    let unknown = || refusal(Code::TokenUnknown, "there is no such join token; create one");
-    let instance = inventory.instances.get(id).ok_or_else(unknown)?;
-    if matches!(instance.state, InstanceState::Terminated | InstanceState::ShuttingDown) {
-        return Err(refusal(Code::InstanceUnavailable, "the instance is terminated"));
-    }
-    Ok(Arc::clone(instance))
+    let instance = inventory.instances.get(id);
+    // To someone without a good token these are all the same: there is no token for such an instance.
+    let usable = instance.filter(|instance| {
+        !matches!(instance.state, InstanceState::Terminated | InstanceState::ShuttingDown)
+    });
+    usable.map(Arc::clone).ok_or_else(unknown_token)
 }
 
 fn redeem_refusal(error: RedeemError) -> EnrollError {
@@ -95,7 +105,7 @@ fn redeem_refusal(error: RedeemError) -> EnrollError {
     };
     match refused {
         RedeemRefusal::Unknown | RedeemRefusal::OtherInstance | RedeemRefusal::InstanceUnknown => {
-            refusal(Code::TokenUnknown, "there is no such join token; create one")
+            unknown_token()
         }
         RedeemRefusal::AlreadyUsed => {
             refusal(Code::TokenUsed, "this join token has been used; create another")
@@ -106,6 +116,10 @@ fn redeem_refusal(error: RedeemError) -> EnrollError {
             "the instance is enrolled already; use --replace to revoke its old identity",
         ),
     }
+}
+
+fn unknown_token() -> EnrollError {
+    refusal(Code::TokenUnknown, "there is no such join token for an instance in use; create one")
 }
 
 fn unavailable() -> EnrollError {

@@ -1,6 +1,7 @@
 //! One link, from its hello to its goodbye: the server's side of docs/link.md.
 
 use super::Agents;
+use crate::inventory::StaleInventory;
 use crate::links::{CAPABILITIES, Link, Slot};
 use crate::pki;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -11,17 +12,25 @@ use instance_connect_core::link::{
     Welcome, limits,
 };
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message};
+
+/// A link's places among those there may be.
+pub(super) struct Places {
+    /// Among all links, for as long as it lives.
+    pub(super) link: OwnedSemaphorePermit,
+    /// Among those of its identity that have not said hello.
+    pub(super) opening: OwnedSemaphorePermit,
+}
 
 /// Why a link ends: what is said to the agent, or nothing where it cannot hear it any more.
 type Ended = Option<Goodbye>;
 
 /// Runs a link until it ends.
-pub(super) async fn run(agents: &Agents, identity: &AgentUrn, upgraded: Upgraded) {
+pub(super) async fn run(agents: &Agents, identity: &AgentUrn, upgraded: Upgraded, places: Places) {
     let config = WebSocketConfig::default()
         .read_buffer_size(4 * 1024)
         .write_buffer_size(limits::FRAME)
@@ -30,7 +39,8 @@ pub(super) async fn run(agents: &Agents, identity: &AgentUrn, upgraded: Upgraded
         .max_frame_size(Some(limits::FRAME));
     let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
     let mut conversation = Conversation { agents, identity, socket, signer_day: 0 };
-    let Some(goodbye) = conversation.hold().await else { return };
+    let Places { link: _place, opening } = places;
+    let Some(goodbye) = conversation.hold(opening).await else { return };
     tracing::info!(instance = %identity.instance, code = %goodbye.code, text = goodbye.text.as_str(), "closing a link");
     let _ = conversation.send(&ServerFrame::Goodbye(goodbye)).await;
     let _ = timeout(limits::WRITE_STALL, conversation.socket.close(None)).await;
@@ -45,12 +55,19 @@ struct Conversation<'a> {
 
 impl Conversation<'_> {
     /// Opens the link, puts it in its instance's place, and holds it.
-    async fn hold(&mut self) -> Ended {
+    async fn hold(&mut self, opening: OwnedSemaphorePermit) -> Ended {
+        // From here on no change goes unseen: what is checked below holds for as long as the link does.
+        let changes = self.agents.inventory.changes();
         let hello = match timeout(limits::OPENING, self.open()).await {
             Ok(Ok(hello)) => hello,
             Ok(Err(ended)) => return ended,
             Err(_) => return Some(Goodbye::new(GoodbyeCode::Idle, "no hello in time")),
         };
+        // The identity may have been replaced between the upgrade and now, and must not replace its successor.
+        if let Err(ended) = self.still_current() {
+            return ended;
+        }
+        drop(opening);
         let instance = &self.identity.instance;
         let slot = self.agents.links.slot(instance);
         let (link, queue) = Link::new(hello.boot_id.clone());
@@ -68,7 +85,7 @@ impl Conversation<'_> {
             ended = ended.and(self.send(&ServerFrame::Withdraw(withdraw)).await);
         }
         let ended = match ended {
-            Ok(()) => self.converse(&slot, &link, queue).await,
+            Ok(()) => self.converse(&slot, &link, queue, changes).await,
             Err(ended) => ended,
         };
         slot.close(&link);
@@ -98,13 +115,27 @@ impl Conversation<'_> {
         Ok(hello)
     }
 
+    /// Ends a link whose identity is no longer its instance's.
+    fn still_current(&self) -> Result<(), Ended> {
+        match self.agents.is_current(self.identity) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let text = "this identity is no longer the instance's";
+                Err(Some(Goodbye::new(GoodbyeCode::IdentityRevoked, text)))
+            }
+            Err(StaleInventory) => {
+                Err(Some(Goodbye::new(GoodbyeCode::InternalError, "the store does not answer")))
+            }
+        }
+    }
+
     async fn converse(
         &mut self,
         slot: &Slot,
         link: &Arc<Link>,
         mut queue: mpsc::Receiver<ServerFrame>,
+        mut changes: watch::Receiver<u64>,
     ) -> Ended {
-        let mut inventory_changes = self.agents.inventory.changes();
         let mut silent_since = Instant::now();
         loop {
             tokio::select! {
@@ -129,9 +160,9 @@ impl Conversation<'_> {
                         return ended;
                     }
                 }
-                () = changed(&mut inventory_changes) => {
-                    if !self.agents.is_current(self.identity) {
-                        return Some(Goodbye::new(GoodbyeCode::IdentityRevoked, "this identity is no longer the instance's"));
+                () = changed(&mut changes) => {
+                    if let Err(ended) = self.still_current() {
+                        return ended;
                     }
                 }
                 () = tokio::time::sleep_until(silent_since + limits::SILENCE) => {
@@ -201,6 +232,12 @@ impl Conversation<'_> {
     async fn receive(&mut self) -> Result<Option<AgentFrame>, Ended> {
         let message = match self.socket.next().await {
             Some(Ok(message)) => message,
+            Some(Err(WebSocketError::Capacity(_))) => {
+                return Err(Some(Goodbye::new(
+                    GoodbyeCode::ProtocolError,
+                    "a frame of more than 16384 bytes",
+                )));
+            }
             Some(Err(error)) => {
                 tracing::debug!(%error, instance = %self.identity.instance, "a link broke");
                 return Err(None);

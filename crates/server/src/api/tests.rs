@@ -115,11 +115,27 @@ async fn without_audit_nothing_happens() {
     assert!(queue.try_recv().is_err(), "a key left without its intent on disk");
 }
 
+/// The intent fits on the disk and the record does not: the key that is on the machine by then has to go.
+#[tokio::test]
+async fn a_key_without_its_record_is_withdrawn() {
+    let setting = Setting::new().await;
+    let (link, mut queue) = setting.connect();
+    let audit = setting.api.audit.clone();
+    let agent = tokio::spawn(async move {
+        let Some(ServerFrame::Grant(grant)) = queue.recv().await else { panic!("no grant") };
+        audit.fail();
+        link.acknowledged(grant.id, AckOutcome::Installed { os_user_exists: true });
+        queue.recv().await
+    });
+    assert_eq!(setting.push("deploy").await, Err(ApiError::Service));
+    assert!(matches!(agent.await.unwrap(), Some(ServerFrame::Withdraw(_))));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_unacknowledged_push_is_on_record_as_unknown() {
     let setting = Setting::new().await;
     let (_link, _queue) = setting.connect();
-    assert_eq!(setting.push("deploy").await, Err(ApiError::InstanceUnavailable));
+    assert_eq!(setting.push("deploy").await, Err(ApiError::InstanceUnavailable { refused: None }));
     let [_intent, record] = setting.audit_records().try_into().unwrap();
     assert_eq!(record["errorCode"], "EC2InstanceUnavailableException");
     assert_eq!(record["additionalEventData"]["delivery"], "unknown");

@@ -1,15 +1,22 @@
 //! The private directory of `dev`, and the reaper that removes it, also when `dev` is killed.
 
+use super::processes;
+use crate::system::SystemRandom;
 use anyhow::{Context as _, bail, ensure};
+use instance_connect_core::environment::Random as _;
 use std::fs::{self, DirBuilder};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// A file that says what the directory is, so that the reaper removes nothing else.
 const MARKER: &str = ".instance-connect-dev";
+
+/// The ready file in the directory itself.
+pub(super) const READY_FILE: &str = "ready.json";
 
 /// The longest path of the directory: below it are Unix sockets, whose paths have at most 107 bytes.
 const LONGEST_PATH: usize = 55;
@@ -43,6 +50,10 @@ impl Directory {
             "{} is too long; --dir takes at most {LONGEST_PATH} bytes",
             path.display()
         );
+        // The path gets into sshd's configuration, where blanks end a word and percent signs are replaced.
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-');
+        let is_plain = path.to_str().is_some_and(|text| text.chars().all(plain));
+        ensure!(is_plain, "{}: --dir takes letters, digits and any of / . _ - only", path.display());
         if path.exists() {
             let mut entries =
                 fs::read_dir(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -55,7 +66,9 @@ impl Directory {
         }
         // Others may pass through to the sshd command and its files, and list nothing.
         let created = DirBuilder::new().mode(0o711).create(&path);
-        created.with_context(|| format!("cannot create {}", path.display()))?;
+        created
+            .and_then(|()| set_mode(&path, 0o711))
+            .with_context(|| format!("cannot create {}", path.display()))?;
         let path = path.canonicalize()?;
         fs::write(path.join(MARKER), "")?;
         let mut command = Command::new(std::env::current_exe()?);
@@ -70,6 +83,11 @@ impl Directory {
     /// Its path.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The process group whose members the reaper ends, with all below them, before it removes the directory.
+    pub(super) fn process_group(&self) -> anyhow::Result<i32> {
+        i32::try_from(self.reaper.id()).context("the reaper's id")
     }
 
     /// Creates a directory below it with this mode, whatever the umask.
@@ -96,8 +114,9 @@ pub(super) fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
 
 /// Writes a file that only its owner can read, whole or not at all.
 pub(super) fn write_private(path: &Path, contents: &str) -> anyhow::Result<()> {
-    let written = path.with_extension("new");
-    let _ = fs::remove_file(&written);
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{:08x}", random()));
+    let written = path.with_file_name(name);
     let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&written);
     let result = file.and_then(|mut file| file.write_all(contents.as_bytes()));
     result
@@ -106,26 +125,41 @@ pub(super) fn write_private(path: &Path, contents: &str) -> anyhow::Result<()> {
 }
 
 fn fresh_path() -> anyhow::Result<PathBuf> {
-    let mut random = [0; 4];
-    instance_connect_core::environment::Random::fill(&crate::system::SystemRandom, &mut random);
-    Ok(std::env::temp_dir().join(format!("instance-connect-{:08x}", u32::from_be_bytes(random))))
+    Ok(std::env::temp_dir().join(format!("instance-connect-{:08x}", random())))
 }
 
-/// Waits for the end of `dev`, then removes what it made.
+fn random() -> u32 {
+    let mut bytes = [0; 4];
+    SystemRandom.fill(&mut bytes);
+    u32::from_be_bytes(bytes)
+}
+
+/// Waits for the end of `dev`, then ends what still runs and removes what it made.
 ///
 /// # Errors
 /// When the directory is not one of `dev`, or cannot be removed.
 pub fn reap(arguments: &ReapArguments) -> anyhow::Result<()> {
     let directory = &arguments.directory;
+    // Only the end of `dev` counts. Not signals to all that was started with it: the kernel's own, for one, hangs up on a
+    // group whose parent has gone, when somebody in it is stopped.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let entered = runtime.enter();
+    let _heard = [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+    drop(entered);
     // Nothing is ever written: this ends when the other end of the pipe is gone.
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
     if !directory.join(MARKER).is_file() {
         bail!("{} is not a directory of dev", directory.display());
     }
     if let Some(ready_file) = &arguments.ready_file {
-        let _ = fs::remove_file(ready_file);
+        // Unless another `dev` has put its own there meanwhile.
+        let own = fs::read(directory.join(READY_FILE)).ok();
+        if own.is_some() && own == fs::read(ready_file).ok() {
+            let _ = fs::remove_file(ready_file);
+        }
     }
-    // Agents and sessions end at the same moment and may still write a last file.
+    processes::end_group();
+    // Whoever was started at that very moment may still write a last file.
     for _ in 0..50 {
         if fs::remove_dir_all(directory).is_ok() {
             return Ok(());

@@ -44,7 +44,7 @@ pub(super) async fn create(
             id: format!("i-0{}", hex(8)).parse()?,
             account: account.id.clone(),
             region: arguments.region.clone(),
-            availability_zone: format!("{}a", arguments.region).parse()?,
+            availability_zone: super::zone_of(&arguments.region)?,
             state: InstanceState::Running,
             tags: BTreeMap::from([("Name".to_owned(), format!("dev-{number}"))]),
         };

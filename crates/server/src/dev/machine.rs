@@ -4,8 +4,10 @@ use super::accounts;
 use super::directory::{Directory, set_mode, write_private};
 use super::os_user::OsAccount;
 use crate::control_plane::ControlPlane;
+use crate::http;
 use anyhow::{Context as _, anyhow, bail, ensure};
 use instance_connect_core::ids::InstanceId;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -25,6 +27,9 @@ const LINK_WAIT: Duration = Duration::from_secs(20);
 /// How long an agent may take to say goodbye.
 const GOODBYE_WAIT: Duration = Duration::from_secs(3);
 
+/// What one machine's stand-in for syslog takes in all.
+const SYSLOG_BYTES: usize = 64 * 1024 * 1024;
+
 /// Logins under way at one machine.
 const CONNECTIONS: usize = 64;
 
@@ -35,6 +40,7 @@ pub(super) struct Programs {
     authorized_keys: PathBuf,
     sshd: PathBuf,
     prefix: Vec<String>,
+    process_group: i32,
 }
 
 impl Programs {
@@ -65,23 +71,24 @@ impl Programs {
         let prefix = prefix.unwrap_or_default().split_whitespace().map(str::to_owned).collect();
         let (agent, authorized_keys) =
             (beside("instance-connect-agent")?, beside("instance-connect-authorized-keys")?);
-        Ok(Self { agent, authorized_keys, sshd, prefix })
+        // One of its own for each, until there is a directory.
+        Ok(Self { agent, authorized_keys, sshd, prefix, process_group: 0 })
     }
 
-    /// Copies the sshd command to where the account that runs it can reach it.
+    /// Copies the sshd command to where the account that runs it can reach it, and puts what is started from now on into
+    /// the process group that ends with the directory.
     pub(super) fn installed_in(&self, directory: &Directory) -> anyhow::Result<Self> {
         let installed = directory.subdirectory("bin", 0o755)?.join("instance-connect-authorized-keys");
         fs::copy(&self.authorized_keys, &installed).context("cannot copy the sshd command")?;
         set_mode(&installed, 0o755)?;
-        Ok(Self { authorized_keys: installed, ..self.clone() })
+        Ok(Self { authorized_keys: installed, process_group: directory.process_group()?, ..self.clone() })
     }
 
-    /// A program of the machine, ended when this process ends.
+    /// A program of the machine, which ends with the directory if it has not before.
     fn command(&self, program: &Path) -> Command {
-        // The signal comes when the thread that starts the program ends; tokio's workers live as long as we do.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "TERM", "--"]).args(&self.prefix).arg(program);
-        command.stdin(Stdio::null()).kill_on_drop(true);
+        let mut words = self.prefix.iter().map(OsStr::new).chain([program.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).stdin(Stdio::null()).process_group(self.process_group);
         command
     }
 }
@@ -180,7 +187,9 @@ impl Folders {
             // The host's veto denies uid 0 unless it is allowed by name.
             let host_toml =
                 format!("# Written by instance-connectd dev.\nallow_users = [\"{}\"]\n", account.name);
-            fs::write(folders.etc.join("host.toml"), host_toml)?;
+            let path = folders.etc.join("host.toml");
+            fs::write(&path, host_toml)?;
+            set_mode(&path, 0o644)?;
         }
         Ok(folders)
     }
@@ -225,21 +234,25 @@ impl Folders {
     }
 
     fn syslog_socket(&self) -> PathBuf {
-        self.home.join("syslog.sock")
+        self.run.join("syslog.sock")
     }
 
     /// Stands in for the machine's syslog: what the sshd command says goes into the same file as what sshd says.
     fn collect_syslog(&self) -> anyhow::Result<()> {
         let path = self.syslog_socket();
         let socket = UnixDatagram::bind(&path)?;
-        set_mode(&path, 0o666)?;
+        // Its group comes from the directory, as that of the agent's files does: the sshd command's.
+        set_mode(&path, 0o660)?;
         let mut log = open_log(&self.home.join("auth.log"))?;
         tokio::spawn(async move {
-            let mut datagram = vec![0; 8 * 1024];
+            let (mut datagram, mut room) = (vec![0; 8 * 1024], SYSLOG_BYTES);
             while let Ok(length) = socket.recv(&mut datagram).await {
+                room = room.saturating_sub(length);
                 let text = String::from_utf8_lossy(datagram.get(..length).unwrap_or_default()).into_owned();
                 let text = text.split_once('>').map_or(text.as_str(), |(_priority, text)| text);
-                let _ = writeln!(log, "{}", text.trim_end());
+                if room > 0 {
+                    let _ = writeln!(log, "{}", text.trim_end().replace(char::is_control, "?"));
+                }
             }
         });
         Ok(())
@@ -286,7 +299,8 @@ async fn start_agent(
         .arg(&folders.state)
         .arg("--run")
         .arg(&folders.run);
-    let mut agent = command.stderr(open_log(&log_path)?).spawn().context("cannot start the agent")?;
+    command.stderr(open_log(&log_path)?).kill_on_drop(true);
+    let mut agent = command.spawn().context("cannot start the agent")?;
     let ended = tokio::select! {
         () = control_plane.links.connected(instance) => return Ok(agent),
         status = agent.wait() => format!("the agent ended ({})", status?),
@@ -301,7 +315,11 @@ async fn accept(listener: TcpListener, programs: Programs, config: PathBuf, log:
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, most likely: the next accept would fail at once, again and again.
+            tokio::time::sleep(http::ACCEPT_PAUSE).await;
+            continue;
+        };
         match start_sshd(stream, &programs, &config, &log) {
             Ok(mut sshd) => {
                 tokio::spawn(async move {
@@ -319,7 +337,10 @@ fn start_sshd(stream: TcpStream, programs: &Programs, config: &Path, log: &Path)
     stream.set_nonblocking(false)?;
     let (input, output) = (OwnedFd::from(stream.try_clone()?), OwnedFd::from(stream));
     let mut command = programs.command(&programs.sshd);
-    // A pushed key needs no agent of the user's, and sshd needs none of our environment.
+    // The shell that started us is none of the machine's business, its credentials least of all.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name != "PATH") {
+        command.env_remove(name);
+    }
     command.args(["-i", "-e", "-f"]).arg(config).stdin(input).stdout(output).stderr(open_log(log)?);
     command.spawn().context("cannot start sshd")
 }

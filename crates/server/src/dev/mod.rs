@@ -9,6 +9,7 @@ mod directory;
 mod inventory;
 mod machine;
 mod os_user;
+mod processes;
 mod ready;
 
 use crate::control_plane::{ControlPlane, Settings};
@@ -17,7 +18,7 @@ use anyhow::Context as _;
 use directory::{Directory, write_private};
 pub use directory::{ReapArguments, reap};
 use instance_connect_core::environment::Random as _;
-use instance_connect_core::ids::Region;
+use instance_connect_core::ids::{AvailabilityZone, IdError, Region};
 use instance_connect_core::inventory::Instance;
 use instance_connect_store::{MasterKey, SqliteStore, Store};
 use machine::{Machine, Programs};
@@ -67,7 +68,13 @@ pub struct Arguments {
 }
 
 fn parse_region(text: &str) -> Result<Region, String> {
-    text.parse().map_err(|error| format!("{error}"))
+    let region: Region = text.parse().map_err(|error: IdError| error.to_string())?;
+    // Its instances are in zone "a" of it, whose name has to be one.
+    zone_of(&region).map(|_| region).map_err(|_| "a region is named like us-east-1".to_owned())
+}
+
+fn zone_of(region: &Region) -> Result<AvailabilityZone, IdError> {
+    format!("{region}a").parse()
 }
 
 /// Runs it until a signal ends it.
@@ -80,7 +87,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "dev speaks plain http: --listen takes a loopback address only"
     );
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .log_internal_errors(false)
+        .init();
     let account = OsAccount::choose(arguments.os_user.as_deref())?;
     let programs = Programs::find(arguments.sshd.clone(), arguments.machine_prefix.as_deref())?;
     let directory = Directory::create(arguments.dir.clone(), arguments.ready_file.as_deref())?;

@@ -1,7 +1,7 @@
 //! The ready file: what scripts need to use a `dev` that is up. Its names and shapes are a contract.
 
 use super::Arguments;
-use super::directory::{Directory, write_private};
+use super::directory::{Directory, READY_FILE, write_private};
 use super::inventory::{Created, Principal};
 use super::machine::Machine;
 use super::os_user::OsAccount;
@@ -83,7 +83,7 @@ impl Ready {
     /// Writes `ready.json` and a file for shells, and the ready file asked for.
     pub(super) fn write(&self, directory: &Directory, ready_file: Option<&Path>) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(self)? + "\n";
-        let own = directory.path().join("ready.json");
+        let own = directory.path().join(READY_FILE);
         let variables = [
             ("AWS_ENDPOINT_URL", self.endpoint_url.as_str()),
             ("AWS_REGION", &self.region),

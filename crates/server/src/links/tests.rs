@@ -31,7 +31,7 @@ impl Setting {
 
     fn deliver(&self, number: u32) -> tokio::task::JoinHandle<Result<Delivered, DeliveryError>> {
         let (links, grant) = (Arc::clone(&self.links), self.grant(number));
-        tokio::spawn(async move { links.deliver(&grant).await })
+        tokio::spawn(async move { links.deliver(grant).await })
     }
 
     /// An agent's link, put in its place.
@@ -123,11 +123,27 @@ async fn without_an_acknowledgement_the_key_is_withdrawn_until_it_has_expired() 
     setting.links.slot(&setting.world.instance).withdrawn(sent.id);
     assert!(setting.connect(BOOT).2.is_empty());
     // or it has expired.
+    let (_link, mut queue, _) = setting.connect(BOOT);
     let push = setting.deliver(2);
+    next_grant(&mut queue).await;
     assert_eq!(push.await.unwrap().unwrap_err(), DeliveryError::Unknown);
     assert_eq!(setting.connect(BOOT).2.len(), 1);
     setting.clock.advance(Duration::from_secs(60));
     assert!(setting.connect(BOOT).2.is_empty());
+}
+
+/// The first attempt was installed and its answer lost; the second is refused because the disk has filled meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_after_a_lost_attempt_withdraws_what_that_may_have_left() {
+    let setting = Setting::new().await;
+    let (first, mut queue, _) = setting.connect(BOOT);
+    let push = setting.deliver(1);
+    next_grant(&mut queue).await;
+    setting.links.slot(&setting.world.instance).close(&first);
+    let (second, mut queue, _) = setting.connect(BOOT);
+    second.acknowledged(next_grant(&mut queue).await.id, AckOutcome::Refused(Refusal::Storage));
+    assert_eq!(push.await.unwrap().unwrap_err(), DeliveryError::Refused(Refusal::Storage));
+    assert!(matches!(queue.recv().await, Some(ServerFrame::Withdraw(_))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,6 +153,7 @@ async fn refusals_are_told() {
     let push = setting.deliver(1);
     link.acknowledged(next_grant(&mut queue).await.id, AckOutcome::Refused(Refusal::Vetoed));
     assert_eq!(push.await.unwrap().unwrap_err(), DeliveryError::Refused(Refusal::Vetoed));
+    assert!(queue.try_recv().is_err(), "nothing is there to be withdrawn");
 }
 
 #[tokio::test(start_paused = true)]

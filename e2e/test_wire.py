@@ -1,0 +1,439 @@
+"""What every operation answers to every kind of request that is not right, byte for byte."""
+
+import http.client
+import json
+import re
+import sqlite3
+import uuid
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import botocore.session
+import pytest
+from botocore.exceptions import ClientError
+
+from system import eventually
+from wire import CONTENT_TYPE, SERVICE, Request, stamp
+
+UNKNOWN_INSTANCE = "i-0fedcba9876543210"
+FOREIGN_INSTANCE = "i-0aaaaaaaaaaaaaaa1"
+STOPPED_INSTANCE = "i-0aaaaaaaaaaaaaaa2"
+
+# Every operation with parameters that are right but for the instance, which is the first one.
+OPERATIONS = {
+    "SendSSHPublicKey": lambda dev, key: {
+        "InstanceId": dev.first.id,
+        "InstanceOSUser": dev.first.os_user,
+        "SSHPublicKey": key.public,
+    },
+    "SendSerialConsoleSSHPublicKey": lambda dev, key: {
+        "InstanceId": dev.first.id,
+        "SSHPublicKey": key.public,
+    },
+}
+
+
+def test_every_operation_has_its_rows():
+    """Those of AWS's model, and those that our router knows."""
+    model = botocore.session.get_session().get_service_model(SERVICE)
+    assert set(model.operation_names) == set(OPERATIONS)
+    router = Path(__file__).parent.parent / "crates/core/src/api/operation.rs"
+    names = re.search(r"const fn name\(self\).*?\n    }", router.read_text(), re.DOTALL)[0]
+    assert set(re.findall(r'=> "(\w+)"', names)) == set(OPERATIONS)
+
+
+def framework(code, message=None):
+    """A body of AWS's framework: a namespaced type and a lower-case member."""
+    text = f'{{"__type":"com.amazon.coral.service#{code}"'
+    return code, text + ("}" if message is None else f',"message":{json.dumps(message)}}}')
+
+
+def modelled(code, message):
+    """A body of the service's model: a bare type and a capital member."""
+    return code, f'{{"__type":"{code}","Message":{json.dumps(message)}}}'
+
+
+MISMATCH = framework(
+    "InvalidSignatureException",
+    "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key "
+    "and signing method. Consult the service documentation for details.",
+)
+UNKNOWN_TOKEN = framework("UnrecognizedClientException", "The security token included in the request is invalid.")
+NOT_JSON = framework("SerializationException")
+NOT_THIS_PROTOCOL = ("UnknownOperationException", "<UnknownOperationException/>\n")
+
+ROWS = {}
+
+
+def row(expected, status=400):
+    """Adds a row: the function changes a request that is right. `expected` gives code and body; `TIME` stands for any
+    time in it."""
+
+    def add(change):
+        ROWS[change.__name__] = (change, status, expected if callable(expected) else lambda request: expected)
+        return change
+
+    return add
+
+
+@row(framework("MissingAuthenticationTokenException", "Request is missing Authentication Token"))
+def no_credentials(request):
+    request.authorization = lambda right: None
+
+
+@row(UNKNOWN_TOKEN)
+def bogus_key(request):
+    request.key_id = "AKIAAAAAAAAAAAAAAAAA"
+
+
+@row(UNKNOWN_TOKEN)
+def bogus_session_token(request):
+    request.more_headers["x-amz-security-token"] = "token"
+
+
+@row(MISMATCH)
+def bad_signature(request):
+    request.authorization = lambda right: right[:-1] + ("0" if right[-1] != "0" else "1")
+
+
+@row(MISMATCH)
+def wrong_secret(request):
+    request.secret = "not the secret"
+
+
+@row(MISMATCH)
+def body_changed_after_signing(request):
+    request.signed_body = request.content + b" "
+
+
+@row(
+    lambda request: framework(
+        "IncompleteSignatureException",
+        "Authorization header requires 'Signature' parameter. Authorization=" + incomplete(request),
+    )
+)
+def signature_left_out(request):
+    request.authorization = lambda right: incomplete(request)
+
+
+def incomplete(request):
+    scope = f"{stamp(request.time)[:8]}/us-east-1/{SERVICE}/aws4_request"
+    return f"AWS4-HMAC-SHA256 Credential=AKIA/{scope}, SignedHeaders=host"
+
+
+@row(
+    lambda request: framework(
+        "InvalidSignatureException",
+        f"Signature expired: {stamp(request.time)} is now earlier than TIME (TIME - 5 min.)",
+    )
+)
+def expired_signature(request):
+    request.later(minutes=-6)
+
+
+@row(
+    lambda request: framework(
+        "InvalidSignatureException",
+        f"Signature not yet current: {stamp(request.time)} is still later than TIME (TIME + 5 min.)",
+    )
+)
+def signature_from_the_future(request):
+    request.later(minutes=6)
+
+
+@row(framework("InvalidSignatureException", "Credential should be scoped to a valid region, not 'eu-west-1'. "))
+def wrong_region(request):
+    request.region = "eu-west-1"
+
+
+@row(
+    framework("InvalidSignatureException", "Credential should be scoped to correct service: 'ec2-instance-connect'. ")
+)
+def wrong_service(request):
+    request.service = "ec2"
+
+
+@row(
+    framework(
+        "InvalidSignatureException",
+        "Found both 'X-Amz-Algorithm' as a query-string param and 'Authorization' as HTTP header.",
+    )
+)
+def header_and_query_at_once(request):
+    request.query = "X-Amz-Algorithm=AWS4-HMAC-SHA256"
+
+
+@row(MISMATCH)
+def unsorted_signed_headers(request):
+    request.order = lambda names: sorted(names, reverse=True)
+
+
+@row(MISMATCH)
+def unsigned_amz_header(request):
+    request.unsigned_headers["x-amz-security-of-my-own"] = "1"
+
+
+@row(MISMATCH)
+def host_not_signed(request):
+    request.order = lambda names: sorted(set(names) - {"host"})
+
+
+@row(
+    lambda request: modelled(
+        "AccessDeniedException",
+        f"User: {request.dev.ready['limited']['arn']} is not authorized to perform: "
+        f"ec2-instance-connect:{request.operation} on resource: "
+        f"arn:aws:ec2:us-east-1:111122223333:instance/{request.dev.second.id} because no identity-based policy allows "
+        f"the ec2-instance-connect:{request.operation} action",
+    )
+)
+def not_allowed(request):
+    request.caller = "limited"
+    request.parameters["InstanceId"] = request.dev.second.id
+
+
+@row(
+    lambda request: modelled(
+        "AccessDeniedException",
+        f"User: {request.dev.ready['limited']['arn']} is not authorized to perform: "
+        f"ec2-instance-connect:{request.operation} on resource: "
+        f"arn:aws:ec2:us-east-1:111122223333:instance/{UNKNOWN_INSTANCE} because no identity-based policy allows "
+        f"the ec2-instance-connect:{request.operation} action",
+    )
+)
+def unknown_instance_and_not_allowed(request):
+    # Who may not push to it does not learn whether it is there.
+    request.caller = "limited"
+    request.parameters["InstanceId"] = UNKNOWN_INSTANCE
+
+
+@row(modelled("EC2InstanceNotFoundException", f"The instance {UNKNOWN_INSTANCE} was not found."))
+def unknown_instance(request):
+    request.parameters["InstanceId"] = UNKNOWN_INSTANCE
+
+
+@row(modelled("EC2InstanceNotFoundException", f"The instance {FOREIGN_INSTANCE} was not found."))
+def another_accounts_instance(request):
+    request.parameters["InstanceId"] = FOREIGN_INSTANCE
+
+
+@row(
+    modelled(
+        "InvalidArgsException",
+        "2 validation errors detected: Value null at 'instanceId' failed to satisfy constraint: Member must not be "
+        "null; Value 'ssh-ed25519 AAAA' at 'sSHPublicKey' failed to satisfy constraint: Member must have length "
+        "greater than or equal to 80",
+    )
+)
+def wrong_members(request):
+    del request.parameters["InstanceId"]
+    request.parameters["SSHPublicKey"] = "ssh-ed25519 AAAA"
+
+
+@row(
+    modelled(
+        "InvalidArgsException",
+        "Invalid input parameter received for Illegal argument exception: SSH Public key is invalid",
+    )
+)
+def security_key(request):
+    request.parameters["SSHPublicKey"] = "sk-ssh-ed25519@openssh.com " + "A" * 80
+
+
+@row(NOT_JSON)
+def malformed_json(request):
+    request.body = b'{"InstanceId":'
+
+
+@row(NOT_JSON)
+def no_body(request):
+    request.body = b""
+
+
+@row(NOT_JSON)
+def not_an_object(request):
+    request.body = b"[]"
+
+
+@row(NOT_JSON)
+def not_utf_8(request):
+    request.body = b'{"InstanceId":"\xff"}'
+
+
+@row(NOT_JSON)
+def deep_json(request):
+    request.body = b'{"a":' * 2000 + b"1" + b"}" * 2000
+
+
+@row(NOT_JSON)
+def member_of_another_type(request):
+    request.parameters["InstanceId"] = 1
+
+
+@row(framework("RequestEntityTooLargeException", "Request entity is too large."), status=413)
+def more_than_64_kib(request):
+    request.parameters["Padding"] = "x" * 64 * 1024
+
+
+@row(NOT_THIS_PROTOCOL, status=404)
+def get(request):
+    request.method, request.body = "GET", b""
+
+
+@row(NOT_THIS_PROTOCOL, status=404)
+def wrong_content_type(request):
+    request.content_type = "application/json"
+
+
+@row(framework("UnknownOperationException"))
+def unknown_operation(request):
+    request.target = f"AWSEC2InstanceConnectService.{request.operation}s"
+
+
+@row(framework("UnknownOperationException"))
+def operation_of_another_service(request):
+    request.target = f"AWSEC2Service.{request.operation}"
+
+
+@pytest.fixture(scope="session")
+def inventory(dev):
+    """Puts an instance of another account into the inventory, and one that is stopped. There is no administration yet
+    to do it with, so the rows are written as the store writes them."""
+    database = sqlite3.connect(dev.folder / "data/inventory.sqlite")
+    with database:
+        database.execute("INSERT INTO accounts VALUES ('999999999999', 'active', 0)")
+        for instance, account, state in [
+            (FOREIGN_INSTANCE, "999999999999", "running"),
+            (STOPPED_INSTANCE, dev.ready["account_id"], "stopped"),
+        ]:
+            row = (instance, account, dev.region, f"{dev.region}a", state)
+            database.execute("INSERT INTO instances VALUES (?, ?, ?, ?, ?)", row)
+        database.execute("UPDATE sequence SET value = value + 1")
+    database.close()
+
+
+@pytest.fixture
+def request_for(dev, new_key, inventory):
+    key = new_key()
+    return lambda operation: Request(dev, operation, OPERATIONS[operation](dev, key))
+
+
+def check(answer, status, code, body):
+    """The whole of an answer (wire.md 1.8)."""
+    pattern = re.escape(body).replace("TIME", r"\d{8}T\d{6}Z")
+    text = answer.body.decode()
+    assert (answer.status, answer.headers["x-amzn-errortype"]) == (status, code), text
+    assert re.fullmatch(pattern, text), text
+    assert answer.headers["content-type"] == CONTENT_TYPE
+    assert answer.headers["content-length"] == str(len(answer.body))
+    assert str(uuid.UUID(answer.headers["x-amzn-requestid"])) == answer.headers["x-amzn-requestid"]
+    age = datetime.now(timezone.utc) - parsedate_to_datetime(answer.headers["date"])
+    assert abs(age.total_seconds()) < 60
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("name", ROWS)
+def test_answer(request_for, operation, name):
+    change, status, expected = ROWS[name]
+    request = request_for(operation)
+    change(request)
+    check(request.send(), status, *expected(request))
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_request_that_is_right_is_not_any_of_these(request_for, operation):
+    answer = request_for(operation).send()
+    if operation == "SendSerialConsoleSSHPublicKey":
+        message = "Serial console access is not enabled for this account."
+        check(answer, 400, *modelled("SerialConsoleAccessDisabledException", message))
+    else:
+        request_id = answer.headers["x-amzn-requestid"]
+        assert (answer.status, answer.headers["content-type"]) == (200, CONTENT_TYPE)
+        assert answer.body.decode() == f'{{"RequestId":"{request_id}","Success":true}}'
+
+
+def test_one_connection_takes_requests_and_errors_in_turn(request_for):
+    """After whatever answer the connection stays open, and the next request is answered for itself."""
+    connection = request_for("SendSSHPublicKey").connection()
+    connection.connect()
+    first_socket = connection.sock
+    for change in [None, unknown_operation, None, deep_json, bogus_key, get, bad_signature, unknown_instance, None]:
+        request = request_for("SendSSHPublicKey")
+        if change:
+            change(request)
+        answer = request.send(connection)
+        assert answer.status == (ROWS[change.__name__][1] if change else 200)
+        assert connection.sock is first_socket
+    connection.close()
+
+
+@pytest.mark.parametrize("change", [more_than_64_kib, wrong_content_type])
+def test_after_a_body_that_is_left_unread_the_next_request_is_still_answered(request_for, change):
+    """What is left unread must not be taken for the next request: the server may close, but says so."""
+    connection = request_for("SendSSHPublicKey").connection()
+    request = request_for("SendSSHPublicKey")
+    change(request)
+    assert request.send(connection).status == ROWS[change.__name__][1]
+    # A new connection where the answer said that this one ends; the same one otherwise.
+    assert request_for("SendSSHPublicKey").send(connection).status == 200
+    connection.close()
+
+
+def test_nonsense_instead_of_http_is_answered_and_closed(dev):
+    connection = http.client.HTTPConnection(dev.endpoint_url.removeprefix("http://"), timeout=60)
+    connection.connect()
+    connection.sock.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
+    answer = b"".join(iter(lambda: connection.sock.recv(4096), b""))
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+    connection.close()
+
+
+# As AWS's own SDK names them to a program.
+
+
+def boto3_error(dev, instance, key, caller="admin", **more):
+    client = dev.client(caller)
+    with pytest.raises(ClientError) as raised:
+        if more.pop("serial", False):
+            client.send_serial_console_ssh_public_key(InstanceId=instance, SSHPublicKey=key.public)
+        else:
+            user = more.pop("user", dev.first.os_user)
+            client.send_ssh_public_key(InstanceId=instance, InstanceOSUser=user, SSHPublicKey=key.public)
+    return client.exceptions, raised.value
+
+
+def test_boto3_knows_an_unknown_instance(dev, new_key):
+    exceptions, error = boto3_error(dev, UNKNOWN_INSTANCE, new_key())
+    assert isinstance(error, exceptions.EC2InstanceNotFoundException)
+    assert error.response["Error"]["Message"] == f"The instance {UNKNOWN_INSTANCE} was not found."
+
+
+def test_boto3_knows_a_stopped_instance(dev, new_key, inventory):
+    def stopped():
+        exceptions, error = boto3_error(dev, STOPPED_INSTANCE, new_key())
+        # Until the server has read the row.
+        return not isinstance(error, exceptions.EC2InstanceNotFoundException) and (exceptions, error)
+
+    exceptions, error = eventually(stopped, "the stopped instance is known", within=10)
+    assert isinstance(error, exceptions.EC2InstanceStateInvalidException)
+    assert error.response["Error"]["Message"] == "The instance must be running to connect to it; it is stopped."
+
+
+def test_boto3_knows_a_serial_console_that_is_not_switched_on(dev, new_key):
+    exceptions, error = boto3_error(dev, dev.first.id, new_key(), serial=True)
+    assert isinstance(error, exceptions.SerialConsoleAccessDisabledException)
+
+
+def test_boto3_knows_arguments_that_are_wrong(dev, new_key):
+    exceptions, error = boto3_error(dev, dev.first.id, new_key(), user="not a user")
+    assert isinstance(error, exceptions.InvalidArgsException)
+
+
+def test_boto3_knows_that_a_user_may_not(dev, new_key):
+    _exceptions, error = boto3_error(dev, dev.second.id, new_key(), caller="limited")
+    assert error.response["Error"]["Code"] == "AccessDeniedException"
+    metadata = error.response["ResponseMetadata"]
+    (record,) = dev.audit(metadata["RequestId"])
+    assert (record["errorCode"], record["responseElements"]) == ("AccessDeniedException", None)
+    assert record["userIdentity"]["arn"] == dev.ready["limited"]["arn"]
