@@ -125,7 +125,13 @@ pub fn record(
 
 /// The record of an enrolment, on disk before the machine has its certificate. A generation above 1 has replaced, and
 /// so revoked, the identity before it.
-pub fn enrolment(time: UnixSeconds, source: std::net::IpAddr, identity: &AgentUrn, event_id: &str) -> String {
+pub fn enrolment(
+    request: &str,
+    time: UnixSeconds,
+    source: std::net::IpAddr,
+    identity: &AgentUrn,
+    event_id: &str,
+) -> String {
     let record = json!({
         "eventVersion": "1.08",
         "eventTime": event_time(time),
@@ -133,6 +139,7 @@ pub fn enrolment(time: UnixSeconds, source: std::net::IpAddr, identity: &AgentUr
         "eventName": "EnrollAgent",
         "eventType": "InstanceConnectEvent",
         "eventID": event_id,
+        "requestID": request,
         "awsRegion": identity.region.as_str(),
         "sourceIPAddress": source.to_string(),
         "recipientAccountId": identity.account.as_str(),

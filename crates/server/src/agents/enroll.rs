@@ -39,7 +39,8 @@ pub(super) async fn enroll(
         instance: instance.id.clone(),
         generation: identity.generation,
     };
-    let record = audit::enrolment(now, source, &urn, &crate::api::fresh_uuid(agents.random.as_ref()));
+    let uuid = || crate::api::fresh_uuid(agents.random.as_ref());
+    let record = audit::enrolment(&uuid(), now, source, &urn, &uuid());
     agents.audit.commit(record).await.map_err(|error| {
         tracing::error!(%error, "an enrolment cannot be recorded");
         unavailable()
