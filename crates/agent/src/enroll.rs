@@ -132,7 +132,6 @@ fn advice(code: EnrollErrorCode) -> &'static str {
         | EnrollErrorCode::CertificateRequired
         | EnrollErrorCode::IdentityRevoked
         | EnrollErrorCode::NotFound
-        | EnrollErrorCode::InstanceUnavailable
         | EnrollErrorCode::TooLarge => "",
     }
 }

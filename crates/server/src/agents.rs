@@ -2,6 +2,8 @@
 
 mod enroll;
 mod link;
+#[cfg(test)]
+mod tests;
 
 use crate::audit_log::AuditLog;
 use crate::http::{self, Body};

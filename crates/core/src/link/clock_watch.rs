@@ -25,7 +25,7 @@ struct Known {
 impl ClockWatch {
     /// Takes a clock sample, read at `now`. Gives the time that the machine has lost since earlier samples: what its
     /// live keys must be shortened by. Never more than it has lost: round trips count as nothing, nor does a clock that
-    /// runs slower than the server's by up to 1 in [`DRIFT`].
+    /// runs slower than the server's by up to a thousandth.
     pub fn lost(&mut self, server_clock: &BootId, sample: ClockSample, now: BootInstant) -> Duration {
         let ahead = i128::from(sample.sent.0) - i128::from(sample.server.0);
         let round_trip = i128::from(now.0.saturating_sub(sample.sent.0));

@@ -119,8 +119,6 @@ error_codes! {
     NotFound = 404, "not_found";
     /// The instance has an identity and `replace` was not set.
     AlreadyEnrolled = 409, "already_enrolled";
-    /// The instance is in a state in which it cannot be enrolled.
-    InstanceUnavailable = 409, "instance_unavailable";
     /// The body is too large.
     TooLarge = 413, "too_large";
     /// Too many requests from here.

@@ -1,0 +1,318 @@
+//! The agents listener as agents meet it: over TLS, enrolled by the real agent's own enrolment.
+
+use super::*;
+use crate::links::DeliveryError;
+use crate::pki::Pki;
+use futures_util::{SinkExt as _, StreamExt as _};
+use instance_connect_agent::{Directories, EnrollFailure, Enrollment, enroll, read_boot_id};
+use instance_connect_core::document::{BootInstant, ServerInstant};
+use instance_connect_core::environment::Clock as _;
+use instance_connect_core::grant::Grant;
+use instance_connect_core::inventory::{Account, Instance, InstanceState, Status};
+use instance_connect_core::link::{
+    Ack, AckOutcome, AgentFrame, Capabilities, Goodbye, GoodbyeCode, Hello, ServerFrame, VersionText, limits,
+};
+use instance_connect_store::{MasterKey, SqliteStore};
+use instance_connect_testkit::{ManualClock, SeededRandom, World};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::path::Path;
+use tempfile::TempDir;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::{self, Message};
+
+/// Longer than anything here takes: a test that waits so long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+type Socket = WebSocketStream<TlsStream<TcpStream>>;
+
+struct Setting {
+    agents: Arc<Agents>,
+    world: World,
+    address: SocketAddr,
+    directory: TempDir,
+}
+
+impl Setting {
+    async fn new() -> Self {
+        let (directory, world) = (tempfile::tempdir().unwrap(), World::new());
+        let random = Arc::new(SeededRandom::new(7));
+        // TLS looks at the real clock, so certificates have to be of today.
+        let today = crate::system::SystemClock.wall();
+        let clock = Arc::new(ManualClock::new(today, ServerInstant(1_000_000_000)));
+        let key = MasterKey::from_bytes([1; 32]);
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(&directory.path().join("data"), &key, random.clone()).unwrap());
+        let account =
+            Account { id: world.account.clone(), status: Status::Active, serial_console_access: false };
+        store.create_account(&account).await.unwrap();
+        let instance: &Instance = &world.inventory.instances[&world.instance];
+        store.create_instance(instance).await.unwrap();
+        let pki = Pki::load(store.as_ref(), random.as_ref(), &world.region, today).await.unwrap();
+        let tls = pki.agents_tls(&["127.0.0.1".to_owned()], today).unwrap();
+        let agents = Arc::new(Agents {
+            region: world.region.clone(),
+            inventory: Arc::new(LiveInventory::load(Arc::clone(&store), clock.clone()).await.unwrap()),
+            links: Arc::new(Links::new(Arc::new(pki), clock)),
+            store,
+            random,
+            places: Arc::new(Semaphore::new(LINKS)),
+            audit: AuditLog::open(&directory.path().join("audit.log")).unwrap(),
+            clock_id: read_boot_id().unwrap(),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(Arc::clone(&agents).serve(listener, tls));
+        Self { agents, world, address, directory }
+    }
+
+    /// Enrols a machine whose folder has this name.
+    async fn enroll(&self, name: &str) -> Result<(), EnrollFailure> {
+        let token = self.agents.create_join_token(&self.world.instance).await.unwrap();
+        self.enroll_with(name, token.parse().unwrap()).await
+    }
+
+    async fn enroll_with(
+        &self,
+        name: &str,
+        token: instance_connect_core::link::JoinTokenText,
+    ) -> Result<(), EnrollFailure> {
+        let home = self.directory.path().join(name);
+        let below = |folder: &str| home.join(folder);
+        let enrollment = Enrollment {
+            server: format!("https://{}", self.address).parse().unwrap(),
+            token,
+            directories: Directories { etc: below("etc"), state: below("state"), run: below("run") },
+            replace: name != "first",
+            boot_id: read_boot_id().unwrap(),
+            ssh_host_keys: home,
+        };
+        enroll(enrollment).await.map(|_| ())
+    }
+
+    /// A connection of the machine in this folder, upgraded to a link on which nothing has been said.
+    async fn upgrade(&self, name: &str) -> Result<Socket, tungstenite::Error> {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let tls = client_tls(&self.directory.path().join(name).join("state"));
+        let name = "127.0.0.1".try_into().unwrap();
+        let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await.unwrap();
+        let url = format!("wss://{}{LINK_PATH}", self.address);
+        tokio_tungstenite::client_async(url, stream).await.map(|(socket, _)| socket)
+    }
+
+    /// An open link of the machine in this folder: hello, welcome, signer.
+    async fn open(&self, name: &str) -> Socket {
+        let mut socket = self.upgrade(name).await.unwrap();
+        send(&mut socket, &hello()).await;
+        assert!(matches!(next(&mut socket).await, Some(ServerFrame::Welcome(_))));
+        assert!(matches!(next(&mut socket).await, Some(ServerFrame::Signer(_))));
+        timeout(PATIENCE, self.agents.links.connected(&self.world.instance)).await.unwrap();
+        socket
+    }
+
+    fn grant(&self) -> Grant {
+        let request = "0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11".parse().unwrap();
+        let authorized = self.world.authorized("deploy").unwrap();
+        let clock = self.agents.links.clock();
+        Grant::issue(&authorized, request, clock.wall(), clock.monotonic()).unwrap()
+    }
+}
+
+fn client_tls(state: &Path) -> rustls::ClientConfig {
+    let chain = CertificateDer::pem_file_iter(state.join("certificate.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(state.join("key.pem")).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(state.join("server-ca.pem")).unwrap() {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain.map(Result::unwrap).collect(), key)
+        .unwrap()
+}
+
+fn hello() -> AgentFrame {
+    AgentFrame::Hello(Hello {
+        version_min: limits::VERSION_MIN,
+        version_max: limits::VERSION_MAX,
+        capabilities: Capabilities::NONE,
+        sent_at: BootInstant(1),
+        boot_id: read_boot_id().unwrap(),
+        agent_version: VersionText::lossy("test"),
+    })
+}
+
+async fn send(socket: &mut Socket, frame: &AgentFrame) {
+    socket.send(Message::binary(frame.encode())).await.unwrap();
+}
+
+/// The next frame; `None` when the link has ended.
+async fn next(socket: &mut Socket) -> Option<ServerFrame> {
+    loop {
+        match timeout(PATIENCE, socket.next()).await.expect("something comes in time") {
+            Some(Ok(Message::Binary(bytes))) => return ServerFrame::decode(&bytes).unwrap(),
+            Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+            Some(Ok(_)) => {}
+        }
+    }
+}
+
+async fn goodbye(socket: &mut Socket) -> GoodbyeCode {
+    loop {
+        match next(socket).await {
+            Some(ServerFrame::Goodbye(Goodbye { code, .. })) => return code,
+            Some(_) => {}
+            None => panic!("no goodbye"),
+        }
+    }
+}
+
+fn status(error: &tungstenite::Error) -> u16 {
+    match error {
+        tungstenite::Error::Http(response) => response.status().as_u16(),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_push_travels_over_an_enrolled_link() {
+    let setting = Setting::new().await;
+    setting.enroll("first").await.unwrap();
+    let mut socket = setting.open("first").await;
+    let (links, grant) = (Arc::clone(&setting.agents.links), setting.grant());
+    let push = tokio::spawn(async move { links.deliver(grant).await });
+    let Some(ServerFrame::Grant(grant)) = next(&mut socket).await else { panic!("no grant") };
+    let outcome = AckOutcome::Installed { os_user_exists: true };
+    send(&mut socket, &AgentFrame::Ack(Ack { id: grant.id, outcome })).await;
+    assert!(push.await.unwrap().unwrap().os_user_exists);
+}
+
+#[tokio::test]
+async fn an_enrolment_again_revokes_the_identity_before_it_at_once() {
+    let setting = Setting::new().await;
+    setting.enroll("first").await.unwrap();
+    let mut old = setting.open("first").await;
+    setting.enroll("second").await.unwrap();
+    assert_eq!(goodbye(&mut old).await, GoodbyeCode::IdentityRevoked);
+    assert_eq!(status(&setting.upgrade("first").await.unwrap_err()), 403);
+    setting.open("second").await;
+    // Both are on record, in their order.
+    let log = std::fs::read_to_string(setting.directory.path().join("audit.log")).unwrap();
+    let records: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let generations: Vec<_> =
+        records.iter().map(|record| &record["responseElements"]["generation"]).collect();
+    assert_eq!(generations, [1, 2]);
+}
+
+/// A stolen key can keep upgraded connections in stock. What it says on them after it was replaced counts for nothing.
+#[tokio::test]
+async fn a_revoked_identity_that_says_hello_late_replaces_nobody() {
+    let setting = Setting::new().await;
+    setting.enroll("first").await.unwrap();
+    let mut stock = setting.upgrade("first").await.unwrap();
+    setting.enroll("second").await.unwrap();
+    let mut current = setting.open("second").await;
+    send(&mut stock, &hello()).await;
+    assert_eq!(goodbye(&mut stock).await, GoodbyeCode::IdentityRevoked);
+    // The successor still has its place.
+    let (links, grant) = (Arc::clone(&setting.agents.links), setting.grant());
+    let push = tokio::spawn(async move { links.deliver(grant).await });
+    let Some(ServerFrame::Grant(grant)) = next(&mut current).await else { panic!("no grant") };
+    let outcome = AckOutcome::Installed { os_user_exists: true };
+    send(&mut current, &AgentFrame::Ack(Ack { id: grant.id, outcome })).await;
+    assert!(push.await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_are_few() {
+    let setting = Setting::new().await;
+    setting.enroll("first").await.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(setting.upgrade("first").await.unwrap());
+    }
+    assert_eq!(status(&setting.upgrade("first").await.unwrap_err()), 503);
+    // Whoever says hello makes room.
+    send(&mut silent[0], &hello()).await;
+    assert!(next(&mut silent[0]).await.is_some());
+    timeout(PATIENCE, setting.agents.links.connected(&setting.world.instance)).await.unwrap();
+    setting.upgrade("first").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_breaks_the_protocol_ends_the_link_with_a_word() {
+    let setting = Setting::new().await;
+    setting.enroll("first").await.unwrap();
+    for (message, code) in [
+        (Message::text("hello"), GoodbyeCode::ProtocolError),
+        (Message::binary(vec![]), GoodbyeCode::ProtocolError),
+        (Message::binary(vec![0xff]), GoodbyeCode::UnknownFrame),
+        (Message::binary(vec![0x81; 20_000]), GoodbyeCode::ProtocolError),
+        (Message::binary(hello().encode()), GoodbyeCode::ProtocolError),
+    ] {
+        let mut socket = setting.open("first").await;
+        socket.send(message.clone()).await.unwrap();
+        assert_eq!(goodbye(&mut socket).await, code, "{message:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_works_once_and_tells_nothing_before() {
+    let setting = Setting::new().await;
+    let token = setting.agents.create_join_token(&setting.world.instance).await.unwrap();
+    setting.enroll_with("first", token.parse().unwrap()).await.unwrap();
+    let again = setting.enroll_with("second", token.parse().unwrap()).await.unwrap_err();
+    assert!(again.to_string().contains("used"), "{again}");
+    // An unknown token for an instance that is there, that is not, and that is gone: all the same.
+    let refusals = async |id: &str| {
+        let text = token.replace(setting.world.instance.as_str(), id);
+        let secret = text.rsplit('_').nth(1).unwrap().to_owned();
+        let forged = text.replace(&secret, &"A".repeat(secret.len()));
+        setting.enroll_with("third", forged.parse().unwrap()).await.unwrap_err().to_string()
+    };
+    let known = refusals(setting.world.instance.as_str()).await;
+    assert_eq!(refusals("i-00000000000000000").await, known);
+    setting
+        .agents
+        .store
+        .set_instance_state(&setting.world.instance, InstanceState::Terminated)
+        .await
+        .unwrap();
+    setting.agents.inventory.refresh().await.unwrap();
+    assert_eq!(refusals(setting.world.instance.as_str()).await, known);
+}
+
+#[tokio::test]
+async fn without_a_certificate_there_is_no_link() {
+    let setting = Setting::new().await;
+    setting.enroll("first").await.unwrap();
+    let state = setting.directory.path().join("first/state");
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(state.join("server-ca.pem")).unwrap() {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(setting.address).await.unwrap();
+    let name = "127.0.0.1".try_into().unwrap();
+    let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await.unwrap();
+    let url = format!("wss://{}{LINK_PATH}", setting.address);
+    assert_eq!(status(&tokio_tungstenite::client_async(url, stream).await.unwrap_err()), 401);
+}
+
+#[tokio::test]
+async fn a_machine_that_is_not_there_is_not_waited_for_long() {
+    let setting = Setting::new().await;
+    let delivery = setting.agents.links.deliver(setting.grant());
+    assert_eq!(timeout(PATIENCE, delivery).await.unwrap().unwrap_err(), DeliveryError::Unknown);
+}
