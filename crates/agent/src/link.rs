@@ -10,7 +10,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use instance_connect_core::document::{BootId, BootInstant, DeadlineRefusal, Offer, OsUser};
 use instance_connect_core::link::{
     Ack, AckOutcome, AgentEvent, AgentFacts, AgentFrame, AgentLink, ClockWatch, Goodbye, GoodbyeCode, Grant,
-    GrantId, OfferRate, Offered, Refusal, Withdraw, Withdrawn, admit, limits,
+    GrantId, OfferRate, Offered, Refusal, Signers, Withdraw, Withdrawn, admit, limits,
 };
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,6 +33,7 @@ pub(crate) struct Machine {
     pub(crate) offers: Offers,
     pub(crate) offer_rate: OfferRate,
     pub(crate) clock_watch: ClockWatch,
+    pub(crate) signers: Signers,
     /// How often time is looked at: pings, silence, files past their deadline.
     pub(crate) tick: Duration,
 }
@@ -329,7 +330,8 @@ impl Machine {
         let now = self.clock.now();
         let terms = self.host.terms(&self.facts.boot_id)?;
         let uid = |user: &OsUser| self.users.local_uid(user);
-        let admitted = admit(&grant.document, deadline, link.statements(), &terms, uid, now)?;
+        let admitted =
+            admit(&grant.document, deadline, link.statements(), &mut self.signers, &terms, uid, now)?;
         self.keys.install(&admitted, now.boot)?;
         tracing::info!(
             request_id = %admitted.request(),

@@ -13,7 +13,7 @@ use crate::os_users::{OsUserSettings, OsUsers};
 use crate::state::{State, StateError};
 use instance_connect_core::document::BootId;
 use instance_connect_core::link::{
-    AgentFacts, Backoff, BackoffSettings, Capabilities, ClockWatch, OfferRate, VersionText, limits,
+    AgentFacts, Backoff, BackoffSettings, Capabilities, ClockWatch, OfferRate, Signers, VersionText, limits,
 };
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -156,6 +156,7 @@ fn prepare(settings: RunSettings) -> io::Result<Machine> {
         offers: Offers::bind(&directories.run)?,
         offer_rate: OfferRate::new(now),
         clock_watch: ClockWatch::default(),
+        signers: Signers::default(),
         facts: AgentFacts {
             boot_id,
             capabilities: Capabilities::NONE,

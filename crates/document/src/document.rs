@@ -8,7 +8,7 @@ use crate::deadline::{self, DeadlineRefusal};
 use crate::handover::Section;
 use crate::key_line::{KeyLine, KeyLineError};
 use crate::signing::SigningKey;
-use crate::statement::{Anchors, SignerStatement};
+use crate::statement::{Anchors, VouchedSigner};
 use crate::time::{BootInstant, UnixSeconds};
 use crate::{
     BootId, Fingerprint, InstanceId, OsUser, RequestId, base64_decode, base64_encode, decimal, planted,
@@ -221,17 +221,27 @@ pub fn verify<'a>(
     expected: &Expected<'_>,
     now: MachineTime,
 ) -> Result<Accepted<'a>, Refusal> {
+    let signer = expected.anchors.vouch_for(section.statement)?;
+    verify_by(&signer, section, expected, now)
+}
+
+/// The same, where the section's statement has been checked before.
+///
+/// # Errors
+/// As for [`verify`], but for what [`Anchors::vouch_for`] has checked.
+pub fn verify_by<'a>(
+    signer: &VouchedSigner,
+    section: &Section<'a>,
+    expected: &Expected<'_>,
+    now: MachineTime,
+) -> Result<Accepted<'a>, Refusal> {
     // Who signs: a signer that an anchor of this machine vouches for, today.
-    let statement: SignerStatement = section.statement.parse().map_err(|_| Refusal::Statement)?;
-    if !expected.anchors.vouch_for(&statement) {
-        return Err(Refusal::UnknownSigner);
-    }
-    if now.wall.day() > statement.not_after() {
+    if now.wall.day() > signer.not_after {
         return Err(Refusal::SignerLapsed);
     }
     // What is signed. Nothing in it is looked at before the signature is known to be good.
     let parts = split(section.document)?;
-    if !statement.signer().verifies(parts.signed.as_bytes(), &parts.signature) {
+    if !signer.signer.verifies(parts.signed.as_bytes(), &parts.signature) {
         return Err(Refusal::Signature);
     }
     let headers = Headers::parse(parts.headers)?;

@@ -25,7 +25,7 @@ mod veto;
 pub use base64::{decode as base64_decode, encode as base64_encode};
 pub use deadline::{ClockSample, DeadlineRefusal, LONGEST_LIFETIME, OLDEST_SAMPLE, transfer};
 pub use document::{
-    Accepted, DOCUMENT_LIMIT, DocumentTerms, EncodeError, Expected, MachineTime, Refusal, verify,
+    Accepted, DOCUMENT_LIMIT, DocumentTerms, EncodeError, Expected, MachineTime, Refusal, verify, verify_by,
 };
 pub use handover::{
     HANDOVER_LIMIT, Handover, HandoverError, SECTIONS_PER_FILE, Section, live_directory, live_file, merge,
@@ -35,6 +35,6 @@ pub use ids::{BootId, Fingerprint, IdError, InstanceId, OsUser, Region, RequestI
 pub use key_line::{KeyLine, KeyLineError};
 pub use offer::{OFFER_LIMIT, OFFERS_SOCKET, Offer, OfferError};
 pub use signing::{KeyError, SigningKey, VerifyingKey};
-pub use statement::{ANCHORS_LIMIT, Anchors, AnchorsError, SignerStatement, StatementError};
+pub use statement::{ANCHORS_LIMIT, Anchors, AnchorsError, SignerStatement, StatementError, VouchedSigner};
 pub use time::{BootInstant, ServerInstant, UnixDay, UnixSeconds};
 pub use veto::{HostVeto, HostVetoError, Veto};

@@ -6,7 +6,7 @@
 
 use crate::signing::{SigningKey, VerifyingKey};
 use crate::time::UnixDay;
-use crate::{Region, base64_decode, base64_encode, decimal, planted};
+use crate::{Refusal, Region, base64_decode, base64_encode, decimal, planted};
 use std::fmt;
 use std::str::FromStr;
 
@@ -35,21 +35,6 @@ impl SignerStatement {
     pub fn issue(anchor: &SigningKey, signer: VerifyingKey, region: &Region, not_after: UnixDay) -> Self {
         let signature = anchor.sign(signed_text(&signer, region, not_after).as_bytes());
         Self { signer, region: region.clone(), not_after, signature }
-    }
-
-    /// The signer's public key.
-    pub fn signer(&self) -> VerifyingKey {
-        self.signer
-    }
-
-    /// The region the signer signs for.
-    pub fn region(&self) -> &Region {
-        &self.region
-    }
-
-    /// The last day (UTC) on which documents of this signer are accepted.
-    pub fn not_after(&self) -> UnixDay {
-        self.not_after
     }
 }
 
@@ -102,6 +87,14 @@ impl FromStr for SignerStatement {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Anchors(Vec<(Region, VerifyingKey)>);
 
+/// A signer that an anchor of this machine vouches for. Only [`Anchors::vouch_for`] makes one. Whoever verifies many
+/// documents keeps it for as long as the anchors are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VouchedSigner {
+    pub(crate) signer: VerifyingKey,
+    pub(crate) not_after: UnixDay,
+}
+
 /// Why an anchors file is refused, with the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnchorsError {
@@ -149,11 +142,21 @@ impl Anchors {
         format!("{region} {ALGORITHM} {anchor}")
     }
 
-    /// Whether an anchor of the statement's own region signed it.
-    pub(crate) fn vouch_for(&self, statement: &SignerStatement) -> bool {
-        let SignerStatement { signer, region, not_after, signature } = statement;
+    /// Checks a statement: one of its region's anchors signed it. Whether its last day is over is for
+    /// [`verify_by`](crate::verify_by) to say each time.
+    ///
+    /// # Errors
+    /// [`Refusal::Statement`] or [`Refusal::UnknownSigner`].
+    pub fn vouch_for(&self, statement: &str) -> Result<VouchedSigner, Refusal> {
+        let statement: SignerStatement = statement.parse().map_err(|_| Refusal::Statement)?;
+        let SignerStatement { signer, region, not_after, signature } = &statement;
         let signed = signed_text(signer, region, *not_after);
-        self.0.iter().any(|(of, anchor)| of == region && anchor.verifies(signed.as_bytes(), signature))
+        let vouches = |anchor: &VerifyingKey| anchor.verifies(signed.as_bytes(), signature);
+        if self.0.iter().any(|(of, anchor)| of == region && vouches(anchor)) {
+            Ok(VouchedSigner { signer: *signer, not_after: *not_after })
+        } else {
+            Err(Refusal::UnknownSigner)
+        }
     }
 }
 
@@ -187,8 +190,8 @@ mod tests {
         let statement = statement("us-east-1");
         let line = statement.to_string();
         assert_eq!(line.parse::<SignerStatement>().unwrap(), statement);
-        assert_eq!(statement.not_after(), UnixDay(20_500));
-        assert_eq!(statement.region().as_str(), "us-east-1");
+        assert_eq!(statement.not_after, UnixDay(20_500));
+        assert_eq!(statement.region.as_str(), "us-east-1");
         let respelled = [
             String::new(),
             format!("{line} "),
@@ -223,8 +226,12 @@ mod tests {
             (String::new(), false),
         ];
         for (file, vouched) in rows {
-            assert_eq!(Anchors::parse(&file).unwrap().vouch_for(&statement), vouched, "{file}");
+            assert_eq!(vouches(&Anchors::parse(&file).unwrap(), &statement), vouched, "{file}");
         }
+    }
+
+    fn vouches(anchors: &Anchors, statement: &SignerStatement) -> bool {
+        anchors.vouch_for(&statement.to_string()).is_ok()
     }
 
     #[test]
@@ -233,12 +240,12 @@ mod tests {
         let anchors = Anchors::parse(&Anchors::line(&region, &anchor().verifying_key())).unwrap();
         let good = statement("us-east-1");
         let other_key = SigningKey::from_seed(&[9; 32]).unwrap().verifying_key();
-        assert!(anchors.vouch_for(&good));
-        assert!(!anchors.vouch_for(&SignerStatement { not_after: UnixDay(20_501), ..good.clone() }));
-        assert!(!anchors.vouch_for(&SignerStatement { signer: other_key, ..good.clone() }));
+        assert!(vouches(&anchors, &good));
+        assert!(!vouches(&anchors, &SignerStatement { not_after: UnixDay(20_501), ..good.clone() }));
+        assert!(!vouches(&anchors, &SignerStatement { signer: other_key, ..good.clone() }));
         // The same fields signed without the line that says what they are: something else that an anchor once signed.
         let bare = signed_text(&good.signer, &good.region, good.not_after).replace(DOMAIN, "");
-        assert!(!anchors.vouch_for(&SignerStatement { signature: anchor().sign(bare.as_bytes()), ..good }));
+        assert!(!vouches(&anchors, &SignerStatement { signature: anchor().sign(bare.as_bytes()), ..good }));
     }
 
     #[test]

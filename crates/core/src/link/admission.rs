@@ -6,7 +6,7 @@ use super::limits;
 use super::text::{DocumentText, StatementText};
 use instance_connect_document::{
     self as document, Anchors, BootId, BootInstant, DeadlineRefusal, Expected, Fingerprint, HostVeto,
-    InstanceId, MachineTime, OsUser, RequestId, Section, verify,
+    InstanceId, MachineTime, OsUser, RequestId, Section, VouchedSigner, verify_by,
 };
 use std::collections::VecDeque;
 
@@ -63,6 +63,7 @@ pub fn admit<'a>(
     document: &'a DocumentText,
     deadline: Result<BootInstant, DeadlineRefusal>,
     statements: &'a VecDeque<StatementText>,
+    signers: &mut Signers,
     terms: &MachineTerms<'_>,
     uid: impl FnOnce(&OsUser) -> Option<u32>,
     now: MachineTime,
@@ -83,7 +84,8 @@ pub fn admit<'a>(
     let mut refusal = Refusal::SignerUntrusted;
     for statement in statements {
         let section = Section { deadline, statement: statement.as_str(), document: document.as_str() };
-        match verify(&section, &expected, now) {
+        let signer = signers.vouched(terms.anchors, statement);
+        match signer.and_then(|signer| verify_by(&signer, &section, &expected, now)) {
             Ok(accepted) => {
                 terms.veto.permits(&user, uid(&user)).map_err(|_| Refusal::Vetoed)?;
                 let (fingerprint, request) = (accepted.fingerprint(), accepted.request().clone());
@@ -96,6 +98,36 @@ pub fn admit<'a>(
         }
     }
     Err(refusal)
+}
+
+/// The signers whose statements have been checked, so that a grant costs one signature check and not two. Other anchors
+/// begin it anew.
+#[derive(Debug, Default)]
+pub struct Signers {
+    anchors: Option<Anchors>,
+    /// Newest last.
+    checked: VecDeque<(StatementText, Result<VouchedSigner, document::Refusal>)>,
+}
+
+impl Signers {
+    fn vouched(
+        &mut self,
+        anchors: &Anchors,
+        statement: &StatementText,
+    ) -> Result<VouchedSigner, document::Refusal> {
+        if self.anchors.as_ref() != Some(anchors) {
+            (self.anchors, self.checked) = (Some(anchors.clone()), VecDeque::new());
+        }
+        if let Some((_, checked)) = self.checked.iter().find(|(known, _)| known == statement) {
+            return *checked;
+        }
+        let checked = anchors.vouch_for(statement.as_str());
+        self.checked.push_back((statement.clone(), checked));
+        if self.checked.len() > limits::STATEMENTS_KEPT {
+            self.checked.pop_front();
+        }
+        checked
+    }
 }
 
 fn claimed_user(document: &str) -> Option<OsUser> {
@@ -231,7 +263,7 @@ mod tests {
             boot: &BOOT.parse().unwrap(),
         };
         let uid = |user: &OsUser| (user.as_str() == "toor").then_some(0);
-        let admitted = admit(document, deadline, &statements, &terms, uid, NOW)?;
+        let admitted = admit(document, deadline, &statements, &mut Signers::default(), &terms, uid, NOW)?;
         Ok((admitted.user().clone(), admitted.section().deadline))
     }
 
@@ -287,7 +319,8 @@ mod tests {
         };
         for statements in [VecDeque::new(), VecDeque::from([statement(9, 5, DAY)])] {
             let deadline = Ok(NOW.boot.after(Duration::from_secs(1)));
-            let judged = admit(&document, deadline, &statements, &terms, |_| None, NOW);
+            let judged =
+                admit(&document, deadline, &statements, &mut Signers::default(), &terms, |_| None, NOW);
             assert_eq!(judged, Err(Refusal::SignerUntrusted));
         }
     }
@@ -322,5 +355,21 @@ mod tests {
         assert_eq!(withdrawals.permits(&request(0), at(202)), Err(Refusal::Withdrawn));
         assert_eq!(withdrawals.permits(&request(5001), at(202)), Err(Refusal::Busy));
         assert_eq!(withdrawals.permits(&request(5001), at(320)), Err(Refusal::Busy));
+    }
+
+    #[test]
+    fn other_anchors_are_asked_anew() {
+        let region: Region = "us-east-1".parse().unwrap();
+        let anchors = |seed: u8| Anchors::parse(&Anchors::line(&region, &key(seed).verifying_key())).unwrap();
+        let mut signers = Signers::default();
+        let good = statement(1, 2, DAY);
+        assert!(signers.vouched(&anchors(1), &good).is_ok());
+        assert!(signers.vouched(&anchors(1), &good).is_ok());
+        assert_eq!(signers.vouched(&anchors(9), &good), Err(document::Refusal::UnknownSigner));
+        assert!(signers.vouched(&anchors(1), &good).is_ok());
+        for signer in 10..30 {
+            assert!(signers.vouched(&anchors(1), &statement(1, signer, DAY)).is_ok());
+        }
+        assert_eq!(signers.checked.len(), limits::STATEMENTS_KEPT);
     }
 }

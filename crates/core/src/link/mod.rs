@@ -18,7 +18,7 @@ mod tests;
 mod text;
 mod token;
 
-pub use admission::{Admitted, MachineTerms, Withdrawals, admit};
+pub use admission::{Admitted, MachineTerms, Signers, Withdrawals, admit};
 pub use agent::{AgentEvent, AgentFacts, AgentLink};
 pub use backoff::{Backoff, BackoffSettings};
 pub use clock_watch::ClockWatch;
