@@ -118,7 +118,7 @@ impl Ready {
         }
         println!("\nIn another shell:\n");
         println!("  . {path}/env        # endpoint and credentials, for every AWS SDK and CLI");
-        println!("  instance-connect ssh {instance_id}");
+        println!("  {} ssh {instance_id}", command_line());
         println!("\nor with the tools you have:\n");
         println!("  ssh-keygen -q -t ed25519 -N '' -f key");
         println!("  aws ec2-instance-connect send-ssh-public-key --instance-id {instance_id} \\");
@@ -130,6 +130,13 @@ impl Ready {
             "\nAudit log {path}/audit.log, logins {path}/instances/*/auth.log. Ctrl-C ends it and removes everything."
         );
     }
+}
+
+/// Our command line as a shell finds it: by its path where it lies beside this program.
+fn command_line() -> String {
+    let beside = std::env::current_exe().map(|program| program.with_file_name("instance-connect"));
+    let beside = beside.ok().filter(|path| path.is_file());
+    beside.map_or_else(|| "instance-connect".to_owned(), |path| path.display().to_string())
 }
 
 impl Credentials {
