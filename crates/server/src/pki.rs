@@ -1,4 +1,4 @@
-//! The certificate authority of the links, and the keys that sign documents (design: one root, an intermediate for
+//! The certificate authority of the links, and the keys that sign documents (one root, an intermediate for
 //! each kind of identity, anchors that are bare Ed25519 keys).
 
 use anyhow::{Context as _, anyhow, bail, ensure};
