@@ -253,6 +253,12 @@ impl Link {
         self.frames.try_send(frame).is_ok()
     }
 
+    /// Whether a queued frame is of no use any more: a grant whose push has given up while the frame waited. Sent now, it
+    /// would put a key on the machine that nobody was told of.
+    pub(crate) fn is_moot(&self, frame: &ServerFrame) -> bool {
+        matches!(frame, ServerFrame::Grant(grant) if !lock(&self.unacknowledged).contains_key(&grant.id))
+    }
+
     /// The machine's answer to a grant. One that nobody waits for (acknowledged twice, or too late) is ignored.
     pub(crate) fn acknowledged(&self, id: GrantId, outcome: AckOutcome) {
         if let Some(waiting) = lock(&self.unacknowledged).remove(&id) {

@@ -236,7 +236,7 @@ async fn a_user_has_room_for_64_keys() {
     assert_eq!(push(&machine, &mut link, &numbered(64)).await, INSTALLED);
 }
 
-/// Catches `planted-ack-before-rename` too, where the file system says no.
+/// Where the file system says no.
 #[tokio::test]
 async fn a_file_that_cannot_be_put_in_place_is_not_acknowledged() {
     let (_control_plane, machine, mut link) = open().await;

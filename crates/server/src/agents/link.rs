@@ -152,11 +152,7 @@ impl Conversation<'_> {
                 }
                 frame = queue.recv() => {
                     // The link itself holds a sender, so the queue does not end before it.
-                    let frame = frame?;
-                    if let ServerFrame::Goodbye(goodbye) = frame {
-                        return Some(goodbye);
-                    }
-                    if let Err(ended) = self.send_all(frame, &mut queue).await {
+                    if let Err(ended) = self.send_all(frame?, &mut queue, link).await {
                         return ended;
                     }
                 }
@@ -264,13 +260,17 @@ impl Conversation<'_> {
         &mut self,
         first: ServerFrame,
         queue: &mut mpsc::Receiver<ServerFrame>,
+        link: &Link,
     ) -> Result<(), Ended> {
-        self.write(&first).await?;
-        while let Ok(frame) = queue.try_recv() {
+        let mut next = Some(first);
+        while let Some(frame) = next {
             if let ServerFrame::Goodbye(goodbye) = frame {
                 return Err(Some(goodbye));
             }
-            self.write(&frame).await?;
+            if !link.is_moot(&frame) {
+                self.write(&frame).await?;
+            }
+            next = queue.try_recv().ok();
         }
         self.flush().await
     }

@@ -147,6 +147,18 @@ async fn a_refusal_after_a_lost_attempt_withdraws_what_that_may_have_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_grant_whose_push_has_given_up_is_not_sent_any_more() {
+    let setting = Setting::new().await;
+    let (link, mut queue, _) = setting.connect(BOOT);
+    let push = setting.deliver(1);
+    let frame = queue.recv().await.unwrap();
+    assert!(!link.is_moot(&frame));
+    assert_eq!(push.await.unwrap().unwrap_err(), DeliveryError::Unknown);
+    assert!(link.is_moot(&frame));
+    assert!(!link.is_moot(&queue.recv().await.unwrap()), "the withdrawal is");
+}
+
+#[tokio::test(start_paused = true)]
 async fn refusals_are_told() {
     let setting = Setting::new().await;
     let (link, mut queue, _) = setting.connect(BOOT);
