@@ -1,8 +1,9 @@
 //! The real clocks: the only place that asks the system for the time.
 
 use instance_connect_core::document::{BootInstant, MachineTime, UnixSeconds};
-use rustix::time::{ClockId, Timespec, clock_gettime};
+use rustix::time::{ClockId, clock_gettime};
 use std::fmt::Debug;
+use std::time::Duration;
 
 /// The clocks of this machine.
 pub trait MachineClock: Debug + Send + Sync {
@@ -24,11 +25,8 @@ pub struct SystemClock;
 
 impl MachineClock for SystemClock {
     fn boot(&self) -> BootInstant {
-        let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Boottime);
-        let (seconds, nanoseconds) = (u64::try_from(tv_sec), u64::try_from(tv_nsec));
-        BootInstant(
-            seconds.unwrap_or(0).saturating_mul(1_000_000_000).saturating_add(nanoseconds.unwrap_or(0)),
-        )
+        // A boot clock that cannot be read is past every deadline.
+        BootInstant::from(Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or(Duration::MAX))
     }
 
     fn wall(&self) -> UnixSeconds {

@@ -2,7 +2,7 @@
 //! what it does not let a control plane do. Changes count at once, without a restart.
 
 use crate::files::{self, SMALL_FILE};
-use instance_connect_core::document::{Anchors, BootId, HostVeto, InstanceId};
+use instance_connect_core::document::{Anchors, BOOT_ID_FILE, BootId, HostVeto, InstanceId};
 use instance_connect_core::link::{MachineTerms, Refusal};
 use std::fs::Metadata;
 use std::io;
@@ -107,6 +107,6 @@ impl HostFiles {
 /// # Errors
 /// The kernel does not say.
 pub fn read_boot_id() -> io::Result<BootId> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let text = std::fs::read_to_string(BOOT_ID_FILE)?;
     text.trim_end().parse().map_err(io::Error::other)
 }

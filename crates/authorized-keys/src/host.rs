@@ -1,12 +1,9 @@
 //! What root has set up on this machine, and the boot it is in.
 
 use crate::files::{FileError, read, read_trusted};
-use instance_connect_document::{Anchors, BootId, HostVeto, InstanceId};
+use instance_connect_document::{Anchors, BOOT_ID_FILE, BootId, HostVeto, InstanceId};
 use std::fmt;
 use std::path::{Path, PathBuf};
-
-/// Where Linux shows the boot id.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Largest file of the installation. The largest that makes sense, sixteen anchors with comments, has a few KiB.
 const INSTALLATION_FILE_LIMIT: usize = 64 * 1024;
@@ -48,7 +45,7 @@ impl Host {
             instance: required(etc.join("instance-id"), read_trusted, |text| text.trim_ascii_end().parse())?,
             anchors: required(etc.join("anchors"), read_trusted, Anchors::parse)?,
             veto: optional(etc.join("host.toml"), read_trusted, HostVeto::parse)?.unwrap_or_default(),
-            boot: required(BOOT_ID.into(), read, |text| text.trim_ascii_end().parse())?,
+            boot: required(BOOT_ID_FILE.into(), read, |text| text.trim_ascii_end().parse())?,
         })
     }
 }

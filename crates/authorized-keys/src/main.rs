@@ -60,10 +60,9 @@ fn print(text: &str) -> ExitCode {
 fn machine_time() -> MachineTime {
     let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     // A boot clock that cannot be read is past every deadline. A wall clock before 1970 counts as 1970.
-    let boot = Duration::try_from(boot).unwrap_or(Duration::MAX);
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     MachineTime {
-        boot: BootInstant(boot.as_nanos().try_into().unwrap_or(u64::MAX)),
+        boot: BootInstant::from(Duration::try_from(boot).unwrap_or(Duration::MAX)),
         wall: UnixSeconds(wall.as_secs().try_into().unwrap_or(i64::MAX)),
     }
 }

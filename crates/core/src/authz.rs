@@ -3,7 +3,7 @@
 use crate::api::{ApiError, Operation, SendSerialConsoleSshPublicKey, SendSshPublicKey};
 use crate::iam::{AccessRequest, Decision, StatementRef, evaluate};
 use crate::ids::{AccessKeyId, InstanceId, OsUser, Region};
-use crate::inventory::{Account, Instance, Inventory, Status, User, instance_arn};
+use crate::inventory::{Instance, Inventory, Status, User, instance_arn};
 use crate::secret::Secret;
 use crate::sigv4::Verified;
 use std::sync::Arc;
@@ -67,7 +67,6 @@ impl InstanceOperation for SendSerialConsoleSshPublicKey {
 pub struct Authorized<Op> {
     operation: Op,
     caller: Caller,
-    account: Account,
     instance: Arc<Instance>,
     decided_by: StatementRef,
 }
@@ -81,11 +80,6 @@ impl<Op> Authorized<Op> {
     /// Who may do it.
     pub fn caller(&self) -> &Caller {
         &self.caller
-    }
-
-    /// The caller's account, which owns the instance.
-    pub fn account(&self) -> &Account {
-        &self.account
     }
 
     /// The instance it may be done to.
@@ -140,6 +134,6 @@ pub fn authorize<Op: InstanceOperation>(
     let known = inventory.instances.get(instance);
     let own =
         known.filter(|known| known.account == account.id && known.region == *region).ok_or_else(not_found)?;
-    let (account, instance) = (account.clone(), Arc::clone(own));
-    Ok(Authorized { operation, caller, account, instance, decided_by })
+    let instance = Arc::clone(own);
+    Ok(Authorized { operation, caller, instance, decided_by })
 }

@@ -87,6 +87,9 @@ text_id! {
     Region, is_region, "a region is 3 to 32 lower-case letters, digits and hyphens, such as us-east-1"
 }
 
+/// Where Linux shows the id of the boot it is in.
+pub const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
+
 fn is_region(text: &str) -> bool {
     (3..=32).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }

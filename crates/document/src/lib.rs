@@ -31,7 +31,7 @@ pub use handover::{
     HANDOVER_LIMIT, Handover, HandoverError, SECTIONS_PER_FILE, Section, live_directory, live_file, merge,
     shorten, withdraw,
 };
-pub use ids::{BootId, Fingerprint, IdError, InstanceId, OsUser, Region, RequestId};
+pub use ids::{BOOT_ID_FILE, BootId, Fingerprint, IdError, InstanceId, OsUser, Region, RequestId};
 pub use key_line::{KeyLine, KeyLineError};
 pub use offer::{OFFER_LIMIT, OFFERS_SOCKET, Offer, OfferError};
 pub use signing::{KeyError, SigningKey, VerifyingKey};

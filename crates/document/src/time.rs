@@ -57,6 +57,20 @@ impl ServerInstant {
     }
 }
 
+impl From<Duration> for BootInstant {
+    /// The instant this long after boot.
+    fn from(since_boot: Duration) -> Self {
+        Self(nanoseconds(since_boot))
+    }
+}
+
+impl From<Duration> for ServerInstant {
+    /// The instant this long after the clock's epoch.
+    fn from(since_epoch: Duration) -> Self {
+        Self(nanoseconds(since_epoch))
+    }
+}
+
 fn nanoseconds(duration: Duration) -> u64 {
     duration.as_nanos().try_into().unwrap_or(u64::MAX)
 }

@@ -95,7 +95,7 @@ impl Pki {
 
     /// The anchor's statement for the signer, issued on the day of `now`.
     pub(crate) fn signer_statement(&self, now: UnixSeconds) -> SignerStatement {
-        let not_after = UnixDay(day(now).saturating_add(SIGNER_LIFETIME_DAYS));
+        let not_after = UnixDay(now.day().0.saturating_add(SIGNER_LIFETIME_DAYS));
         SignerStatement::issue(&self.anchor, self.signer.verifying_key(), &self.region, not_after)
     }
 
@@ -251,11 +251,6 @@ fn params(common_name: &str, lifetime: Duration, now: UnixSeconds) -> anyhow::Re
     params.distinguished_name = subject;
     (params.not_before, params.not_after) = (now - BACKDATED, now + lifetime);
     Ok(params)
-}
-
-/// Days since the epoch.
-pub(crate) fn day(now: UnixSeconds) -> u32 {
-    u32::try_from(now.0.max(0) / (24 * 60 * 60)).unwrap_or(u32::MAX)
 }
 
 /// The identity in an agent's certificate: exactly one URI, and nothing else.

@@ -1,10 +1,10 @@
 //! The real clock and the real randomness: the only place below `main` that asks the system for either.
 
 use anyhow::Context as _;
-use instance_connect_core::document::{BootId, ServerInstant, UnixSeconds};
+use instance_connect_core::document::{BOOT_ID_FILE, BootId, ServerInstant, UnixSeconds};
 use instance_connect_core::environment::{Clock, Random};
 use rustix::time::{ClockId, clock_gettime};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The system's clocks.
 #[derive(Clone, Copy, Debug)]
@@ -19,18 +19,14 @@ impl Clock for SystemClock {
 
     fn monotonic(&self) -> ServerInstant {
         // Suspended time included: a control plane that slept must not think its keys are younger than they are.
-        let time = clock_gettime(ClockId::Boottime);
-        let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u64::try_from(time.tv_nsec));
-        ServerInstant(
-            seconds.unwrap_or(0).saturating_mul(1_000_000_000).saturating_add(nanoseconds.unwrap_or(0)),
-        )
+        ServerInstant::from(Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or(Duration::MAX))
     }
 }
 
 /// The boot that [`SystemClock::monotonic`] counts from.
 pub(crate) fn boot_id() -> anyhow::Result<BootId> {
-    const PATH: &str = "/proc/sys/kernel/random/boot_id";
-    let text = std::fs::read_to_string(PATH).with_context(|| format!("cannot read {PATH}"))?;
+    let text =
+        std::fs::read_to_string(BOOT_ID_FILE).with_context(|| format!("cannot read {BOOT_ID_FILE}"))?;
     Ok(text.trim_end().parse()?)
 }
 

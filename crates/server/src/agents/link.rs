@@ -3,10 +3,10 @@
 use super::Agents;
 use crate::inventory::StaleInventory;
 use crate::links::{CAPABILITIES, Link, Slot};
-use crate::pki;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use instance_connect_core::document::UnixDay;
 use instance_connect_core::link::{
     AgentFrame, AgentUrn, Goodbye, GoodbyeCode, Hello, Offered, Pong, ServerFrame, Signer, VersionText,
     Welcome, limits,
@@ -38,7 +38,7 @@ pub(super) async fn run(agents: &Agents, identity: &AgentUrn, upgraded: Upgraded
         .max_message_size(Some(limits::FRAME))
         .max_frame_size(Some(limits::FRAME));
     let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-    let mut conversation = Conversation { agents, identity, socket, signer_day: 0 };
+    let mut conversation = Conversation { agents, identity, socket, signer_day: None };
     let Places { link: _place, opening } = places;
     let Some(goodbye) = conversation.hold(opening).await else { return };
     tracing::info!(instance = %identity.instance, code = %goodbye.code, text = goodbye.text.as_str(), "closing a link");
@@ -50,7 +50,8 @@ struct Conversation<'a> {
     agents: &'a Agents,
     identity: &'a AgentUrn,
     socket: WebSocketStream<TokioIo<Upgraded>>,
-    signer_day: u32,
+    /// The day its signer statement was sent on; none yet at first.
+    signer_day: Option<UnixDay>,
 }
 
 impl Conversation<'_> {
@@ -213,11 +214,11 @@ impl Conversation<'_> {
     /// Sends today's signer statement, if it was not sent yet.
     async fn send_signer(&mut self) -> Result<(), Ended> {
         let (pki, now) = (self.agents.links.pki(), self.agents.links.clock().wall());
-        let today = pki::day(now);
-        if today == self.signer_day {
+        let today = now.day();
+        if Some(today) == self.signer_day {
             return Ok(());
         }
-        self.signer_day = today;
+        self.signer_day = Some(today);
         let statement = pki.signer_statement(now).to_string();
         let too_long = |_| Some(Goodbye::new(GoodbyeCode::InternalError, "no signer statement"));
         let statement = statement.parse().map_err(too_long)?;
