@@ -5,23 +5,11 @@
 
 use crate::api::{ApiError, Operation, SendSerialConsoleSshPublicKey, SendSshPublicKey};
 use crate::authz::Caller;
-use crate::ids::{Region, RequestId};
+use crate::ids::Region;
 use crate::link::AgentUrn;
+use crate::origin::Origin;
 use instance_connect_document::UnixSeconds;
 use serde_json::{Map, Value, json};
-
-/// Where a request came from and when: what every record of it shares.
-#[derive(Clone, Debug)]
-pub struct Origin {
-    /// The request.
-    pub request: RequestId,
-    /// When it arrived.
-    pub time: UnixSeconds,
-    /// The source address, canonical.
-    pub source: std::net::IpAddr,
-    /// The `User-Agent`, as sent.
-    pub user_agent: String,
-}
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug)]

@@ -4,6 +4,7 @@ use crate::api::{ApiError, Operation, SendSerialConsoleSshPublicKey, SendSshPubl
 use crate::iam::{AccessRequest, Decision, StatementRef, evaluate};
 use crate::ids::{AccessKeyId, InstanceId, OsUser, Region};
 use crate::inventory::{Instance, Inventory, Status, User, instance_arn};
+use crate::origin::Origin;
 use crate::secret::Secret;
 use crate::sigv4::Verified;
 use std::sync::Arc;
@@ -105,6 +106,7 @@ pub fn authorize<Op: InstanceOperation>(
     operation: Op,
     inventory: &Inventory,
     region: &Region,
+    origin: &Origin,
 ) -> Result<Authorized<Op>, ApiError> {
     let caller = caller.into_inner();
     let account =
@@ -118,6 +120,7 @@ pub fn authorize<Op: InstanceOperation>(
         action: Op::OPERATION.action(),
         resource: &resource,
         os_user: operation.os_user().map(OsUser::as_str),
+        origin,
     };
     let denied = |explicit| ApiError::AccessDenied {
         caller: caller.user.arn(),

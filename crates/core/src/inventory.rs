@@ -44,9 +44,20 @@ pub struct Account {
     pub serial_console_access: bool,
 }
 
+/// What kind of principal a [`User`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserKind {
+    /// The account itself: allowed unless denied.
+    Root,
+    /// A user of the account: denied unless allowed.
+    IamUser,
+}
+
 /// A user: a principal with policies.
 #[derive(Clone, Debug)]
 pub struct User {
+    /// Whether it is an IAM user or the account's root.
+    pub kind: UserKind,
     /// Unique id, never used again.
     pub id: UserId,
     /// The account it belongs to.
@@ -55,14 +66,22 @@ pub struct User {
     pub name: UserName,
     /// Whether it may call.
     pub status: Status,
-    /// Its identity policies, parsed when loaded: one that cannot be evaluated never gets here.
-    pub policies: Vec<Policy>,
+    /// Its tags, which policies can ask for. Set by administrators.
+    pub tags: BTreeMap<String, String>,
+    /// Its identity policies: its own, those attached to it, and those of its groups. Parsed when loaded: one that
+    /// cannot be evaluated never gets here.
+    pub policies: Vec<Arc<Policy>>,
+    /// Its permissions boundary: what it is allowed, this has to allow too.
+    pub boundary: Option<Arc<Policy>>,
 }
 
 impl User {
-    /// `arn:aws:iam::<account>:user/<name>`.
+    /// `arn:aws:iam::<account>:user/<name>`, or `arn:aws:iam::<account>:root`.
     pub fn arn(&self) -> String {
-        format!("arn:aws:iam::{}:user/{}", self.account, self.name)
+        match self.kind {
+            UserKind::Root => format!("arn:aws:iam::{}:root", self.account),
+            UserKind::IamUser => format!("arn:aws:iam::{}:user/{}", self.account, self.name),
+        }
     }
 }
 

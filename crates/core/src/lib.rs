@@ -14,6 +14,7 @@ pub mod ids;
 pub mod inventory;
 pub mod limits;
 pub mod link;
+pub mod origin;
 mod planted;
 pub mod secret;
 pub mod sigv4;

@@ -11,7 +11,7 @@ use hyper::{Request, Response, StatusCode};
 use instance_connect_core::api::{
     self, ApiError, Operation, SendSerialConsoleSshPublicKey, SendSshPublicKey, success_body, well_formed,
 };
-use instance_connect_core::audit::{self, Origin, Outcome, Parameters as _};
+use instance_connect_core::audit::{self, Outcome, Parameters as _};
 use instance_connect_core::authz::{Caller, authorize, claimed_caller};
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::environment::{Clock, Random};
@@ -20,6 +20,7 @@ use instance_connect_core::ids::{Region, RequestId};
 use instance_connect_core::inventory::Inventory;
 use instance_connect_core::limits;
 use instance_connect_core::link::Refusal;
+use instance_connect_core::origin::Origin;
 use instance_connect_core::sigv4::{Expected, Presented, RequestHead, Verified};
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -63,6 +64,7 @@ impl Api {
             time: self.clock.wall(),
             source: http::source(peer),
             user_agent: user_agent(&request),
+            secure_transport: false,
         };
         let result = self.handle(request, &origin).await;
         response(&origin.request, &result)
@@ -107,7 +109,7 @@ impl Api {
         let result = match operation {
             Operation::SendSshPublicKey => self.push(caller, body, inventory, origin, &mut parameters).await,
             Operation::SendSerialConsoleSshPublicKey => {
-                self.push_serial(caller, body, inventory, &mut parameters)
+                self.push_serial(caller, body, inventory, origin, &mut parameters)
             }
         };
         let outcome = match &result {
@@ -137,7 +139,7 @@ impl Api {
     ) -> Result<Delivered, ApiError> {
         let parameters = SendSshPublicKey::parse(body)?;
         *recorded = parameters.recorded();
-        let authorized = authorize(caller, parameters, inventory, &self.region)?;
+        let authorized = authorize(caller, parameters, inventory, &self.region, origin)?;
         let grant =
             Grant::issue(&authorized, origin.request.clone(), self.clock.wall(), self.clock.monotonic())?;
         let intent =
@@ -152,11 +154,12 @@ impl Api {
         caller: Verified<Caller>,
         body: &[u8],
         inventory: &Inventory,
+        origin: &Origin,
         recorded: &mut Value,
     ) -> Result<Delivered, ApiError> {
         let parameters = SendSerialConsoleSshPublicKey::parse(body)?;
         *recorded = parameters.recorded();
-        authorize(caller, parameters, inventory, &self.region)?;
+        authorize(caller, parameters, inventory, &self.region, origin)?;
         Err(ApiError::SerialConsoleAccessDisabled)
     }
 

@@ -6,8 +6,9 @@ use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::iam::Policy;
 use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId, Region, UserId};
 use instance_connect_core::inventory::{
-    AccessKey, Account, Instance, InstanceState, Inventory, Status, User,
+    AccessKey, Account, Instance, InstanceState, Inventory, Status, User, UserKind,
 };
+use instance_connect_core::origin::Origin;
 use instance_connect_core::secret::Secret;
 use instance_connect_core::sigv4::{
     AuthenticationError, Credentials, Expected, Presented, RequestHead, SigningScope, Verified, sign_headers,
@@ -81,7 +82,8 @@ impl World {
 
     /// Gives alice these policies and no others.
     pub fn set_policies(&mut self, documents: &[&str]) {
-        let policies = documents.iter().map(|document| Policy::parse("policy", document).unwrap()).collect();
+        let policies =
+            documents.iter().map(|document| Arc::new(Policy::parse("policy", document).unwrap())).collect();
         self.set_user(policies, Status::Active);
     }
 
@@ -90,9 +92,10 @@ impl World {
         self.set_user(Vec::new(), Status::Suspended);
     }
 
-    fn set_user(&mut self, policies: Vec<Policy>, status: Status) {
+    fn set_user(&mut self, policies: Vec<Arc<Policy>>, status: Status) {
         let (id, account, name) = (self.user.clone(), self.account.clone(), "alice".parse().unwrap());
-        let user = User { id, account, name, status, policies };
+        let (kind, tags) = (UserKind::IamUser, BTreeMap::new());
+        let user = User { kind, id, account, name, status, tags, policies, boundary: None };
         self.inventory.users.insert(self.user.clone(), Arc::new(user));
     }
 
@@ -127,6 +130,17 @@ impl World {
         presented.verify(body, claimed_caller(&self.inventory, presented.access_key_id()))
     }
 
+    /// Where the requests of this world come from.
+    pub fn origin(&self) -> Origin {
+        Origin {
+            request: "0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11".parse().unwrap(),
+            time: self.now,
+            source: "192.0.2.1".parse().unwrap(),
+            user_agent: "test\n".to_owned(),
+            secure_transport: false,
+        }
+    }
+
     /// The body of a push of [`KEY_LINE`] for this OS user.
     pub fn push_body(&self, os_user: &str) -> String {
         format!(
@@ -142,6 +156,7 @@ impl World {
     pub fn authorized(&self, os_user: &str) -> Result<Authorized<SendSshPublicKey>, ApiError> {
         let body = self.push_body(os_user);
         let caller = self.verified(body.as_bytes())?;
-        authorize(caller, SendSshPublicKey::parse(body.as_bytes())?, &self.inventory, &self.region)
+        let operation = SendSshPublicKey::parse(body.as_bytes())?;
+        authorize(caller, operation, &self.inventory, &self.region, &self.origin())
     }
 }

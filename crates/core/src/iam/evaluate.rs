@@ -4,6 +4,8 @@ use super::policy::{
     ActionPattern, Condition, ConditionKey, Effect, Operator, Policy, ResourcePattern, Statement,
 };
 use super::wildcard;
+use crate::origin::Origin;
+use std::sync::Arc;
 
 /// What is asked: may the caller do `action` to `resource`, given these condition keys?
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +16,8 @@ pub struct AccessRequest<'a> {
     pub resource: &'a str,
     /// `ec2:osuser`, for the one action that has it.
     pub os_user: Option<&'a str>,
+    /// Where the request came from.
+    pub origin: &'a Origin,
 }
 
 /// The statement that decided.
@@ -38,7 +42,7 @@ pub enum Decision {
 }
 
 /// Evaluates the identity policies of one caller.
-pub fn evaluate(policies: &[Policy], request: &AccessRequest<'_>) -> Decision {
+pub fn evaluate(policies: &[Arc<Policy>], request: &AccessRequest<'_>) -> Decision {
     let matching = |effect: Effect| {
         policies.iter().find_map(|policy| {
             let position = policy.statements.iter().position(|s| s.effect == effect && s.matches(request))?;
@@ -109,6 +113,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn origin() -> Origin {
+        Origin {
+            request: "0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11".parse().unwrap(),
+            time: instance_connect_document::UnixSeconds(1_928_541_906),
+            source: "192.0.2.1".parse().unwrap(),
+            user_agent: String::new(),
+            secure_transport: true,
+        }
+    }
+
     const ACTION: &str = "ec2-instance-connect:SendSSHPublicKey";
     const RESOURCE: &str = "arn:aws:ec2:us-east-1:111122223333:instance/i-0123456789abcdef0";
 
@@ -118,13 +132,17 @@ mod tests {
         )
     }
 
-    fn policy(statements: &[String]) -> Policy {
-        Policy::parse("p", &format!(r#"{{"Version":"2012-10-17","Statement":[{}]}}"#, statements.join(",")))
-            .unwrap()
+    fn policy(statements: &[String]) -> Arc<Policy> {
+        let parsed = Policy::parse(
+            "p",
+            &format!(r#"{{"Version":"2012-10-17","Statement":[{}]}}"#, statements.join(",")),
+        );
+        Arc::new(parsed.unwrap())
     }
 
     fn decide(statements: &[String]) -> &'static str {
-        let request = AccessRequest { action: ACTION, resource: RESOURCE, os_user: Some("deploy") };
+        let request =
+            AccessRequest { action: ACTION, resource: RESOURCE, os_user: Some("deploy"), origin: &origin() };
         match evaluate(&[policy(statements)], &request) {
             Decision::Allowed(_) => "allowed",
             Decision::ExplicitlyDenied(_) => "denied",
@@ -174,14 +192,15 @@ mod tests {
         let (allow, deny) = (statement("Allow", "*", "*", ""), statement("Deny", "*", RESOURCE, ""));
         assert_eq!(decide(&[allow.clone(), deny.clone()]), "denied");
         assert_eq!(decide(&[deny.clone(), allow.clone()]), "denied");
-        let request = AccessRequest { action: ACTION, resource: RESOURCE, os_user: None };
+        let request = AccessRequest { action: ACTION, resource: RESOURCE, os_user: None, origin: &origin() };
         let decision = evaluate(&[policy(&[allow]), policy(&[deny])], &request);
         assert!(matches!(decision, Decision::ExplicitlyDenied(_)));
     }
 
     #[test]
     fn nothing_is_allowed_by_default() {
-        let request = AccessRequest { action: ACTION, resource: RESOURCE, os_user: Some("deploy") };
+        let request =
+            AccessRequest { action: ACTION, resource: RESOURCE, os_user: Some("deploy"), origin: &origin() };
         assert_eq!(evaluate(&[], &request), Decision::ImplicitlyDenied);
     }
 
@@ -189,7 +208,7 @@ mod tests {
     fn a_key_the_request_lacks_satisfies_nothing() {
         let allow = policy(&[statement("Allow", "*", "*", r#""StringEquals":{"ec2:osuser":"deploy"}"#)]);
         let action = "ec2-instance-connect:SendSerialConsoleSSHPublicKey";
-        let request = AccessRequest { action, resource: RESOURCE, os_user: None };
+        let request = AccessRequest { action, resource: RESOURCE, os_user: None, origin: &origin() };
         assert_eq!(evaluate(&[allow], &request), Decision::ImplicitlyDenied);
     }
 

@@ -51,9 +51,7 @@ impl Setting {
     async fn push(&self, os_user: &str) -> Result<String, ApiError> {
         let body = self.world.push_body(os_user);
         let caller = self.world.verified(body.as_bytes()).unwrap();
-        let request = "0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11".parse().unwrap();
-        let source = "192.0.2.1".parse().unwrap();
-        let origin = Origin { request, time: self.world.now, source, user_agent: "test\n".into() };
+        let origin = self.world.origin();
         let operation = Operation::SendSshPublicKey;
         self.api.perform(operation, caller, body.as_bytes(), &self.world.inventory, &origin).await
     }

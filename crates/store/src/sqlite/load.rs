@@ -7,7 +7,7 @@ use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::iam::Policy;
 use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId, UserId};
 use instance_connect_core::inventory::{
-    AccessKey, Account, AgentIdentity, Instance, InstanceState, Inventory, Status, User,
+    AccessKey, Account, AgentIdentity, Instance, InstanceState, Inventory, Status, User, UserKind,
 };
 use rusqlite::types::FromSql;
 use rusqlite::{OptionalExtension, Row, Transaction};
@@ -70,16 +70,25 @@ fn users(
             Some(None) => (Status::Suspended, Vec::new()),
         };
         let (account, name) = (parsed(row, 1, "users.account")?, parsed(row, 2, "users.name")?);
-        Ok((id.clone(), Arc::new(User { id, account, name, status, policies })))
+        let user = User {
+            kind: UserKind::IamUser,
+            id: id.clone(),
+            account,
+            name,
+            status,
+            tags: BTreeMap::new(),
+            policies,
+            boundary: None,
+        };
+        Ok((id, Arc::new(user)))
     })
 }
 
+type PoliciesByUser = HashMap<UserId, Option<Vec<Arc<Policy>>>>;
+
 /// The policies of each user that has any; `None` for a user with one that cannot be evaluated fully.
-fn policies(
-    tx: &Transaction<'_>,
-    problems: &mut Vec<Problem>,
-) -> Result<HashMap<UserId, Option<Vec<Policy>>>, StoreError> {
-    let mut policies: HashMap<UserId, Option<Vec<Policy>>> = HashMap::new();
+fn policies(tx: &Transaction<'_>, problems: &mut Vec<Problem>) -> Result<PoliciesByUser, StoreError> {
+    let mut policies: PoliciesByUser = HashMap::new();
     let query = "SELECT user, name, document FROM user_policies ORDER BY user, name";
     let stored: Vec<(UserId, PolicyName, Result<Policy, _>)> = each_row(tx, query, |row| {
         let name: PolicyName = parsed(row, 1, "user_policies.name")?;
@@ -89,7 +98,10 @@ fn policies(
     for (user, name, policy) in stored {
         let of_user = policies.entry(user.clone()).or_insert_with(|| Some(Vec::new()));
         match policy {
-            Ok(policy) => of_user.iter_mut().for_each(|policies| policies.push(policy.clone())),
+            Ok(policy) => {
+                let policy = Arc::new(policy);
+                of_user.iter_mut().for_each(|policies| policies.push(Arc::clone(&policy)));
+            }
             Err(error) => {
                 *of_user = None;
                 problems.push(Problem::Policy { user, policy: name, error });
