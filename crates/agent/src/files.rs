@@ -72,11 +72,14 @@ pub(crate) fn write_durably(path: &Path, bytes: &[u8], mode: u32, owner: Option<
 
 /// Makes a new file with just this mode, whatever the umask. An unfinished one of that name is replaced.
 pub(crate) fn create(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    let create_new = || OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    let mut file = match create_new() {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(path)?;
+            create_new()
+        }
+        created => created,
+    }?;
     file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(bytes)?;
     Ok(file)

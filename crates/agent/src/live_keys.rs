@@ -64,7 +64,9 @@ impl LiveKeys {
         self.withdrawals.permits(admitted.request(), now)?;
         let path = live_file(admitted.user(), admitted.fingerprint());
         self.index.room_for(&path, now)?;
-        let written = self.read(&path).and_then(|existing| {
+        // Nobody else writes here, so what is not in the index is not there or is of no use.
+        let existing = if self.index.contains(&path) { self.read(&path) } else { Ok(None) };
+        let written = existing.and_then(|existing| {
             let file = merge(existing.as_deref(), admitted.section(), now).map_err(io::Error::other)?;
             self.replace(path.clone(), &file, now)
         });
@@ -176,9 +178,15 @@ impl LiveKeys {
         self.finish_planted();
         let path = self.run.join(path);
         let directory = path.parent().unwrap_or(&self.run);
-        make_directory(directory, DIRECTORY_MODE)?;
         let unfinished = directory.join(UNFINISHED);
-        files::create(&unfinished, file.as_bytes(), FILE_MODE)?;
+        match files::create(&unfinished, file.as_bytes(), FILE_MODE) {
+            // The first key of this user.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make_directory(directory, DIRECTORY_MODE)?;
+                files::create(&unfinished, file.as_bytes(), FILE_MODE)
+            }
+            created => created,
+        }?;
         #[cfg(feature = "planted-ack-before-rename")]
         {
             self.unrenamed.push((unfinished, path));
@@ -194,7 +202,9 @@ impl LiveKeys {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => self.index.remove(path),
         }
-        file.parent().map(remove_if_empty);
+        if !self.index.has_more_of_user(path) {
+            file.parent().map(remove_if_empty);
+        }
         Ok(())
     }
 

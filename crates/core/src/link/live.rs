@@ -6,6 +6,7 @@ use super::limits;
 use crate::limits::{LIVE_KEYS_PER_INSTANCE, LIVE_KEYS_PER_USER};
 use instance_connect_document::BootInstant;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::time::Duration;
 
 /// The hand-over files of a machine by path (`document::live_file`), each with the deadline of its last grant.
@@ -23,19 +24,30 @@ impl LiveIndex {
         if self.0.get(path).is_some_and(live) {
             return Ok(());
         }
-        let directory = path.rsplit_once('/').map_or(path, |(directory, _)| directory);
-        let of_user = self
-            .0
-            .range(directory.to_owned()..)
-            .take_while(|(other, _)| other.starts_with(directory))
-            .filter(|(_, deadline)| live(deadline));
-        if of_user.count() >= LIVE_KEYS_PER_USER {
+        if self.of_user(path).filter(|deadline| live(deadline)).count() >= LIVE_KEYS_PER_USER {
             return Err(Refusal::UserFull);
         }
         // Counting all is only needed when there might be too many.
         let full = self.0.len() >= LIVE_KEYS_PER_INSTANCE
             && self.0.values().filter(|deadline| live(deadline)).count() >= LIVE_KEYS_PER_INSTANCE;
         if full { Err(Refusal::InstanceFull) } else { Ok(()) }
+    }
+
+    /// Whether there is the file `path`.
+    pub fn contains(&self, path: &str) -> bool {
+        self.0.contains_key(path)
+    }
+
+    /// Whether there are files of the user whose file `path` is, or was.
+    pub fn has_more_of_user(&self, path: &str) -> bool {
+        self.of_user(path).next().is_some()
+    }
+
+    /// The deadlines of all files in the directory of `path`.
+    fn of_user(&self, path: &str) -> impl Iterator<Item = &BootInstant> {
+        let directory = path.rsplit_once('/').map_or(path, |(directory, _)| directory);
+        let from = self.0.range::<str, _>((Bound::Included(directory), Bound::Unbounded));
+        from.take_while(move |(other, _)| other.starts_with(directory)).map(|(_, deadline)| deadline)
     }
 
     /// A file has been written.
@@ -119,6 +131,8 @@ mod tests {
         assert_eq!(index.room_for("live/00/64", now), Ok(()), "a key past its deadline has none");
         assert_eq!(index.expired(now), ["live/00/00"]);
         index.remove("live/00/00");
+        assert!(!index.contains("live/00/00") && index.contains("live/00/01"));
+        assert!(index.has_more_of_user("live/00/00") && !index.has_more_of_user("live/16/00"));
         assert_eq!((index.len(), index.is_empty()), (1023, false));
         assert_eq!(index.room_for("live/16/00", now), Ok(()));
     }
