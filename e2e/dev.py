@@ -161,7 +161,7 @@ class Instance:
 class Dev:
     """`instance-connectd dev`, from its start to its end."""
 
-    def __init__(self, scratch, os_user=None, before=(), environment=None, machine_prefix=None):
+    def __init__(self, scratch, os_user=None, before=(), environment=None, machine_prefix=None, arguments=()):
         """Starts it and waits until it is ready. `before` is put before the command; `environment` is added to ours.
         What is the tests' own, such as logs, goes to `scratch`."""
         self.scratch = scratch
@@ -171,6 +171,7 @@ class Dev:
         words = [*before, PROGRAMS / "instance-connectd", "dev", "--ready-file", self.ready_file, "--sshd", SSHD]
         words += ["--os-user", os_user] if os_user else []
         words += ["--machine-prefix", machine_prefix] if machine_prefix else []
+        words += arguments
         with open(self.output, "w") as output:
             self.process = subprocess.Popen(
                 [str(word) for word in words],

@@ -1,54 +1,32 @@
 """Unmodified AWS clients push, and plain ssh logs in through the system's own sshd."""
 
-import json
 import re
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from dev import SSHD
+from sdks import aws_cli, botocore, go, javascript
 from system import eventually, run
-
-
-def boto3_push(dev, key):
-    push = dev.push(key)
-    return push.body, push.headers["x-amzn-requestid"]
-
-
-def aws_cli_push(dev, key):
-    aws = Path(sys.executable).with_name("aws")
-    done = run(
-        aws, "--debug", "ec2-instance-connect", "send-ssh-public-key", "--instance-id", dev.first.id,
-        "--instance-os-user", dev.first.os_user, "--ssh-public-key", f"file://{key.file}.pub",
-        env=dev.environment(),
-    )  # fmt: skip
-    # It prints the body only; the headers are in its debug log.
-    return json.loads(done.stdout), re.search(r"'x-amzn-requestid': '([^']*)'", done.stderr, re.IGNORECASE)[1]
-
-
-def javascript_push(dev, key):
-    script = Path(__file__).with_name("push.js")
-    done = run("node", script, dev.first.id, dev.first.os_user, key.public, env=dev.environment())
-    answer = json.loads(done.stdout)
-    return answer["body"], answer["headerRequestId"]
 
 
 @pytest.mark.parametrize(
     "client, kind",
     [
-        (boto3_push, "ed25519"),
-        (boto3_push, "rsa-2048"),
-        (boto3_push, "rsa-3072"),
-        (boto3_push, "rsa-4096"),
-        (aws_cli_push, "ed25519"),
-        (javascript_push, "ed25519"),
+        (botocore, "ed25519"),
+        (botocore, "rsa-2048"),
+        (botocore, "rsa-3072"),
+        (botocore, "rsa-4096"),
+        (aws_cli, "ed25519"),
+        (javascript, "ed25519"),
+        (go, "ed25519"),
     ],
 )
 def test_a_key_pushed_by_an_unmodified_client_logs_in(dev, new_key, client, kind):
     key = new_key(kind)
-    body, header_request_id = client(dev, key)
+    parameters = {"InstanceId": dev.first.id, "InstanceOSUser": dev.first.os_user, "SSHPublicKey": key.public}
+    outcome = client(dev.environment(), "SendSSHPublicKey", parameters)
+    body, header_request_id = outcome.body, outcome.header_request_id
     assert body["Success"] is True
     assert dev.first.login(key).succeeded
 

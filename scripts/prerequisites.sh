@@ -57,6 +57,14 @@ need_sshd() {
   ! ldd "$sshd" | grep 'not found' || fail "sshd lacks the libraries above. Install openssh-server, then run this again."
 }
 
+# AWS's SDK for Go and a compiler for it. The distribution's packages hold sources: nothing is downloaded to build them.
+need_aws_sdk_for_go() {
+  go_packages=/usr/share/gocode
+  need go golang-go
+  [ -d "$go_packages/src/github.com/aws/aws-sdk-go-v2" ] || install golang-github-aws-aws-sdk-go-v2-dev ||
+    fail "the AWS SDK for Go is missing. Install it (Debian: apt-get install golang-github-aws-aws-sdk-go-v2-dev), then run this again."
+}
+
 # Python clients in an environment of their own below target/, made anew when the list of them changes.
 need_python_clients() {
   venv=$PWD/target/venv

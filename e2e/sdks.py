@@ -1,0 +1,82 @@
+"""AWS's own clients, unmodified, each making one call and saying what came of it."""
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from system import PATIENCE, run
+
+CLIENTS = Path(__file__).with_name("clients")
+GO_CALL = os.environ["GO_CALL"]
+
+
+@dataclass
+class Outcome:
+    """What a client makes of an answer."""
+
+    header_request_id: str
+    body: dict = None
+    # The class a program would catch, and what it finds in it.
+    error_class: str = None
+    code: str = None
+    message: str = None
+    status: int = None
+
+
+def botocore(environment, operation, parameters):
+    client = boto3.client(
+        "ec2-instance-connect",
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        region_name=environment["AWS_REGION"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        # It must not refuse by itself what the service is to refuse.
+        config=Config(retries={"total_max_attempts": 1}, read_timeout=PATIENCE, parameter_validation=False),
+    )
+    try:
+        answer = client._make_api_call(operation, parameters)
+    except ClientError as error:
+        metadata, details = error.response["ResponseMetadata"], error.response["Error"]
+        known = type(error).__name__
+        return Outcome(
+            metadata["HTTPHeaders"].get("x-amzn-requestid"),
+            error_class=known,
+            code=details["Code"],
+            message=details["Message"],
+            status=metadata["HTTPStatusCode"],
+        )
+    metadata = answer.pop("ResponseMetadata")
+    return Outcome(metadata["HTTPHeaders"]["x-amzn-requestid"], body=answer)
+
+
+def _program(*command):
+    def call(environment, operation, parameters):
+        printed = json.loads(run(*command, operation, json.dumps(parameters), env=environment).stdout)
+        if error := printed.get("error"):
+            names = ("message", "status", "code")
+            return Outcome(error.get("headerRequestId"), error_class=error["class"], **{n: error.get(n) for n in names})
+        return Outcome(printed["headerRequestId"], body=printed["body"])
+
+    return call
+
+
+def aws_cli(environment, operation, parameters):
+    """The AWS CLI, which prints the body and nothing of the headers but in its debug log."""
+    aws = Path(sys.executable).with_name("aws")
+    name = {"SendSSHPublicKey": "send-ssh-public-key"}[operation]
+    given = ["--debug", "ec2-instance-connect", name, "--cli-input-json", json.dumps(parameters)]
+    done = run(aws, *given, env=environment)
+    headers = next(line for line in done.stderr.lower().splitlines() if "response headers" in line)
+    return Outcome(headers.split("'x-amzn-requestid': '")[1].split("'")[0], body=json.loads(done.stdout))
+
+
+javascript = _program("node", CLIENTS / "call.js")
+go = _program(GO_CALL)
+
+SDKS = {"botocore": botocore, "JavaScript": javascript, "Go": go}

@@ -1,0 +1,360 @@
+"""Every error by its real cause: a real request of a real SDK, what the service answers to it byte by byte, and the
+exception that botocore, the SDK for JavaScript and the SDK for Go make of it.
+
+Causes that no SDK can be brought to send (no signature, a body that is no JSON) are made on the way: the SDK speaks to a
+relay, which spoils its request and hands it on. The run leaves the whole table in target/errors.md."""
+
+import http.client
+import re
+import sqlite3
+import threading
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from sdks import SDKS
+from system import PATIENCE, eventually
+
+TABLE = Path(__file__).parent.parent / "target/errors.md"
+UNKNOWN_INSTANCE = "i-0fedcba9876543210"
+MODELLED = {
+    "AuthException",
+    "EC2InstanceNotFoundException",
+    "EC2InstanceStateInvalidException",
+    "EC2InstanceUnavailableException",
+    "InvalidArgsException",
+    "SerialConsoleAccessDisabledException",
+    "ServiceException",
+    "ThrottlingException",
+}
+
+
+class Relay:
+    """Hands requests on to the service and its answers back, byte by byte, and keeps the last answer."""
+
+    def __init__(self, endpoint_url):
+        self.spoil = lambda request: None
+        self.answer = None
+        relay = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                request = Sent("POST", dict(self.headers), self.rfile.read(int(self.headers["Content-Length"])))
+                relay.spoil(request)
+                service = http.client.HTTPConnection(urlsplit(endpoint_url).netloc, timeout=PATIENCE)
+                service.putrequest(request.method, "/", skip_host=True, skip_accept_encoding=True)
+                for name, value in request.headers.items():
+                    service.putheader(name, str(len(request.body)) if name.lower() == "content-length" else value)
+                service.endheaders(request.body)
+                answer = service.getresponse()
+                headers, body = answer.getheaders(), answer.read()
+                service.close()
+                relay.answer = (answer.status, {name.lower(): value for name, value in headers}, body.decode())
+                self.send_response_only(answer.status)
+                for name, value in headers:
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+                self.close_connection = True
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.endpoint_url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@dataclass
+class Sent:
+    """A request on its way."""
+
+    method: str
+    headers: dict
+    body: bytes
+
+
+@dataclass
+class Call:
+    """What an SDK is to do, and what is to happen on the way."""
+
+    operation: str
+    parameters: dict
+    caller: str = "admin"
+    secret: str = None
+    key_id: str = None
+    spoil: object = lambda request: None
+    # What has to be so meanwhile.
+    while_: object = nullcontext()
+
+
+ROWS = []
+
+
+def row(code, message, status=400, operation="SendSSHPublicKey"):
+    """Adds a row: the function brings the cause about, from a call that is right."""
+
+    def add(cause):
+        ROWS.append(pytest.param(cause, operation, code, message, status, id=cause.__name__))
+        return cause
+
+    return add
+
+
+# Modelled errors. `message` is a pattern.
+
+
+@row("AuthException", "The account or the user of these credentials is suspended\\.")
+def user_suspended(setting, call):
+    call.caller = "limited"
+    call.while_ = setting.changed("users", "status", "suspended", "name = 'limited'")
+
+
+@row("AuthException", "The account or the user of these credentials is suspended\\.")
+def account_suspended(setting, call):
+    call.while_ = setting.changed("accounts", "status", "suspended", f"id = '{setting.dev.ready['account_id']}'")
+
+
+@row("AuthException", "The instance does not allow access to this OS user\\.")
+def os_user_refused_by_the_machine(setting, call):
+    # No host.toml allows uid 0, so the machine refuses it.
+    call.parameters["InstanceOSUser"] = "root"
+
+
+@row("EC2InstanceNotFoundException", f"The instance {UNKNOWN_INSTANCE} was not found\\.")
+def instance_unknown(setting, call):
+    call.parameters["InstanceId"] = UNKNOWN_INSTANCE
+
+
+@row("EC2InstanceNotFoundException", "The instance i-[0-9a-f]{17} was not found\\.")
+def instance_in_another_zone(setting, call):
+    call.parameters["AvailabilityZone"] = f"{setting.dev.region}b"
+
+
+@row("EC2InstanceStateInvalidException", "The instance must be running to connect to it; it is stopped\\.")
+def instance_stopped(setting, call):
+    call.while_ = setting.changed("instances", "state", "stopped", f"id = '{setting.dev.first.id}'")
+
+
+@row("EC2InstanceUnavailableException", "The instance did not confirm the key in time\\. Wait a moment and push again\\.")
+def agent_away(setting, call):
+    call.parameters["InstanceId"] = setting.without_machine
+
+
+@row("InvalidArgsException", "1 validation error detected: Value 'i-XYZ4567890' at 'instanceId' failed to satisfy .*")
+def instance_id_malformed(setting, call):
+    call.parameters["InstanceId"] = "i-XYZ4567890"
+
+
+@row(
+    "InvalidArgsException",
+    "Invalid input parameter received for Illegal argument exception: SSH Public key is invalid",
+)
+def key_of_a_fido_token(setting, call):
+    call.parameters["SSHPublicKey"] = FIDO_KEY
+
+
+@row("ServiceException", "The service could not complete the request\\. .*", status=500)
+def store_not_readable(setting, call):
+    call.while_ = setting.store_broken()
+
+
+@row(
+    "SerialConsoleAccessDisabledException",
+    "Serial console access is not enabled for this account\\.",
+    operation="SendSerialConsoleSSHPublicKey",
+)
+def serial_console_switched_off(setting, call):
+    del call.parameters["InstanceOSUser"]
+
+
+# Errors of the framework.
+
+
+@row("AccessDeniedException", "User: arn:aws:iam::.* is not authorized to perform: .* because no identity-based .*")
+def not_allowed(setting, call):
+    call.caller = "limited"
+    call.parameters["InstanceId"] = setting.dev.second.id
+
+
+@row("UnrecognizedClientException", "The security token included in the request is invalid\\.")
+def access_key_unknown(setting, call):
+    call.key_id = "AKIAAAAAAAAAAAAAAAAA"
+
+
+@row("InvalidSignatureException", "The request signature we calculated does not match .*")
+def secret_wrong(setting, call):
+    call.secret = "not the secret"
+
+
+@row("InvalidSignatureException", "The request signature we calculated does not match .*")
+def body_changed_on_the_way(setting, call):
+    def spoil(request):
+        request.body += b" "
+
+    call.spoil = spoil
+
+
+@row("MissingAuthenticationTokenException", "Request is missing Authentication Token")
+def signature_lost_on_the_way(setting, call):
+    call.spoil = lambda request: remove(request.headers, "authorization")
+
+
+@row("IncompleteSignatureException", "Authorization header requires 'Signature' parameter\\. .*")
+def signature_cut_on_the_way(setting, call):
+    def spoil(request):
+        name, value = remove(request.headers, "authorization")
+        request.headers[name] = value.partition(", Signature=")[0]
+
+    call.spoil = spoil
+
+
+@row("SerializationException", None)
+def body_no_json(setting, call):
+    def spoil(request):
+        request.body = request.body[:-1]
+
+    call.spoil = spoil
+
+
+@row("UnknownOperationException", None)
+def operation_unknown(setting, call):
+    def spoil(request):
+        name, value = remove(request.headers, "x-amz-target")
+        request.headers[name] = value + "s"
+
+    call.spoil = spoil
+
+
+@row("RequestEntityTooLargeException", "Request entity is too large\\.", status=413)
+def body_of_more_than_64_kib(setting, call):
+    call.parameters["SSHPublicKey"] = "x" * 65536
+
+
+def remove(headers, name):
+    """Takes a header out, whatever the case of its name."""
+    found = next(known for known in headers if known.lower() == name)
+    return found, headers.pop(found)
+
+
+FIDO_KEY = (
+    "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIGmvQQVTcV1Mc2OBIcHd2WtXEukgRdlPYlgpWLAWlQQp"
+    "AAAABHNzaDo= token"
+)
+
+
+class Setting:
+    """A `dev` whose inventory the rows change. There is no administration yet to do it with, so rows of its tables are
+    written as the store writes them."""
+
+    def __init__(self, dev):
+        self.dev = dev
+        self.relay = Relay(dev.endpoint_url)
+        self.database = dev.folder / "data/inventory.sqlite"
+        known = {instance.id for instance in dev.instances}
+        (self.without_machine,) = [id for (id,) in self.ask("SELECT id FROM instances") if id not in known]
+
+    def ask(self, query):
+        database = sqlite3.connect(self.database)
+        with database:
+            answer = database.execute(query).fetchall()
+        database.close()
+        return answer
+
+    @contextmanager
+    def changed(self, table, column, value, where):
+        (before,) = {row[0] for row in self.ask(f"SELECT {column} FROM {table} WHERE {where}")}
+        self.change(f"UPDATE {table} SET {column} = '{value}' WHERE {where}")
+        try:
+            yield
+        finally:
+            self.change(f"UPDATE {table} SET {column} = '{before}' WHERE {where}")
+
+    def change(self, statement):
+        database = sqlite3.connect(self.database)
+        with database:
+            database.execute(statement)
+            database.execute("UPDATE sequence SET value = value + 1")
+        database.close()
+
+    @contextmanager
+    def store_broken(self):
+        self.ask("ALTER TABLE sequence RENAME TO lost")
+        try:
+            yield
+        finally:
+            self.ask("ALTER TABLE lost RENAME TO sequence")
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory, os_user):
+    from dev import Dev
+
+    dev = Dev(tmp_path_factory.mktemp("dev"), os_user, arguments=["--instances-without-machine", "1"])
+    setting = Setting(dev)
+    yield setting
+    setting.relay.close()
+    dev.close()
+
+
+@pytest.fixture(scope="module")
+def table():
+    lines = ["| error | cause | operation | status | botocore | JavaScript | Go | body |", "|---" * 8 + "|"]
+    yield lines
+    TABLE.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("cause, operation, code, message, status", ROWS)
+def test_error(setting, table, new_key, cause, operation, code, message, status):
+    dev, relay = setting.dev, setting.relay
+    parameters = {"InstanceId": dev.first.id, "InstanceOSUser": dev.first.os_user, "SSHPublicKey": new_key().public}
+    call = Call(operation, parameters)
+    cause(setting, call)
+    environment = {**dev.environment(call.caller), "AWS_ENDPOINT_URL": relay.endpoint_url}
+    environment.update({"AWS_SECRET_ACCESS_KEY": call.secret} if call.secret else {})
+    environment.update({"AWS_ACCESS_KEY_ID": call.key_id} if call.key_id else {})
+    relay.spoil = call.spoil
+
+    def outcome_of(sdk):
+        return sdk(environment, call.operation, call.parameters)
+
+    def is_answered():
+        outcome = outcome_of(SDKS["botocore"])
+        return outcome.code == code and re.fullmatch(message or ".*", outcome.message)
+
+    classes = []
+    with call.while_:
+        # Until the server has read what was changed.
+        eventually(is_answered, f"{code} is answered")
+        for name, sdk in SDKS.items():
+            outcome = outcome_of(sdk)
+            got_status, headers, body = relay.answer
+            assert (got_status, outcome.status, outcome.code) == (status, status, code), (name, outcome)
+            assert outcome.error_class == expected_class(name, code), (name, outcome)
+            assert headers["x-amzn-errortype"] == code and headers["content-type"] == "application/x-amz-json-1.1"
+            assert outcome.header_request_id == headers["x-amzn-requestid"]
+            assert int(headers["content-length"]) == len(body.encode()) and "date" in headers
+            if message is not None:
+                assert re.fullmatch(message, outcome.message), (name, outcome)
+            classes.append(outcome.error_class)
+    cells = [code, cause.__name__.replace("_", " "), call.operation, status, *classes, f"`{body}`"]
+    table.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+
+
+def expected_class(sdk, code):
+    """Modelled errors have a class of their own in each SDK; others come as the service's or the SDK's general one."""
+    if sdk == "botocore":
+        return code if code in MODELLED else "ClientError"
+    if sdk == "Go":
+        return f"*types.{code}" if code in MODELLED else "*smithy.GenericAPIError"
+    return code if code in MODELLED else "EC2InstanceConnectServiceException"
