@@ -320,7 +320,7 @@ fn signed_oddities_are_refused_all_the_same() {
         ("#User=", "#User", Refusal::Malformed("a header is not #Name=Value")),
         ("#User=", "# User=", Refusal::Malformed("a header is not #Name=Value")),
         ("ssh-ed25519 ", "ssh-rsa ", Refusal::KeyLine(KeyLineError::Blob)),
-        ("ssh-ed25519 ", "no-pty ssh-ed25519 ", Refusal::KeyLine(KeyLineError::Prefix)),
+        ("ssh-ed25519 ", "no-pty ssh-ed25519 ", Refusal::KeyLine(KeyLineError::Type)),
         ("B1Ea", "B1Ea jane@laptop", Refusal::KeyLine(KeyLineError::Form)),
     ];
     for (from, to, expected) in rows {
