@@ -222,13 +222,13 @@ def another_accounts_instance(request):
     modelled(
         "InvalidArgsException",
         "2 validation errors detected: Value null at 'instanceId' failed to satisfy constraint: Member must not be "
-        "null; Value 'ssh-ed25519 AAAA' at 'sSHPublicKey' failed to satisfy constraint: Member must have length "
-        "greater than or equal to 80",
+        "null; Value 'key.pub' at 'sSHPublicKey' failed to satisfy constraint: Member must have length "
+        "greater than or equal to 80. SSHPublicKey is the name of a file, not a key; send what is in the .pub file.",
     )
 )
 def wrong_members(request):
     del request.parameters["InstanceId"]
-    request.parameters["SSHPublicKey"] = "ssh-ed25519 AAAA"
+    request.parameters["SSHPublicKey"] = "key.pub"
 
 
 @row(
@@ -239,6 +239,17 @@ def wrong_members(request):
 )
 def security_key(request):
     request.parameters["SSHPublicKey"] = "sk-ssh-ed25519@openssh.com " + "A" * 80
+
+
+@row(
+    modelled(
+        "InvalidArgsException",
+        "Invalid input parameter received for Illegal argument exception: SSH Public key is invalid. It begins with "
+        "authorized_keys options; send only the key type, the base64 and a comment.",
+    )
+)
+def authorized_keys_options(request):
+    request.parameters["SSHPublicKey"] = 'command="id" ' + request.parameters["SSHPublicKey"]
 
 
 @row(NOT_JSON)
@@ -269,6 +280,21 @@ def deep_json(request):
 @row(NOT_JSON)
 def member_of_another_type(request):
     request.parameters["InstanceId"] = 1
+
+
+# What is malformed is said before who asks, and what is of another type after.
+
+
+@row(NOT_JSON)
+def malformed_json_by_nobody(request):
+    malformed_json(request)
+    no_credentials(request)
+
+
+@row(MISMATCH)
+def member_of_another_type_and_wrong_secret(request):
+    member_of_another_type(request)
+    wrong_secret(request)
 
 
 @row(framework("RequestEntityTooLargeException", "Request entity is too large."), status=413)
@@ -366,6 +392,19 @@ def test_one_connection_takes_requests_and_errors_in_turn(request_for):
         assert answer.status == (ROWS[change.__name__][1] if change else 200)
         assert connection.sock is first_socket
     connection.close()
+
+
+def test_64_kib_is_the_largest_body_and_16_the_deepest(request_for):
+    def answer(padding):
+        request = request_for("SendSSHPublicKey")
+        request.parameters["Padding"] = padding
+        return request, request.send()
+
+    request, _ = answer("")
+    room = 64 * 1024 - len(request.content)
+    nested = lambda levels: json.loads("[" * levels + "]" * levels)  # noqa: E731
+    for padding, status in [("x" * room, 200), ("x" * (room + 1), 413), (nested(15), 200), (nested(16), 400)]:
+        assert answer(padding)[1].status == status
 
 
 @pytest.mark.parametrize("change", [more_than_64_kib, wrong_content_type])

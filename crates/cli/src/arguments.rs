@@ -6,6 +6,7 @@ use crate::{output, public_key};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use instance_connect_core::ids::OsUser;
+use instance_connect_core::ssh_key::holds_private_key;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -131,7 +132,7 @@ impl Arguments {
         Self::try_parse().map_err(|error| {
             let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             if !asked_for
-                && std::env::args_os().any(|argument| public_key::is_private(&argument.to_string_lossy()))
+                && std::env::args_os().any(|argument| holds_private_key(&argument.to_string_lossy()))
             {
                 // clap would repeat the word it did not expect.
                 output::failure(&public_key::private_key("an argument", None));

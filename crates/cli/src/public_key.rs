@@ -1,7 +1,8 @@
-//! The public key a caller names: a file, standard input, or the key itself. Whether it is a good key is the service's
+//! The public key a caller names: a file, standard input, or the key itself. Whether its type is accepted is the service's
 //! to say; what is caught here are the mistakes people make, above all naming the private key.
 
 use crate::failure::{Exit, Failure};
+use instance_connect_core::ssh_key::{KeyError, KeyTypes, PublicKey, holds_private_key};
 use std::fs::File;
 use std::io::Read;
 use zeroize::Zeroizing;
@@ -9,17 +10,11 @@ use zeroize::Zeroizing;
 /// Four times the longest key the API takes; also far more than any private key.
 const LARGEST_FILE: u64 = 16 * 1024;
 
-/// How a public key begins, options in front of it excluded.
-const KEY_TYPES: [&str; 5] = ["ssh-ed25519", "ssh-rsa", "ecdsa-sha2-", "sk-", "ssh-dss"];
-
-/// How a key in an SSH2 block begins (RFC 4716).
-const SSH2_BLOCK: &str = "---- BEGIN SSH2 PUBLIC KEY";
-
 /// Reads the key that `argument` names. No message repeats what was read.
 pub(crate) fn read(argument: &str) -> Result<String, Failure> {
     let (name, text) = if is_key(argument) {
         ("the key", Zeroizing::new(argument.to_owned()))
-    } else if is_private(argument) {
+    } else if holds_private_key(argument) {
         return Err(private_key("the argument", None));
     } else if argument == "-" {
         ("standard input", bounded("standard input", std::io::stdin().lock())?)
@@ -35,10 +30,13 @@ pub(crate) fn read(argument: &str) -> Result<String, Failure> {
     check(name, &text)
 }
 
+/// Whether the argument is a key itself, good or bad, and not the name of a file.
 fn is_key(text: &str) -> bool {
-    let first = text.split_whitespace().next().unwrap_or_default();
-    text.starts_with(SSH2_BLOCK)
-        || (text.contains(' ') && KEY_TYPES.iter().any(|key_type| first.starts_with(key_type)))
+    !matches!(parse(text), Err(KeyError::FileName | KeyError::NotAKey | KeyError::PrivateKey))
+}
+
+fn parse(text: &str) -> Result<PublicKey, KeyError> {
+    PublicKey::parse(text, &KeyTypes::all())
 }
 
 fn bounded(name: &str, source: impl Read) -> Result<Zeroizing<String>, Failure> {
@@ -51,46 +49,17 @@ fn bounded(name: &str, source: impl Read) -> Result<Zeroizing<String>, Failure> 
     }
 }
 
+/// The text as it is, if it is a key.
 fn check(name: &str, text: &str) -> Result<String, Failure> {
-    let refuse = |why: &str| Failure::new(Exit::Parameter, format!("{name}: {why}"));
-    let key = text.trim();
-    if is_private(key) {
-        return Err(private_key(name, Some(name)));
+    match parse(text) {
+        Ok(_) => Ok(text.trim().to_owned()),
+        Err(KeyError::PrivateKey) => Err(private_key(name, Some(name))),
+        Err(error) => {
+            // One word is taken for a file's name, but here it was in a file.
+            let error = if error == KeyError::FileName { KeyError::NotAKey } else { error };
+            Err(Failure::new(Exit::Parameter, format!("{name} {}", error.problem())).hint(error.advice()))
+        }
     }
-    if key.is_empty() {
-        return Err(refuse("there is no key in it"));
-    }
-    if key.starts_with(SSH2_BLOCK) {
-        return Ok(key.to_owned());
-    }
-    if key.starts_with("-----BEGIN ") {
-        let hint =
-            format!("`ssh-keygen -i -m PKCS8 -f {name}` (or `-m PEM`) prints the key as OpenSSH writes it");
-        return Err(refuse("a public key in another format than OpenSSH's").hint(hint));
-    }
-    if key.lines().count() > 1 {
-        return Err(
-            refuse("more than one line").hint("a push takes one key; give a file with that key alone")
-        );
-    }
-    let mut words = key.split_whitespace();
-    let first = words.next().unwrap_or_default();
-    if first.contains("-cert-v01@openssh.com") {
-        let hint = "give the file of the key itself, usually without `-cert` in its name";
-        return Err(refuse("a certificate, not a key").hint(hint));
-    }
-    if KEY_TYPES.iter().any(|key_type| first.starts_with(key_type)) {
-        return Ok(key.to_owned());
-    }
-    if words.any(|word| KEY_TYPES.iter().any(|key_type| word.starts_with(key_type))) {
-        return Err(refuse("something stands before the key").hint("leave options of authorized_keys out"));
-    }
-    Err(refuse("not a public key").hint("a public key begins with its type, such as ssh-ed25519"))
-}
-
-/// The marks of private keys as OpenSSH, OpenSSL and PuTTY write them.
-pub(crate) fn is_private(text: &str) -> bool {
-    text.contains("PRIVATE KEY--") || text.starts_with("PuTTY-User-Key-File")
 }
 
 /// Says what it is and what to give instead.
@@ -120,29 +89,30 @@ mod tests {
         for text in [KEY, &format!("{KEY}\n"), &format!("\n{KEY} me@host\r\n")] {
             assert_eq!(check("k", text).unwrap(), text.trim());
         }
-        for argument in [KEY, "ecdsa-sha2-nistp256 AAAA", "sk-ssh-ed25519@openssh.com AAAA me@host"] {
+        let (_, base64) = KEY.split_once(' ').unwrap();
+        let block = format!("---- BEGIN SSH2 PUBLIC KEY ----\n{base64}\n---- END SSH2 PUBLIC KEY ----");
+        for argument in [KEY, &block] {
             assert_eq!(read(argument).unwrap(), argument);
         }
-        let block = format!("{SSH2_BLOCK} ----\nAAAA\n---- END SSH2 PUBLIC KEY ----");
-        assert_eq!(read(&block).unwrap(), block);
     }
 
     #[test]
     fn mistakes() {
         for (text, part) in [
-            ("", "there is no key in it"),
-            (" \n", "there is no key in it"),
-            ("-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n", "is a private key"),
-            ("-----BEGIN RSA PRIVATE KEY-----\nc2VjcmV0\n", "is a private key"),
-            ("PuTTY-User-Key-File-3: ssh-ed25519\nc2VjcmV0\n", "is a private key"),
-            ("-----BEGIN PUBLIC KEY-----\nc2VjcmV0\n", "another format"),
-            ("ssh-ed25519 c2VjcmV0\nssh-ed25519 c2VjcmV0\n", "more than one line"),
-            ("ssh-ed25519-cert-v01@openssh.com c2VjcmV0", "a certificate"),
-            ("restrict,pty ssh-ed25519 c2VjcmV0", "before the key"),
-            ("c2VjcmV0", "not a public key"),
+            ("", "~/.ssh/id is not a public key"),
+            (" \n", "~/.ssh/id is not a public key"),
+            ("-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n", "~/.ssh/id is a private key"),
+            ("-----BEGIN RSA PRIVATE KEY-----\nc2VjcmV0\n", "~/.ssh/id is a private key"),
+            ("PuTTY-User-Key-File-3: ssh-ed25519\nc2VjcmV0\n", "~/.ssh/id is a private key"),
+            ("-----BEGIN PUBLIC KEY-----\nc2VjcmV0\n", "~/.ssh/id is in PEM format"),
+            ("ssh-ed25519 c2VjcmV0\nssh-ed25519 c2VjcmV0\n", "~/.ssh/id holds several keys"),
+            ("ssh-ed25519-cert-v01@openssh.com c2VjcmV0", "~/.ssh/id is a certificate"),
+            ("restrict,pty ssh-ed25519 c2VjcmV0", "~/.ssh/id begins with authorized_keys options"),
+            ("sk-ssh-ed25519@openssh.com c2VjcmV0", "~/.ssh/id has base64 that is not a key of its type"),
+            ("c2VjcmV0", "~/.ssh/id is not a public key"),
         ] {
             let Failure { exit, message, hint } = check("~/.ssh/id", text).unwrap_err();
-            assert!(message.contains(part), "{text:?}: {message}");
+            assert!(message.starts_with(part), "{text:?}: {message}");
             assert!(!format!("{message} {hint:?}").contains("c2VjcmV0"), "{message}");
             assert_eq!(exit, Exit::Parameter);
         }

@@ -5,6 +5,7 @@
     any(
         feature = "planted-allow-beats-deny",
         feature = "planted-parser-panics",
+        feature = "planted-private-key-echoed",
         feature = "planted-unsorted-signed-headers",
     )
 ))]

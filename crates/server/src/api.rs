@@ -22,6 +22,7 @@ use instance_connect_core::limits;
 use instance_connect_core::link::Refusal;
 use instance_connect_core::origin::Origin;
 use instance_connect_core::sigv4::{Expected, Presented, RequestHead, Verified};
+use instance_connect_core::ssh_key::KeyTypes;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ const SERVICE: &str = "ec2-instance-connect";
 #[derive(Debug)]
 pub(crate) struct Api {
     pub(crate) region: Region,
+    pub(crate) key_types: KeyTypes,
     pub(crate) inventory: Arc<LiveInventory>,
     pub(crate) links: Arc<Links>,
     pub(crate) audit: AuditLog,
@@ -137,7 +139,7 @@ impl Api {
         origin: &Origin,
         recorded: &mut Value,
     ) -> Result<Delivered, ApiError> {
-        let parameters = SendSshPublicKey::parse(body)?;
+        let parameters = SendSshPublicKey::parse(body, &self.key_types)?;
         *recorded = parameters.recorded();
         let authorized = authorize(caller, parameters, inventory, &self.region, origin)?;
         let grant =
@@ -157,7 +159,7 @@ impl Api {
         origin: &Origin,
         recorded: &mut Value,
     ) -> Result<Delivered, ApiError> {
-        let parameters = SendSerialConsoleSshPublicKey::parse(body)?;
+        let parameters = SendSerialConsoleSshPublicKey::parse(body, &self.key_types)?;
         *recorded = parameters.recorded();
         authorize(caller, parameters, inventory, &self.region, origin)?;
         Err(ApiError::SerialConsoleAccessDisabled)

@@ -10,6 +10,7 @@ use crate::system::{self, SystemClock, SystemRandom};
 use anyhow::Context as _;
 use instance_connect_core::environment::{Clock, Random};
 use instance_connect_core::ids::Region;
+use instance_connect_core::ssh_key::KeyTypes;
 use instance_connect_store::Store;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,6 +22,8 @@ use tokio::sync::Semaphore;
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) region: Region,
+    /// The types of keys that can be pushed.
+    pub(crate) key_types: KeyTypes,
     /// Where the control API listens.
     pub(crate) api: SocketAddr,
     /// Where agents connect.
@@ -69,6 +72,7 @@ impl ControlPlane {
         });
         let api = Api {
             region,
+            key_types: settings.key_types,
             inventory: Arc::clone(&inventory),
             links: Arc::clone(&links),
             audit,

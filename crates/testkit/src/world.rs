@@ -13,6 +13,7 @@ use instance_connect_core::secret::Secret;
 use instance_connect_core::sigv4::{
     AuthenticationError, Credentials, Expected, Presented, RequestHead, SigningScope, Verified, sign_headers,
 };
+use instance_connect_core::ssh_key::KeyTypes;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -156,7 +157,7 @@ impl World {
     pub fn authorized(&self, os_user: &str) -> Result<Authorized<SendSshPublicKey>, ApiError> {
         let body = self.push_body(os_user);
         let caller = self.verified(body.as_bytes())?;
-        let operation = SendSshPublicKey::parse(body.as_bytes())?;
+        let operation = SendSshPublicKey::parse(body.as_bytes(), &KeyTypes::default())?;
         authorize(caller, operation, &self.inventory, &self.region, &self.origin())
     }
 }

@@ -3,11 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use instance_connect_core::api::ApiError;
+use instance_connect_core::api::{ApiError, SendSshPublicKey};
+use instance_connect_core::authz::authorize;
 use instance_connect_core::document::{BootId, ServerInstant, SigningKey};
 use instance_connect_core::grant::Grant;
 use instance_connect_core::inventory::{InstanceState, Status};
 use instance_connect_core::sigv4::AuthenticationError;
+use instance_connect_core::ssh_key::KeyTypes;
 use instance_connect_testkit::{KEY_LINE, World};
 
 const ALLOW_DEPLOY: &str = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow",
@@ -22,6 +24,16 @@ fn denied(explicit: bool) -> ApiError {
         resource: "arn:aws:ec2:us-east-1:111122223333:instance/i-0123456789abcdef0".into(),
         explicit,
     }
+}
+
+/// A push that names the zone the instance should be in.
+fn issue_in_zone(world: &World, zone: &str) -> Result<Grant, ApiError> {
+    let body = world.push_body("deploy").replacen('{', &format!(r#"{{"AvailabilityZone":"{zone}","#), 1);
+    let caller = world.verified(body.as_bytes())?;
+    let operation = SendSshPublicKey::parse(body.as_bytes(), &KeyTypes::default())?;
+    let authorized = authorize(caller, operation, &world.inventory, &world.region, &world.origin())?;
+    let request = "0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11".parse().unwrap();
+    Grant::issue(&authorized, request, world.now, ServerInstant(7_000_000_000))
 }
 
 fn issue(world: &World) -> Result<Grant, ApiError> {
@@ -62,6 +74,19 @@ fn another_account_s_instance_does_not_exist() {
         r#"{"Statement":{"Effect":"Allow","Action":"*","Resource":"arn:aws:ec2:*:444455556666:*"}}"#,
     ]);
     assert_eq!(world.authorized("deploy").unwrap_err(), denied(false));
+}
+
+#[test]
+fn an_instance_in_another_zone_is_not_there() {
+    let mut world = World::new();
+    assert!(issue_in_zone(&world, "us-east-1a").is_ok());
+    let not_found = ApiError::InstanceNotFound { instance: "i-0123456789abcdef0".into() };
+    assert_eq!(issue_in_zone(&world, "us-east-1b").unwrap_err(), not_found);
+    // In which zone it is, or that it is stopped, is nothing for others to know.
+    world.change_instance(|instance| instance.state = InstanceState::Stopped);
+    assert_eq!(issue_in_zone(&world, "us-east-1b").unwrap_err(), not_found);
+    world.set_policies(&[]);
+    assert_eq!(issue_in_zone(&world, "us-east-1b").unwrap_err(), denied(false));
 }
 
 #[test]

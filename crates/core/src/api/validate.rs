@@ -1,9 +1,11 @@
 //! Constraints of the service's model, with the sentences its framework uses for them (wire.md 1.7).
 
 use super::error::ApiError;
+use crate::ssh_key::holds_private_key;
 use std::borrow::Cow;
 
-/// A constraint on a member that is text.
+/// A constraint on a member that is text. Lengths count characters (Unicode scalar values), as the model's own language
+/// defines them.
 pub(super) enum Constraint {
     AtLeast(usize),
     AtMost(usize),
@@ -12,7 +14,11 @@ pub(super) enum Constraint {
 
 /// Collects the violations of one request, in the order of the model's members.
 #[derive(Default)]
-pub(super) struct Violations(Vec<String>);
+pub(super) struct Violations {
+    broken: Vec<String>,
+    /// A sentence of ours behind the framework's.
+    hint: Option<String>,
+}
 
 impl Violations {
     /// Checks a member that must be there.
@@ -23,9 +29,7 @@ impl Violations {
         rules: &[Constraint],
     ) -> &'a str {
         if value.is_none() {
-            self.0.push(format!(
-                "Value null at '{member}' failed to satisfy constraint: Member must not be null"
-            ));
+            self.add(None, member, "not be null");
         }
         self.optional(member, value, rules).unwrap_or_default()
     }
@@ -39,60 +43,88 @@ impl Violations {
     ) -> Option<&'a str> {
         let text = value?;
         let length = text.chars().count();
-        let shown = shown(text);
         for rule in rules {
-            let broken = match rule {
+            let must = match rule {
                 Constraint::AtLeast(minimum) if length < *minimum => {
-                    format!("Member must have length greater than or equal to {minimum}")
+                    format!("have length greater than or equal to {minimum}")
                 }
                 Constraint::AtMost(maximum) if length > *maximum => {
-                    format!("Member must have length less than or equal to {maximum}")
+                    format!("have length less than or equal to {maximum}")
                 }
                 Constraint::Pattern(pattern, matches) if !matches(text) => {
-                    format!("Member must satisfy regular expression pattern: {pattern}")
+                    format!("satisfy regular expression pattern: {pattern}")
                 }
                 Constraint::AtLeast(_) | Constraint::AtMost(_) | Constraint::Pattern(..) => continue,
             };
-            self.0.push(format!("Value '{shown}' at '{member}' failed to satisfy constraint: {broken}"));
+            self.add(Some(&shown(text)), member, &must);
         }
         value
     }
 
-    /// Adds a violation of a constraint on a number.
-    pub(super) fn number(&mut self, member: &str, value: i64, least: i64, most: i64) {
-        let broken = if value < least {
-            format!("Member must have value greater than or equal to {least}")
-        } else if value > most {
-            format!("Member must have value less than or equal to {most}")
-        } else {
-            return;
-        };
-        self.0.push(format!("Value '{value}' at '{member}' failed to satisfy constraint: {broken}"));
+    /// Checks a member that is a whole number.
+    pub(super) fn number(&mut self, member: &str, value: i32, least: i32, most: i32) {
+        if value < least {
+            self.add(
+                Some(&value.to_string()),
+                member,
+                &format!("have value greater than or equal to {least}"),
+            );
+        }
+        if value > most {
+            self.add(Some(&value.to_string()), member, &format!("have value less than or equal to {most}"));
+        }
+    }
+
+    /// How many there are so far.
+    pub(super) fn count(&self) -> usize {
+        self.broken.len()
+    }
+
+    /// Says something behind the framework's sentences, which stay as they are.
+    pub(super) fn hint(&mut self, sentence: String) {
+        self.hint = Some(sentence);
     }
 
     /// The error that names all violations, if there are any.
     pub(super) fn into_result(self) -> Result<(), ApiError> {
-        let count = self.0.len();
-        let errors = if count == 1 { "error" } else { "errors" };
-        match count {
-            0 => Ok(()),
-            _ => Err(ApiError::InvalidArgs(format!(
-                "{count} validation {errors} detected: {}",
-                self.0.join("; ")
-            ))),
+        let errors = match self.count() {
+            0 => return Ok(()),
+            1 => "error",
+            _ => "errors",
+        };
+        let mut text = format!("{} validation {errors} detected: {}", self.count(), self.broken.join("; "));
+        if let Some(hint) = self.hint {
+            text.push_str(". ");
+            text.push_str(&hint);
         }
+        Err(ApiError::InvalidArgs(text))
+    }
+
+    fn add(&mut self, value: Option<&str>, member: &str, must: &str) {
+        let value = value.map_or_else(|| "null".to_owned(), |value| format!("'{value}'"));
+        self.broken
+            .push(format!("Value {value} at '{member}' failed to satisfy constraint: Member must {must}"));
     }
 }
 
-/// A value as a message repeats it: not the whole of a long one, and nothing of a private key (PEM, OpenSSH or PuTTY) sent
-/// by mistake, which must neither travel back nor get into anybody's log.
+/// A value as a message repeats it: not the whole of a long one, and nothing that may be of a private key, which must
+/// neither travel back nor get into anybody's log.
 fn shown(text: &str) -> Cow<'_, str> {
     const LONGEST: usize = 256;
-    if ["PRIVATE KEY", "Private-", "PuTTY-User-Key"].iter().any(|mark| text.contains(mark)) {
+    let may_be_private = holds_private_key(text) || has_unknown_base64(text);
+    if may_be_private && cfg!(not(feature = "planted-private-key-echoed")) {
         return "***".into();
     }
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()).into(),
         None => text.into(),
     }
+}
+
+/// Whether a text has base64 in it that could be a secret of 32 bytes or a line of a private key without its marks. The
+/// base64 of public keys begins with `AAAA`.
+fn has_unknown_base64(text: &str) -> bool {
+    const SHORTEST: usize = 43;
+    let is_symbol = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/');
+    text.split(|c| !is_symbol(c)).any(|run| run.len() >= SHORTEST && !run.starts_with("AAAA"))
 }

@@ -30,6 +30,7 @@ impl Setting {
         let pki = Pki::load(store.as_ref(), random.as_ref(), &world.region, world.now).await.unwrap();
         let api = Api {
             region: world.region.clone(),
+            key_types: KeyTypes::default(),
             inventory: Arc::new(LiveInventory::load(store, clock.clone()).await.unwrap()),
             links: Arc::new(Links::new(Arc::new(pki), clock.clone())),
             audit: AuditLog::open(audit_log).unwrap(),

@@ -20,6 +20,7 @@ pub use directory::{ReapArguments, reap};
 use instance_connect_core::environment::Random as _;
 use instance_connect_core::ids::{AvailabilityZone, IdError, Region};
 use instance_connect_core::inventory::Instance;
+use instance_connect_core::ssh_key::KeyTypes;
 use instance_connect_store::{MasterKey, SqliteStore, Store};
 use machine::{Machine, Programs};
 use os_user::OsAccount;
@@ -46,6 +47,9 @@ pub struct Arguments {
     /// The region it is in
     #[arg(long, value_name = "NAME", default_value = "us-east-1", value_parser = parse_region)]
     region: Region,
+    /// The types of keys that can be pushed: rsa, ed25519, ecdsa, ed25519-sk, ecdsa-sk. AWS takes the first two
+    #[arg(long, value_name = "TYPES", default_value = "rsa,ed25519")]
+    key_types: KeyTypes,
     /// Where the API listens; plain http, so on loopback only
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
@@ -139,6 +143,7 @@ async fn start(
     let inventory = inventory::create(store.as_ref(), arguments, account).await?;
     let settings = Settings {
         region: arguments.region.clone(),
+        key_types: arguments.key_types.clone(),
         api: arguments.listen,
         agents: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         agents_names: vec![Ipv4Addr::LOCALHOST.to_string()],
