@@ -6,6 +6,7 @@ use crate::host::HostFiles;
 use crate::live_keys::LiveKeys;
 use crate::offers::Offers;
 use crate::os_users::OsUsers;
+use crate::ready::NotifySocket;
 use futures_util::{SinkExt as _, StreamExt as _};
 use instance_connect_core::document::{BootId, BootInstant, DeadlineRefusal, Offer, OsUser};
 use instance_connect_core::link::{
@@ -36,6 +37,8 @@ pub(crate) struct Machine {
     pub(crate) signers: Signers,
     /// How often time is looked at: pings, silence, files past their deadline.
     pub(crate) tick: Duration,
+    /// Who is still to be told that a link is open.
+    pub(crate) notify: Option<NotifySocket>,
 }
 
 /// How a link ended.
@@ -173,6 +176,7 @@ impl Conversation<'_> {
             AgentEvent::Opened(welcome) => {
                 self.server_clock = Some(welcome.server_clock);
                 tracing::info!(version = welcome.version, server = %welcome.server_version, "the link is open");
+                self.machine.say_ready();
                 self.make_up_for_lost_time()
             }
             AgentEvent::ClockRead => self.make_up_for_lost_time(),
@@ -320,6 +324,14 @@ impl Conversation<'_> {
 }
 
 impl Machine {
+    /// Says once that this machine can be reached. Where that fails, the next link tries again.
+    fn say_ready(&mut self) {
+        match self.notify.as_ref().map(NotifySocket::tell) {
+            Some(Err(error)) => tracing::warn!(%error, "cannot tell NOTIFY_SOCKET that the link is open"),
+            Some(Ok(())) | None => self.notify = None,
+        }
+    }
+
     /// Checks a grant and writes its file. Says for whom it is.
     fn take(
         &mut self,

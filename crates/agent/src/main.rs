@@ -2,7 +2,8 @@
 
 use clap::{Args, Parser, Subcommand};
 use instance_connect_agent::{
-    Directories, EnrollFailure, Enrollment, RunFailure, RunSettings, ServerUrl, enroll, read_boot_id, run,
+    Directories, EnrollFailure, Enrollment, NotifySocket, RunFailure, RunSettings, ServerUrl, enroll, read_boot_id,
+    run,
 };
 use instance_connect_core::link::{JoinTokenText, TokenError};
 use rustix::fs::Mode;
@@ -46,7 +47,8 @@ enum Command {
     Enroll(EnrollArguments),
     /// Keeps the link to the control plane until it is told to stop (SIGTERM, SIGINT)
     ///
-    /// Keys that have been delivered keep working to their deadline, whether this runs or not.
+    /// Keys that have been delivered keep working to their deadline, whether this runs or not. Where NOTIFY_SOCKET is set,
+    /// it is told READY=1 as soon as the first link is open (sd_notify(3)).
     Run(RunArguments),
 }
 
@@ -182,7 +184,9 @@ async fn start_run(arguments: RunArguments) -> Result<(), Failure> {
             _ = interrupt.recv() => {}
         }
     };
-    run(RunSettings::new(directories, boot_id()?), stop).await?;
+    let notify = std::env::var_os("NOTIFY_SOCKET").map(|value| NotifySocket::parse(&value)).transpose();
+    let notify = notify.map_err(|error| Failure::System { what: "NOTIFY_SOCKET", error })?;
+    run(RunSettings { notify, ..RunSettings::new(directories, boot_id()?) }, stop).await?;
     Ok(())
 }
 

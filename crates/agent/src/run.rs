@@ -10,6 +10,7 @@ use crate::link::{End, Machine, converse};
 use crate::live_keys::LiveKeys;
 use crate::offers::Offers;
 use crate::os_users::{OsUserSettings, OsUsers};
+use crate::ready::NotifySocket;
 use crate::state::{State, StateError};
 use instance_connect_core::document::BootId;
 use instance_connect_core::link::{
@@ -40,6 +41,8 @@ pub struct RunSettings {
     pub tick: Duration,
     /// Where it looks OS users up.
     pub os_users: OsUserSettings,
+    /// Who is to be told when the first link is open.
+    pub notify: Option<NotifySocket>,
 }
 
 impl RunSettings {
@@ -53,6 +56,7 @@ impl RunSettings {
             ping_interval: limits::PING_INTERVAL,
             tick: Duration::from_secs(1),
             os_users: OsUserSettings::default(),
+            notify: None,
         }
     }
 }
@@ -147,7 +151,7 @@ async fn idle(
 }
 
 fn prepare(settings: RunSettings) -> io::Result<Machine> {
-    let RunSettings { directories, boot_id, clock, backoff: _, ping_interval, tick, os_users } = settings;
+    let RunSettings { directories, boot_id, clock, backoff: _, ping_interval, tick, os_users, notify } = settings;
     let now = clock.boot();
     Ok(Machine {
         host: HostFiles::new(&directories.etc),
@@ -165,6 +169,7 @@ fn prepare(settings: RunSettings) -> io::Result<Machine> {
         },
         clock,
         tick,
+        notify,
     })
 }
 

@@ -2,14 +2,16 @@
 
 use crate::control_plane::{ControlPlane, PATIENCE};
 use crate::machine::{BOOT, Machine, OTHER_BOOT, Push, boot, mode};
-use instance_connect_agent::{MachineClock as _, RunFailure, run};
+use instance_connect_agent::{MachineClock as _, NotifySocket, RunFailure, RunSettings, run};
 use instance_connect_core::document::{Offer, Section, merge};
 use instance_connect_core::link::{
     AckOutcome, AgentFrame, EnrollErrorCode, Goodbye, GoodbyeCode, Offered, Ping, ServerFrame, limits,
 };
 use std::fs;
+use std::io::ErrorKind;
+use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -293,5 +295,36 @@ async fn a_machine_that_is_not_enrolled_is_told_what_to_do() {
         fs::remove_file(machine.directories.state.join(file)).unwrap();
         let failure = run(machine.settings(), std::future::pending()).await.unwrap_err().to_string();
         assert!(failure.contains("not enrolled") && failure.contains("enroll as root"), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_asked_is_told_once_that_a_link_is_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify.sock");
+    let name = format!("instance-connect-test-{}", directory.path().display());
+    for (value, address) in [
+        (path.display().to_string(), SocketAddr::from_pathname(&path).unwrap()),
+        (format!("@{name}"), SocketAddr::from_abstract_name(&name).unwrap()),
+    ] {
+        let told = UnixDatagram::bind_addr(&address).unwrap();
+        told.set_nonblocking(true).unwrap();
+        let mut control_plane = ControlPlane::start().await;
+        let machine = Machine::new(&control_plane);
+        let notify = Some(NotifySocket::parse(value.as_ref()).unwrap());
+        tokio::spawn(run(RunSettings { notify, ..machine.settings() }, std::future::pending()));
+
+        // It has said hello, and nobody has welcomed it.
+        let mut link = control_plane.accept_raw().await;
+        let AgentFrame::Hello(_) = link.receive().await else { panic!("no hello") };
+        let mut message = [0; 64];
+        assert_eq!(told.recv(&mut message).unwrap_err().kind(), ErrorKind::WouldBlock);
+        drop(link);
+        for _ in 0..2 {
+            control_plane.accept(&*machine.clock).await;
+        }
+        let length = told.recv(&mut message).unwrap();
+        assert_eq!(&message[..length], b"READY=1");
+        assert_eq!(told.recv(&mut message).unwrap_err().kind(), ErrorKind::WouldBlock);
     }
 }
