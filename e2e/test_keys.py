@@ -11,13 +11,14 @@ from dev import Dev, MachineCopy
 from system import run
 from wire import Request
 
+ALL_TYPES = "rsa,ed25519,ecdsa,ed25519-sk,ecdsa-sk"
 INVALID = "Invalid input parameter received for Illegal argument exception: SSH Public key is invalid"
 
 
 @pytest.fixture(scope="module")
 def open_dev(tmp_path_factory, os_user):
     """A `dev` that accepts keys of every type."""
-    dev = Dev(tmp_path_factory.mktemp("dev"), os_user, key_types="rsa,ed25519,ecdsa,ed25519-sk,ecdsa-sk")
+    dev = Dev(tmp_path_factory.mktemp("dev"), os_user, arguments=["--key-types", ALL_TYPES])
     yield dev
     dev.close()
 

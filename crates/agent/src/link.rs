@@ -13,6 +13,7 @@ use instance_connect_core::link::{
     Ack, AckOutcome, AgentEvent, AgentFacts, AgentFrame, AgentLink, ClockWatch, Goodbye, GoodbyeCode, Grant,
     GrantId, OfferRate, Offered, Refusal, Signers, Withdraw, Withdrawn, admit, limits,
 };
+use instance_connect_kill_point::kill_point;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -286,7 +287,10 @@ impl Conversation<'_> {
     }
 
     async fn ack(&mut self, id: GrantId, outcome: AckOutcome) -> Result<(), Parting> {
-        self.send(&AgentFrame::Ack(Ack { id, outcome })).await
+        kill_point("acknowledgement-before");
+        self.send(&AgentFrame::Ack(Ack { id, outcome })).await?;
+        kill_point("acknowledgement-after");
+        Ok(())
     }
 
     /// Sends at once. While the server takes nothing, nothing more is read from it either: acks are never dropped.

@@ -8,6 +8,7 @@ use instance_connect_core::document::{
     self as document, BootId, BootInstant, HANDOVER_LIMIT, Handover, LONGEST_LIFETIME, live_file, merge,
 };
 use instance_connect_core::link::{Admitted, LiveIndex, Refusal, Withdraw, Withdrawals};
+use instance_connect_kill_point::kill_point;
 use std::ffi::OsStr;
 use std::fs::{self, DirEntry};
 use std::io;
@@ -187,13 +188,13 @@ impl LiveKeys {
             }
             created => created,
         }?;
+        kill_point("rename-before");
         #[cfg(feature = "planted-ack-before-rename")]
-        {
-            self.unrenamed.push((unfinished, path));
-            Ok(())
-        }
+        self.unrenamed.push((unfinished, path));
         #[cfg(not(feature = "planted-ack-before-rename"))]
-        fs::rename(&unfinished, &path)
+        fs::rename(&unfinished, &path)?;
+        kill_point("rename-after");
+        Ok(())
     }
 
     fn remove(&mut self, path: &str) -> io::Result<()> {

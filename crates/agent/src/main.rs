@@ -2,8 +2,8 @@
 
 use clap::{Args, Parser, Subcommand};
 use instance_connect_agent::{
-    Directories, EnrollFailure, Enrollment, NotifySocket, RunFailure, RunSettings, ServerUrl, enroll, read_boot_id,
-    run,
+    Directories, EnrollFailure, Enrollment, NotifySocket, RunFailure, RunSettings, ServerUrl, enroll,
+    read_boot_id, run,
 };
 use instance_connect_core::link::{JoinTokenText, TokenError};
 use rustix::fs::Mode;

@@ -151,7 +151,8 @@ async fn idle(
 }
 
 fn prepare(settings: RunSettings) -> io::Result<Machine> {
-    let RunSettings { directories, boot_id, clock, backoff: _, ping_interval, tick, os_users, notify } = settings;
+    let RunSettings { directories, boot_id, clock, backoff: _, ping_interval, tick, os_users, notify } =
+        settings;
     let now = clock.boot();
     Ok(Machine {
         host: HostFiles::new(&directories.etc),

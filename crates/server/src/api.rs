@@ -23,6 +23,7 @@ use instance_connect_core::link::Refusal;
 use instance_connect_core::origin::Origin;
 use instance_connect_core::sigv4::{Expected, Presented, RequestHead, Verified};
 use instance_connect_core::ssh_key::KeyTypes;
+use instance_connect_kill_point::kill_point;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -54,7 +55,11 @@ impl Api {
                 // A task of its own: a caller who hangs up must not stop a push between its intent and its record.
                 tokio::spawn(Arc::clone(&api).answer(request, peer))
             });
-            http::serve(stream, service)
+            async {
+                http::serve(stream, service).await;
+                // All answers of this connection have been sent.
+                kill_point("answer-after");
+            }
         })
         .await;
     }
@@ -69,6 +74,7 @@ impl Api {
             secure_transport: false,
         };
         let result = self.handle(request, &origin).await;
+        kill_point("answer-before");
         response(&origin.request, &result)
     }
 
@@ -120,6 +126,7 @@ impl Api {
         };
         let event_id = fresh_uuid(self.random.as_ref());
         let record = audit::record(origin, &by, operation, parameters, &self.region, outcome, &event_id);
+        kill_point("outcome-before");
         if let Err(error) = self.audit.commit(record).await {
             // Without a record there is no success, and no key may stay behind.
             if let Ok(delivered) = &result {
@@ -127,6 +134,7 @@ impl Api {
             }
             return Err(internal(origin, error));
         }
+        kill_point("outcome-after");
         result.map(|_| success_body(&origin.request))
     }
 
@@ -146,7 +154,9 @@ impl Api {
             Grant::issue(&authorized, origin.request.clone(), self.clock.wall(), self.clock.monotonic())?;
         let intent =
             audit::intent(origin, authorized.caller(), Operation::SendSshPublicKey, recorded, &self.region);
+        kill_point("intent-before");
         self.audit.commit(intent).await.map_err(|error| internal(origin, error))?;
+        kill_point("intent-after");
         self.links.deliver(grant).await.map_err(|error| delivery_error(origin, error))
     }
 

@@ -11,6 +11,7 @@ use instance_connect_core::link::{
     AgentFrame, AgentUrn, Goodbye, GoodbyeCode, Hello, Offered, Pong, ServerFrame, Signer, VersionText,
     Welcome, limits,
 };
+use instance_connect_kill_point::kill_point;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{Instant, timeout};
@@ -269,11 +270,14 @@ impl Conversation<'_> {
                 return Err(Some(goodbye));
             }
             if !link.is_moot(&frame) {
+                kill_point("send-before");
                 self.write(&frame).await?;
             }
             next = queue.try_recv().ok();
         }
-        self.flush().await
+        self.flush().await?;
+        kill_point("send-after");
+        Ok(())
     }
 
     async fn write(&mut self, frame: &ServerFrame) -> Result<(), Ended> {
