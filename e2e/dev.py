@@ -162,8 +162,8 @@ class Dev:
     """`instance-connectd dev`, from its start to its end."""
 
     def __init__(self, scratch, os_user=None, before=(), environment=None, machine_prefix=None, arguments=()):
-        """Starts it and waits until it is ready. `before` is put before the command; `environment` is added to ours.
-        What is the tests' own, such as logs, goes to `scratch`."""
+        """Starts it and waits until it is ready. `before` is put before the command, `arguments` at its end; `environment`
+        is added to ours. What is the tests' own, such as logs, goes to `scratch`."""
         self.scratch = scratch
         self.started = []
         self.ready_file = scratch / "ready.json"
@@ -190,7 +190,17 @@ class Dev:
         self.folder = Path(self.ready["audit_log"]).parent
         self.endpoint_url, self.region = self.ready["endpoint_url"], self.ready["region"]
         self.instances = [Instance(self, entry) for entry in self.ready["instances"]]
-        self.first, self.second = self.instances
+        self.first, self.second, *_ = self.instances
+
+    def control_plane(self):
+        """The id of the control plane's process, once there is one."""
+
+        def find():
+            for pid, words in command_lines():
+                if words[1:2] == ["control-plane"] and f"{self.folder}/control-plane.json" in words and is_running(pid):
+                    return pid
+
+        return eventually(find, "the control plane runs")
 
     def end(self, by):
         """Sends it a signal and gives its exit status once it has ended."""

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from dev import PROGRAMS
-from system import PATIENCE, descendants, eventually, is_running, processes_naming, run, stop
+from system import PATIENCE, descendants, eventually, is_running, kill, processes_naming, run, stop
 
 
 def listens(host, port):
@@ -26,7 +26,7 @@ def test_nothing_stays(new_dev, new_key, by, status):
     places = [(host, int(port)), *((instance.host, instance.port) for instance in dev.instances)]
     assert all(listens(*place) for place in places)
     below = descendants(dev.process.pid)
-    assert len(below) >= 3, "two agents and what cleans up"
+    assert len(below) >= 4, "the control plane, two agents and what cleans up"
 
     assert dev.end(by) == status
     eventually(lambda: not dev.folder.exists(), "its directory goes")
@@ -42,6 +42,25 @@ def test_an_agent_that_hangs_ends_too(new_dev):
     stop(agent)
     dev.end(signal.SIGKILL)
     eventually(lambda: not is_running(agent) and not dev.folder.exists(), "the agent is killed and its files go")
+
+
+def test_without_its_control_plane_it_ends_and_says_why(new_dev):
+    dev = new_dev()
+    below = descendants(dev.process.pid)
+    with open(dev.folder / "control-plane.log", "a") as log:
+        log.write("the last word\n")
+    kill(dev.control_plane())
+    assert dev.process.wait(PATIENCE) == 1
+    assert "the control plane ended (signal: 9 (SIGKILL)): its log ends with:\nthe last word" in dev.output.read_text()
+    eventually(lambda: not any(map(is_running, below)) and not dev.folder.exists(), "nothing stays")
+
+
+def test_a_control_plane_that_cannot_start_says_why():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = run(PROGRAMS / "instance-connectd", "dev", "--listen", address, check=False)
+    assert done.returncode == 1
+    assert f"cannot listen on {address}: Address already in use" in done.stderr
 
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL])

@@ -70,11 +70,23 @@ def test_join_tokens_are_kept_nowhere(used_dev):
 
 
 def test_files_with_keys_are_their_owners_alone(used_dev):
+    master_key = used_dev.folder / "master.key"
     files = [file for file in used_dev.folder.rglob("*") if file.is_file()]
     files = [file for file in files if b"PRIVATE KEY-----\n" in file.read_bytes()]
     # Of each machine: sshd's and the agent's.
     assert sorted(file.name for file in files) == ["host_key", "host_key", "key.pem", "key.pem"]
-    assert all(file.stat().st_mode & 0o077 == 0 for file in files)
+    assert all(file.stat().st_mode & 0o077 == 0 for file in [*files, master_key])
+
+
+def test_the_master_key_is_in_its_file_alone(used_dev):
+    key = (used_dev.folder / "master.key").read_bytes()
+    wanted = [key, base64.b64encode(key).rstrip(b"="), key.hex().encode()]
+    files = [file for file in used_dev.folder.rglob("*") if file.is_file()]
+    assert [file.name for file in files if any(form in file.read_bytes() for form in wanted)] == ["master.key"]
+    for pid in [used_dev.process.pid, *descendants(used_dev.process.pid)]:
+        for kind in ("environ", "cmdline"):
+            told = read_of_process(Path(f"/proc/{pid}/{kind}"))
+            assert not any(form in told for form in wanted)
 
 
 @root_only

@@ -75,7 +75,7 @@ def warm_up(place, dev, instances):
 
 
 def ours(place, dev, swarm):
-    return run(place, dev, dev, swarm, {"control plane": [dev.pid], "swarm": [swarm.pid]}, "--requests", 60_000, "--seconds", 4)
+    return run(place, dev, dev, swarm, {"control plane": [dev.control_plane], "swarm": [swarm.pid]}, "--requests", 60_000, "--seconds", 4)
 
 
 def constant(place, dev, swarm, nginx):
@@ -115,7 +115,7 @@ def cpu(place):
         place.push(dev.server, dev, agents.instances, users, "--requests", machines, "--in-flight", 8, "--seconds", 20)
 
         def used():
-            return [processor_seconds([dev.pid]), processor_seconds(agents.pids)]
+            return [processor_seconds([dev.control_plane]), processor_seconds(agents.pids)]
 
         idle_from = used()
         time.sleep(5)

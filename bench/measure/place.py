@@ -127,6 +127,8 @@ class Dev(Process):
             raise
         self.ready = json.loads(ready.read_text())
         self.server = self.ready["endpoint_url"].removeprefix("http://")
+        # What is measured of it; the process that started everything sits there and waits.
+        [self.control_plane] = [pid for pid in children(self.pid) if b"\0control-plane\0" in command_line(pid)]
         self.join_tokens = self.directory / "join-tokens"
 
     def environment(self):
@@ -261,6 +263,10 @@ def children(pid):
     for task in Path(f"/proc/{pid}/task").iterdir():
         text += (task / "children").read_text() + " "
     return [int(child) for child in text.split()]
+
+
+def command_line(pid):
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def processor_seconds(pids):

@@ -10,6 +10,7 @@ use crate::http::{self, Body};
 use crate::inventory::{LiveInventory, StaleInventory};
 use crate::links::Links;
 use crate::pki;
+pub(crate) use enroll::create_join_token;
 use hyper::body::Incoming;
 use hyper::header::{
     CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE,

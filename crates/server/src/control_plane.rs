@@ -1,4 +1,4 @@
-//! The wiring: from settings to listeners that accept.
+//! The wiring: from settings to listeners that accept, in a process of its own.
 
 use crate::agents::{self, Agents};
 use crate::api::{Api, ClockGuard};
@@ -11,16 +11,24 @@ use anyhow::Context as _;
 use instance_connect_core::environment::{Clock, Random};
 use instance_connect_core::ids::Region;
 use instance_connect_core::ssh_key::KeyTypes;
-use instance_connect_store::Store;
+use instance_connect_store::{MasterKey, SqliteStore, Store};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-/// What a control plane is started with.
-#[derive(Debug)]
+/// Bytes of a settings file.
+const SETTINGS_BYTES: u64 = 64 * 1024;
+
+/// What a control plane is started with: a JSON object in a file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
+    #[serde(with = "text")]
     pub(crate) region: Region,
     /// The types of keys that can be pushed.
     pub(crate) key_types: KeyTypes,
@@ -30,62 +38,120 @@ pub(crate) struct Settings {
     pub(crate) agents: SocketAddr,
     /// Host names and addresses agents reach that listener by.
     pub(crate) agents_names: Vec<String>,
+    /// The store's directory.
+    pub(crate) store: PathBuf,
+    /// The file of the key that the store's secrets are sealed with.
+    pub(crate) master_key: PathBuf,
     /// The audit log.
     pub(crate) audit_log: PathBuf,
 }
 
-/// A running control plane. It runs until the process ends.
-#[derive(Debug)]
-pub(crate) struct ControlPlane {
-    /// Where the control API accepts connections.
-    pub(crate) api: SocketAddr,
-    /// Where agents are accepted.
-    pub(crate) agents: SocketAddr,
-    pub(crate) links: Arc<Links>,
-    pub(crate) enrolment: Arc<Agents>,
+impl Settings {
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        let mut text = String::new();
+        File::open(path)?.take(SETTINGS_BYTES).read_to_string(&mut text)?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// Opens the store. Blocks on the disk.
+    pub(crate) fn open_store(&self) -> anyhow::Result<Arc<dyn Store>> {
+        let master_key = MasterKey::read_file(&self.master_key)?;
+        Ok(Arc::new(SqliteStore::open(&self.store, &master_key, Arc::new(SystemRandom))?))
+    }
 }
 
-impl ControlPlane {
-    /// Starts everything; when it returns, both listeners accept connections.
-    pub(crate) async fn start(settings: Settings, store: Arc<dyn Store>) -> anyhow::Result<Self> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let random: Arc<dyn Random> = Arc::new(SystemRandom);
-        let region = settings.region;
-        let pki = Arc::new(Pki::load(store.as_ref(), random.as_ref(), &region, clock.wall()).await?);
-        let inventory = Arc::new(LiveInventory::load(Arc::clone(&store), Arc::clone(&clock)).await?);
-        let links = Arc::new(Links::new(Arc::clone(&pki), Arc::clone(&clock)));
-        let audit = AuditLog::open(&settings.audit_log)?;
-        let tls = pki.agents_tls(&settings.agents_names, clock.wall())?;
+/// Values that are written as their text.
+mod text {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+    use std::fmt::Display;
+    use std::str::FromStr;
 
-        let agents_listener = bind(settings.agents).await?;
-        let api_listener = bind(settings.api).await?;
-        let (agents_address, api_address) = (agents_listener.local_addr()?, api_listener.local_addr()?);
-        let enrolment = Arc::new(Agents {
-            region: region.clone(),
-            store,
-            inventory: Arc::clone(&inventory),
-            links: Arc::clone(&links),
-            random: Arc::clone(&random),
-            places: Arc::new(Semaphore::new(agents::LINKS)),
-            audit: audit.clone(),
-            clock_id: system::boot_id()?,
-        });
-        let api = Api {
-            region,
-            key_types: settings.key_types,
-            inventory: Arc::clone(&inventory),
-            links: Arc::clone(&links),
-            audit,
-            clock,
-            clock_guard: ClockGuard::default(),
-            random,
-        };
-
-        tokio::spawn(async move { inventory.follow().await });
-        tokio::spawn(Arc::clone(&enrolment).serve(agents_listener, tls));
-        tokio::spawn(Arc::new(api).serve(api_listener));
-        Ok(Self { api: api_address, agents: agents_address, links, enrolment })
+    pub(super) fn serialize<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
     }
+
+    pub(super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// Arguments of the hidden command that runs a control plane.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// What to run it with
+    #[arg(long, value_name = "FILE")]
+    settings: PathBuf,
+}
+
+/// Runs a control plane until the process is ended. Once it accepts connections it says where, as one line of JSON on
+/// standard output.
+///
+/// # Errors
+/// When something it needs is missing or does not start.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    crate::start_log();
+    let path = &arguments.settings;
+    let settings = Settings::read(path).with_context(|| format!("settings {}", path.display()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listening = start(settings).await?;
+        writeln!(std::io::stdout(), "{}", serde_json::to_string(&listening)?)?;
+        std::future::pending().await
+    })
+}
+
+/// Where a running control plane accepts connections.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Listening {
+    /// Clients of the control API.
+    pub(crate) api: SocketAddr,
+    /// Agents.
+    pub(crate) agents: SocketAddr,
+}
+
+/// Starts everything; when it returns, both listeners accept connections. It runs until the process ends.
+async fn start(settings: Settings) -> anyhow::Result<Listening> {
+    let store = settings.open_store()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let random: Arc<dyn Random> = Arc::new(SystemRandom);
+    let region = settings.region;
+    let pki = Arc::new(Pki::load(store.as_ref(), random.as_ref(), &region, clock.wall()).await?);
+    let inventory = Arc::new(LiveInventory::load(Arc::clone(&store), Arc::clone(&clock)).await?);
+    let links = Arc::new(Links::new(Arc::clone(&pki), Arc::clone(&clock)));
+    let audit = AuditLog::open(&settings.audit_log)?;
+    let tls = pki.agents_tls(&settings.agents_names, clock.wall())?;
+
+    let agents_listener = bind(settings.agents).await?;
+    let api_listener = bind(settings.api).await?;
+    let (agents_address, api_address) = (agents_listener.local_addr()?, api_listener.local_addr()?);
+    let agents = Arc::new(Agents {
+        region: region.clone(),
+        store,
+        inventory: Arc::clone(&inventory),
+        links: Arc::clone(&links),
+        random: Arc::clone(&random),
+        places: Arc::new(Semaphore::new(agents::LINKS)),
+        audit: audit.clone(),
+        clock_id: system::boot_id()?,
+    });
+    let api = Api {
+        region,
+        key_types: settings.key_types,
+        inventory: Arc::clone(&inventory),
+        links,
+        audit,
+        clock,
+        clock_guard: ClockGuard::default(),
+        random,
+    };
+
+    tokio::spawn(async move { inventory.follow().await });
+    tokio::spawn(agents.serve(agents_listener, tls));
+    tokio::spawn(Arc::new(api).serve(api_listener));
+    Ok(Listening { api: api_address, agents: agents_address })
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {

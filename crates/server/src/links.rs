@@ -193,6 +193,7 @@ impl Links {
     }
 
     /// Waits until an instance's agent has an open link.
+    #[cfg(test)]
     pub(crate) async fn connected(&self, instance: &InstanceId) {
         // The slot keeps its sender, so the wait ends with a link or not at all.
         let _ = self.slot(instance).link.subscribe().wait_for(Option::is_some).await;

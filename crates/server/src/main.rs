@@ -1,7 +1,7 @@
 //! `instance-connectd`: the control plane of Instance Connect.
 
 use clap::{Parser, Subcommand};
-use instance_connect_server::dev;
+use instance_connect_server::{control_plane, dev};
 use std::process::ExitCode;
 
 /// An open, self-hosted EC2 Instance Connect: a pushed SSH key opens one OS account on one machine for 60 seconds.
@@ -16,6 +16,9 @@ struct Arguments {
 enum Command {
     /// Run everything on this machine, for trying it out and for tests: no configuration, real parts.
     Dev(dev::Arguments),
+    /// Run a control plane. Started by `dev`.
+    #[command(hide = true)]
+    ControlPlane(control_plane::Arguments),
     /// Remove what `dev` left behind, once it is gone. Started by `dev` itself.
     #[command(hide = true)]
     ReapDev(dev::ReapArguments),
@@ -24,6 +27,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Dev(arguments) => dev::run(&arguments),
+        Command::ControlPlane(arguments) => control_plane::run(&arguments),
         Command::ReapDev(arguments) => dev::reap(&arguments),
     };
     match result {

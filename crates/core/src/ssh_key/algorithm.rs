@@ -1,14 +1,14 @@
 //! The kinds of keys there are, and which of them a control plane accepts.
 
 use super::error::KeyError;
-use serde::Deserialize;
 use serde::de::value::Error as NameError;
 use serde::de::{Error as _, IntoDeserializer};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
 /// A type of key, named as `ssh-keygen -t` names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyType {
     /// RSA of 2048, 3072 or 4096 bits.
@@ -25,7 +25,7 @@ pub enum KeyType {
 
 /// The types of keys that are accepted, at least one. Those that AWS accepts are the default (wire.md 2.1); in a
 /// configuration it is a list of names, on a command line the same names with commas between.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "BTreeSet<KeyType>")]
 pub struct KeyTypes(pub(super) BTreeSet<KeyType>);
 

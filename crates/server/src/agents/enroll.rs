@@ -1,16 +1,17 @@
 //! Enrolment: a one-time token for an identity.
 
 use super::{Agents, refusal};
-use crate::pki::AgentKey;
+use crate::pki::{AgentKey, Pki};
 use instance_connect_core::audit;
 use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::environment::Random;
 use instance_connect_core::ids::InstanceId;
 use instance_connect_core::inventory::{Instance, InstanceState, JoinToken};
 use instance_connect_core::limits;
 use instance_connect_core::link::{
     AgentUrn, EnrollAnswer, EnrollError, EnrollErrorCode as Code, EnrollRequest, JoinTokenText,
 };
-use instance_connect_store::{RedeemError, RedeemRefusal, StoreError};
+use instance_connect_store::{RedeemError, RedeemRefusal, Store, StoreError};
 use std::net::IpAddr;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -65,25 +66,25 @@ pub(super) async fn enroll(
     })
 }
 
-impl Agents {
-    /// Makes a join token for an existing instance. Its text is shown once and never stored.
-    ///
-    /// # Errors
-    /// When the instance does not exist or the store fails.
-    pub(crate) async fn create_join_token(
-        &self,
-        instance: &InstanceId,
-    ) -> Result<Zeroizing<String>, StoreError> {
-        let now = self.links.clock().wall();
-        let mut secret = Zeroizing::new([0; 32]);
-        self.random.fill(secret.as_mut_slice());
-        let token = JoinTokenText::new(instance.clone(), secret, self.links.pki().root_sha256());
-        let lifetime = i64::try_from(limits::JOIN_TOKEN_LIFETIME.as_secs()).unwrap_or(0);
-        let expires_at = UnixSeconds(now.0.saturating_add(lifetime));
-        let record = JoinToken { secret_hash: token.secret_hash(), instance: instance.clone(), expires_at };
-        self.store.create_join_token(&record, now).await?;
-        Ok(token.expose())
-    }
+/// Makes a join token for an existing instance. Its text is shown once and never stored.
+///
+/// # Errors
+/// When the instance does not exist or the store fails.
+pub(crate) async fn create_join_token(
+    store: &dyn Store,
+    pki: &Pki,
+    random: &dyn Random,
+    instance: &InstanceId,
+    now: UnixSeconds,
+) -> Result<Zeroizing<String>, StoreError> {
+    let mut secret = Zeroizing::new([0; 32]);
+    random.fill(secret.as_mut_slice());
+    let token = JoinTokenText::new(instance.clone(), secret, pki.root_sha256());
+    let lifetime = i64::try_from(limits::JOIN_TOKEN_LIFETIME.as_secs()).unwrap_or(0);
+    let expires_at = UnixSeconds(now.0.saturating_add(lifetime));
+    let record = JoinToken { secret_hash: token.secret_hash(), instance: instance.clone(), expires_at };
+    store.create_join_token(&record, now).await?;
+    Ok(token.expose())
 }
 
 fn instance_of(agents: &Agents, id: &InstanceId) -> Result<Arc<Instance>, EnrollError> {

@@ -23,6 +23,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{self, Message};
+use zeroize::Zeroizing;
 
 /// Longer than anything here takes: a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -69,9 +70,15 @@ impl Setting {
         Self { agents, world, address, directory }
     }
 
+    async fn join_token(&self) -> Zeroizing<String> {
+        let Agents { store, links, random, .. } = self.agents.as_ref();
+        let (pki, instance, now) = (links.pki(), &self.world.instance, links.clock().wall());
+        create_join_token(store.as_ref(), pki, random.as_ref(), instance, now).await.unwrap()
+    }
+
     /// Enrols a machine whose folder has this name.
     async fn enroll(&self, name: &str) -> Result<(), EnrollFailure> {
-        let token = self.agents.create_join_token(&self.world.instance).await.unwrap();
+        let token = self.join_token().await;
         self.enroll_with(name, token.parse().unwrap()).await
     }
 
@@ -265,7 +272,7 @@ async fn what_breaks_the_protocol_ends_the_link_with_a_word() {
 #[tokio::test]
 async fn a_token_works_once_and_tells_nothing_before() {
     let setting = Setting::new().await;
-    let token = setting.agents.create_join_token(&setting.world.instance).await.unwrap();
+    let token = setting.join_token().await;
     setting.enroll_with("first", token.parse().unwrap()).await.unwrap();
     let again = setting.enroll_with("second", token.parse().unwrap()).await.unwrap_err();
     assert!(again.to_string().contains("used"), "{again}");

@@ -4,7 +4,7 @@ use super::processes;
 use crate::system::SystemRandom;
 use anyhow::{Context as _, bail, ensure};
 use instance_connect_core::environment::Random as _;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::os::unix::process::CommandExt as _;
@@ -113,15 +113,21 @@ pub(super) fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
 }
 
 /// Writes a file that only its owner can read, whole or not at all.
-pub(super) fn write_private(path: &Path, contents: &str) -> anyhow::Result<()> {
+pub(super) fn write_private(path: &Path, contents: impl AsRef<[u8]>) -> anyhow::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{:08x}", random()));
     let written = path.with_file_name(name);
-    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&written);
-    let result = file.and_then(|mut file| file.write_all(contents.as_bytes()));
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&written);
+    let result = file.and_then(|mut file| file.write_all(contents.as_ref()));
     result
         .and_then(|()| fs::rename(&written, path))
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Opens a log for appending that only its owner can read.
+pub(super) fn open_log(path: &Path) -> anyhow::Result<File> {
+    let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    opened.with_context(|| format!("cannot open {}", path.display()))
 }
 
 fn fresh_path() -> anyhow::Result<PathBuf> {

@@ -1,18 +1,18 @@
 //! One pretended machine of `dev`: a folder with an agent of its own and an OpenSSH server of its own, both real.
 
+use super::RESTART_PAUSE;
 use super::accounts;
-use super::directory::{Directory, set_mode, write_private};
+use super::directory::{Directory, open_log, set_mode, write_private};
 use super::os_user::OsAccount;
-use crate::control_plane::ControlPlane;
 use crate::http;
 use anyhow::{Context as _, anyhow, bail, ensure};
 use instance_connect_core::ids::InstanceId;
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{OpenOptionsExt as _, chown};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixDatagram};
 use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
 
 /// How long an agent may take from its start to an open link.
 const LINK_WAIT: Duration = Duration::from_secs(20);
@@ -93,12 +94,21 @@ impl Programs {
     }
 }
 
+/// How a machine is brought in: where agents connect, and a join token.
+#[derive(Debug)]
+pub(super) struct Invitation {
+    pub(super) agents: SocketAddr,
+    pub(super) join_token: Zeroizing<String>,
+}
+
 /// A running machine.
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) address: SocketAddrV4,
     pub(super) host_key: String,
     pub(super) known_hosts: PathBuf,
+    instance: InstanceId,
+    agent_command: Command,
     agent: Child,
 }
 
@@ -110,19 +120,18 @@ impl Machine {
         account: &OsAccount,
         programs: &Programs,
         directory: &Directory,
-        control_plane: &ControlPlane,
+        invitation: &Invitation,
     ) -> anyhow::Result<Self> {
         let folders = Folders::create(instance, account, directory)?;
-        enroll(instance, &folders, programs, control_plane).await?;
-        let agent = start_agent(instance, &folders, programs, control_plane).await?;
+        enroll(&folders, programs, invitation).await?;
+        let mut agent_command = agent_command(&folders, programs)?;
+        let agent = start_agent(&mut agent_command, &folders).await?;
 
         // Each machine has an address of its own, as machines do; all of 127.0.0.0/8 is this machine.
         let listener =
             TcpListener::bind(SocketAddrV4::new(Ipv4Addr::new(127, 0, 77, number.saturating_add(1)), 0))
                 .await?;
-        let std::net::SocketAddr::V4(address) = listener.local_addr()? else {
-            bail!("bound to something else")
-        };
+        let SocketAddr::V4(address) = listener.local_addr()? else { bail!("bound to something else") };
         let host_key = folders.generate_host_key().await?;
         let known_hosts = folders.home.join("known_hosts");
         let lines = format!("[{}]:{} {host_key}\n{instance} {host_key}\n", address.ip(), address.port());
@@ -139,7 +148,24 @@ impl Machine {
             folders.ssh.join("sshd_config"),
             folders.home.join("auth.log"),
         ));
-        Ok(Self { address, host_key, known_hosts, agent })
+        Ok(Self { address, host_key, known_hosts, instance: instance.clone(), agent_command, agent })
+    }
+
+    /// Starts its agent again whenever that ends. Gives why it cannot.
+    pub(super) async fn keep_agent(&mut self) -> anyhow::Error {
+        loop {
+            match self.agent.wait().await {
+                Ok(status) => {
+                    tracing::warn!("the agent of {} ended ({status}); starting it again", self.instance);
+                }
+                Err(error) => return error.into(),
+            }
+            tokio::time::sleep(RESTART_PAUSE).await;
+            match self.agent_command.spawn() {
+                Ok(agent) => self.agent = agent,
+                Err(error) => return error.into(),
+            }
+        }
     }
 
     /// Lets the agent say goodbye.
@@ -233,6 +259,10 @@ impl Folders {
         write_private(&self.ssh.join("sshd_config"), &config)
     }
 
+    fn agent_log(&self) -> PathBuf {
+        self.home.join("agent.log")
+    }
+
     fn syslog_socket(&self) -> PathBuf {
         self.run.join("syslog.sock")
     }
@@ -262,51 +292,47 @@ impl Folders {
 /// The account that runs the sshd command where sshd is root's: one without any right of its own.
 const COMMAND_USER: &str = "nobody";
 
-async fn enroll(
-    instance: &InstanceId,
-    folders: &Folders,
-    programs: &Programs,
-    control_plane: &ControlPlane,
-) -> anyhow::Result<()> {
-    let token = control_plane.enrolment.create_join_token(instance).await?;
+async fn enroll(folders: &Folders, programs: &Programs, invitation: &Invitation) -> anyhow::Result<()> {
     let mut command = programs.command(&programs.agent);
-    command.arg("enroll").arg("--server").arg(format!("https://{}", control_plane.agents));
+    command.arg("enroll").arg("--server").arg(format!("https://{}", invitation.agents));
     command.arg("--etc").arg(&folders.etc).arg("--state").arg(&folders.state);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().context("cannot start the agent")?;
     // The token goes through standard input: arguments can be read by everyone on the machine.
     if let Some(mut stdin) = child.stdin.take() {
-        tokio::io::AsyncWriteExt::write_all(&mut stdin, token.as_bytes()).await?;
+        tokio::io::AsyncWriteExt::write_all(&mut stdin, invitation.join_token.as_bytes()).await?;
     }
     let output = child.wait_with_output().await?;
     ensure!(output.status.success(), "enrolment failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(())
 }
 
-async fn start_agent(
-    instance: &InstanceId,
-    folders: &Folders,
-    programs: &Programs,
-    control_plane: &ControlPlane,
-) -> anyhow::Result<Child> {
-    let log_path = folders.home.join("agent.log");
+fn agent_command(folders: &Folders, programs: &Programs) -> anyhow::Result<Command> {
     let mut command = programs.command(&programs.agent);
-    command
-        .arg("run")
-        .arg("--etc")
-        .arg(&folders.etc)
-        .arg("--state")
-        .arg(&folders.state)
-        .arg("--run")
-        .arg(&folders.run);
-    command.stderr(open_log(&log_path)?).kill_on_drop(true);
-    let mut agent = command.spawn().context("cannot start the agent")?;
+    command.arg("run").arg("--etc").arg(&folders.etc).arg("--state").arg(&folders.state);
+    command.arg("--run").arg(&folders.run).stderr(open_log(&folders.agent_log())?).kill_on_drop(true);
+    Ok(command)
+}
+
+/// Starts the agent for the first time, and returns when it says that its link is open.
+async fn start_agent(command: &mut Command, folders: &Folders) -> anyhow::Result<Child> {
+    let notify_socket = folders.home.join("notify.sock");
+    let told = UnixDatagram::bind(&notify_socket)?;
+    let mut agent = command.env("NOTIFY_SOCKET", &notify_socket).spawn().context("cannot start the agent")?;
+    // Nobody listens to what it says when it is started again.
+    command.env_remove("NOTIFY_SOCKET");
+    let mut message = [0; 64];
     let ended = tokio::select! {
-        () = control_plane.links.connected(instance) => return Ok(agent),
+        // It has one thing to say.
+        ready = told.recv(&mut message) => {
+            ready?;
+            fs::remove_file(&notify_socket)?;
+            return Ok(agent);
+        }
         status = agent.wait() => format!("the agent ended ({})", status?),
         () = tokio::time::sleep(LINK_WAIT) => "the agent opened no link in time".to_owned(),
     };
-    let log = fs::read_to_string(&log_path).unwrap_or_default();
+    let log = fs::read_to_string(folders.agent_log()).unwrap_or_default();
     bail!("{ended}; its log says:\n{}", log.trim_end())
 }
 
@@ -343,11 +369,6 @@ fn start_sshd(stream: TcpStream, programs: &Programs, config: &Path, log: &Path)
     }
     command.args(["-i", "-e", "-f"]).arg(config).stdin(input).stdout(output).stderr(open_log(log)?);
     command.spawn().context("cannot start sshd")
-}
-
-fn open_log(path: &Path) -> anyhow::Result<File> {
-    let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-    opened.with_context(|| format!("cannot open {}", path.display()))
 }
 
 /// A program in `PATH`, or where system programs are although `PATH` leaves them out for ordinary users.

@@ -1,10 +1,11 @@
 //! `instance-connectd dev`: a whole Instance Connect on one machine, in a private directory that vanishes with it.
 //!
 //! Everything is real: the control plane on its embedded store, an agent for each instance that enrols with a token
-//! and links over mutual TLS, and an OpenSSH server for each that asks our command for keys. Only the machines are
-//! pretended: they are folders on this one.
+//! and links over mutual TLS, and an OpenSSH server for each that asks our command for keys. Each is a process of its
+//! own. Only the machines are pretended: they are folders on this one.
 
 mod accounts;
+mod control_plane;
 mod directory;
 mod inventory;
 mod machine;
@@ -12,21 +13,25 @@ mod os_user;
 mod processes;
 mod ready;
 
-use crate::control_plane::{ControlPlane, Settings};
-use crate::system::SystemRandom;
+use crate::agents::create_join_token;
+use crate::control_plane::Settings;
+use crate::pki::Pki;
+use crate::system::{SystemClock, SystemRandom};
 use anyhow::Context as _;
+use control_plane::ControlPlane;
 use directory::{Directory, write_private};
 pub use directory::{ReapArguments, reap};
-use instance_connect_core::environment::Random as _;
+use futures_util::future::select_all;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use instance_connect_core::environment::{Clock as _, Random as _};
 use instance_connect_core::ids::{AvailabilityZone, IdError, Region};
 use instance_connect_core::inventory::Instance;
 use instance_connect_core::ssh_key::KeyTypes;
-use instance_connect_store::{MasterKey, SqliteStore, Store};
-use machine::{Machine, Programs};
+use machine::{Invitation, Machine, Programs};
 use os_user::OsAccount;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
@@ -36,7 +41,10 @@ use zeroize::Zeroizing;
   instance-connectd dev
       Start it, then follow what it prints.
   instance-connectd dev --ready-file ready.json &
-      In CI: wait for ready.json, which names endpoint, credentials and instances.")]
+      In CI: wait for ready.json, which names endpoint, credentials and instances.
+
+LOGS
+  DIR/control-plane.log, DIR/instances/*/agent.log and, of logins, DIR/instances/*/auth.log")]
 pub struct Arguments {
     /// Private directory for everything; new or empty, and removed at the end [default: a fresh one in the temporary directory]
     #[arg(long, value_name = "DIR")]
@@ -69,7 +77,16 @@ pub struct Arguments {
     /// URL, then one token a line
     #[arg(long, value_name = "N", default_value_t = 0, hide = true, value_parser = clap::value_parser!(u16).range(..=4096))]
     instances_without_machine: u16,
+    /// Start the control plane and agents again whenever they end
+    #[arg(long, hide = true)]
+    restart: bool,
 }
+
+/// Between the end of a program and its next start.
+const RESTART_PAUSE: Duration = Duration::from_millis(20);
+
+/// Machines that are being started at a time: one waits for another process or the disk while another computes.
+const STARTING: usize = 4;
 
 fn parse_region(text: &str) -> Result<Region, String> {
     let region: Region = text.parse().map_err(|error: IdError| error.to_string())?;
@@ -90,13 +107,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         arguments.listen.ip().is_loopback(),
         "dev speaks plain http: --listen takes a loopback address only"
     );
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .log_internal_errors(false)
-        .init();
+    crate::start_log();
     let account = OsAccount::choose(arguments.os_user.as_deref())?;
     let programs = Programs::find(arguments.sshd.clone(), arguments.machine_prefix.as_deref())?;
     let directory = Directory::create(arguments.dir.clone(), arguments.ready_file.as_deref())?;
@@ -114,16 +125,38 @@ async fn serve(
     directory: &Directory,
 ) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
+    let mut running = tokio::select! {
+        running = start(arguments, account, programs, directory) => running?,
+        () = stop.wait() => return Ok(()),
+    };
     tokio::select! {
-        started = start(arguments, account, programs, directory) => {
-            let machines = started?;
-            stop.wait().await;
-            for machine in machines {
-                machine.stop().await;
-            }
-            Ok(())
+        () = stop.wait() => {}
+        error = running.keep(arguments.restart) => return Err(error),
+    }
+    for machine in running.machines {
+        machine.stop().await;
+    }
+    Ok(())
+}
+
+/// What runs.
+struct Running {
+    control_plane: ControlPlane,
+    machines: Vec<Machine>,
+}
+
+impl Running {
+    /// Returns when it cannot go on: without restarts as soon as the control plane has ended. An agent that ends is the
+    /// business of whoever ended it.
+    async fn keep(&mut self, restart: bool) -> anyhow::Error {
+        if !restart {
+            return self.control_plane.ended().await;
         }
-        () = stop.wait() => Ok(()),
+        let agents = select_all(self.machines.iter_mut().map(|machine| Box::pin(machine.keep_agent())));
+        tokio::select! {
+            error = self.control_plane.keep() => error,
+            (error, ..) = agents => error,
+        }
     }
 }
 
@@ -133,51 +166,55 @@ async fn start(
     account: &OsAccount,
     programs: Programs,
     directory: &Directory,
-) -> anyhow::Result<Vec<Machine>> {
+) -> anyhow::Result<Running> {
     let programs = programs.installed_in(directory)?;
-    let mut master_key = [0; 32];
-    SystemRandom.fill(&mut master_key);
-    let data = directory.path().join("data");
-    let store = SqliteStore::open(&data, &MasterKey::from_bytes(master_key), Arc::new(SystemRandom))?;
-    let store: Arc<dyn Store> = Arc::new(store);
-    let inventory = inventory::create(store.as_ref(), arguments, account).await?;
     let settings = Settings {
         region: arguments.region.clone(),
         key_types: arguments.key_types.clone(),
         api: arguments.listen,
         agents: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         agents_names: vec![Ipv4Addr::LOCALHOST.to_string()],
+        store: directory.path().join("data"),
+        master_key: directory.path().join("master.key"),
         audit_log: directory.path().join("audit.log"),
     };
+    write_master_key(&settings.master_key)?;
+    let store = settings.open_store()?;
+    let inventory = inventory::create(store.as_ref(), arguments, account).await?;
+    let pki = Pki::load(store.as_ref(), &SystemRandom, &settings.region, SystemClock.wall()).await?;
+    let join_token = async |instance: &Instance| {
+        create_join_token(store.as_ref(), &pki, &SystemRandom, &instance.id, SystemClock.wall()).await
+    };
     let audit_log = settings.audit_log.clone();
-    let control_plane = ControlPlane::start(settings, store).await?;
-    let mut machines = Vec::new();
-    for (number, instance) in (0..).zip(&inventory.instances) {
-        let machine =
-            Machine::start(number, &instance.id, account, &programs, directory, &control_plane).await;
-        machines.push(machine.with_context(|| format!("cannot start instance {}", instance.id))?);
-    }
+    let control_plane = ControlPlane::start(settings, directory).await?;
+    let agents = control_plane.listening.agents;
+
+    let machines = (0..).zip(&inventory.instances).map(async |(number, instance)| {
+        let invitation = Invitation { agents, join_token: join_token(instance).await? };
+        let started = Machine::start(number, &instance.id, account, &programs, directory, &invitation).await;
+        started.with_context(|| format!("cannot start instance {}", instance.id))
+    });
+    let machines: Vec<Machine> = stream::iter(machines).buffered(STARTING).try_collect().await?;
     if !inventory.without_machine.is_empty() {
-        write_join_tokens(&inventory.without_machine, directory, &control_plane).await?;
+        let mut lines = Zeroizing::new(format!("https://{agents}\n"));
+        for instance in &inventory.without_machine {
+            lines.push_str(&join_token(instance).await?);
+            lines.push('\n');
+        }
+        write_private(&directory.path().join("join-tokens"), lines.as_str())?;
     }
-    let ready = ready::Ready::new(arguments, account, &inventory, &control_plane, &audit_log, &machines);
+    let ready =
+        ready::Ready::new(arguments, account, &inventory, control_plane.listening, &audit_log, &machines);
     ready.write(directory, arguments.ready_file.as_deref())?;
     ready.explain(directory);
-    Ok(machines)
+    Ok(Running { control_plane, machines })
 }
 
-/// For agents that are not started here.
-async fn write_join_tokens(
-    instances: &[Instance],
-    directory: &Directory,
-    control_plane: &ControlPlane,
-) -> anyhow::Result<()> {
-    let mut lines = Zeroizing::new(format!("https://{}\n", control_plane.agents));
-    for instance in instances {
-        lines.push_str(&control_plane.enrolment.create_join_token(&instance.id).await?);
-        lines.push('\n');
-    }
-    write_private(&directory.path().join("join-tokens"), &lines)
+/// The key that the store's secrets are sealed with, in a file: it must be in no argument and no environment.
+fn write_master_key(path: &Path) -> anyhow::Result<()> {
+    let mut key = Zeroizing::new([0; 32]);
+    SystemRandom.fill(key.as_mut_slice());
+    write_private(path, key.as_slice())
 }
 
 /// The signals that end it.

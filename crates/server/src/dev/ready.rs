@@ -1,11 +1,12 @@
 //! The ready file: what scripts need to use a `dev` that is up. Its names and shapes are a contract.
 
 use super::Arguments;
+use super::control_plane;
 use super::directory::{Directory, READY_FILE, write_private};
 use super::inventory::{Created, Principal};
 use super::machine::Machine;
 use super::os_user::OsAccount;
-use crate::control_plane::ControlPlane;
+use crate::control_plane::Listening;
 use serde::Serialize;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -54,7 +55,7 @@ impl Ready {
         arguments: &Arguments,
         account: &OsAccount,
         created: &Created,
-        control_plane: &ControlPlane,
+        listening: Listening,
         audit_log: &Path,
         machines: &[Machine],
     ) -> Self {
@@ -70,7 +71,7 @@ impl Ready {
         });
         Self {
             schema: 1,
-            endpoint_url: format!("http://{}", control_plane.api),
+            endpoint_url: format!("http://{}", listening.api),
             region: arguments.region.to_string(),
             account_id: created.account.id.to_string(),
             admin: Credentials::of(&created.admin),
@@ -126,9 +127,9 @@ impl Ready {
         println!(
             "  ssh -i key -o IdentitiesOnly=yes -o UserKnownHostsFile={known_hosts} -p {ssh_port} {os_user}@{ssh_host}"
         );
-        println!(
-            "\nAudit log {path}/audit.log, logins {path}/instances/*/auth.log. Ctrl-C ends it and removes everything."
-        );
+        println!("\nAudit log {path}/audit.log, logins {path}/instances/*/auth.log,");
+        println!("control plane {path}/{}, agents {path}/instances/*/agent.log.", control_plane::LOG);
+        println!("Ctrl-C ends it and removes everything.");
     }
 }
 
