@@ -189,6 +189,7 @@ class Dev:
             raise
         self.folder = Path(self.ready["audit_log"]).parent
         self.endpoint_url, self.region = self.ready["endpoint_url"], self.ready["region"]
+        self.address = self.endpoint_url.removeprefix("http://")
         self.instances = [Instance(self, entry) for entry in self.ready["instances"]]
         self.first, self.second, *_ = self.instances
 

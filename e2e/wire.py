@@ -6,7 +6,6 @@ import http.client
 import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from urllib.parse import urlsplit
 
 from system import PATIENCE
 
@@ -62,7 +61,7 @@ class Request:
         return Answer(answer.status, dict((name.lower(), value) for name, value in answer.getheaders()), answer.read())
 
     def connection(self):
-        return http.client.HTTPConnection(urlsplit(self.dev.endpoint_url).netloc, timeout=PATIENCE)
+        return http.client.HTTPConnection(self.dev.address, timeout=PATIENCE)
 
     @property
     def path(self):

@@ -1,0 +1,126 @@
+"""One `dev` under load whose programs are killed, and what became of every push."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from crash.load import SUCCESS, Load, boot_time
+from crash.verdict import judge
+from dev import Dev
+from system import command_lines, descendants
+
+# Processes that ask for keys. The machine has more than one processor, and the moments to ask at do not wait.
+JUDGES = 2
+
+# OS users, so that there is room: 64 keys of one of them may live on an instance.
+USERS = [f"user{number:02}" for number in range(16)]
+
+ENDED = re.compile(r"(?:the control plane|the agent of (i-\w+)) ended \(signal: 9 ")
+
+
+@dataclass
+class Kill:
+    at: float
+    # An instance whose agent it was; without one it was the control plane.
+    agent: str = None
+
+
+class Judges:
+    """Some processes of `crash.judge`."""
+
+    def __init__(self, folders):
+        words = [sys.executable, "-m", "crash.judge", *map(str, folders)]
+        pipe = subprocess.PIPE
+        self.processes = [subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) for _ in range(JUDGES)]
+
+    def judge(self, number, push):
+        judge = self.processes[number % JUDGES].stdin
+        print(json.dumps({"number": number, **asdict(push)}), file=judge, flush=True)
+
+    def seen(self):
+        """Ends them: what they saw, once every key's life has ended."""
+        for judge in self.processes:
+            judge.stdin.close()
+        return [seen for judge in self.processes for seen in json.load(judge.stdout)]
+
+    def close(self):
+        for judge in self.processes:
+            judge.kill()
+            judge.wait()
+
+
+class Trial:
+    """A `dev` under load. `kill_at` is what its programs find in INSTANCE_CONNECT_KILL_AT."""
+
+    running = []
+
+    def __init__(self, name, scratch, seed, instances, connections, rate, kill_at=None):
+        self.kills, self.pushes, self.lock = [], [], threading.Lock()
+        # Root must not open itself, and everyone has this account.
+        os_user = "nobody" if os.geteuid() == 0 else None
+        environment = {"INSTANCE_CONNECT_KILL_AT": kill_at} if kill_at else None
+        arguments = ["--restart", "--instances", instances]
+        self.dev = Dev(scratch, os_user, environment=environment, arguments=arguments)
+        self.judges = Judges([instance.folder for instance in self.dev.instances])
+        self.load = Load(self.dev, f"{seed}/{name}", connections, rate, USERS, self._ended)
+        self.load.start()
+
+    def _ended(self, push):
+        with self.lock:
+            self.judges.judge(len(self.pushes), push)
+            self.pushes.append(push)
+
+    def __enter__(self):
+        self.running.append(self)
+        return self
+
+    def __exit__(self, *_):
+        self.running.remove(self)
+        self.load.stop()
+        self.judges.close()
+        self.dev.close()
+
+    def kill(self):
+        """Ends its processes at once. What `dev` leaves is removed when it is gone."""
+        self.dev.process.kill()
+        self.judges.close()
+
+    def successes(self):
+        return sum(push.answer == SUCCESS for push in self.pushes)
+
+    def watch_for_kills(self, wanted, within):
+        """Waits until its programs have killed themselves so many times."""
+        end, position, partial = boot_time() + within, 0, ""
+        while len(self.kills) < wanted and boot_time() < end:
+            with open(self.dev.output) as output:
+                output.seek(position)
+                *lines, partial = (partial + output.read()).split("\n")
+                position = output.tell()
+            self.kills += [Kill(boot_time(), found[1]) for found in map(ENDED.search, lines) if found]
+            self.load.stopped.wait(0.05)
+
+    def kill_one_at_random(self, choice):
+        """Kills the control plane or an agent, whichever the dice say, if it runs just now."""
+        names = [instance.id for instance in self.dev.instances]
+        agent = choice.choice([None, choice.choice(names)])
+        words = [f"{self.dev.folder}/instances/{agent}/run"] if agent else ["control-plane"]
+        below = set(descendants(self.dev.process.pid))
+        for pid, command_line in command_lines():
+            if pid in below and words[0] in command_line:
+                os.kill(pid, signal.SIGKILL)
+                self.kills.append(Kill(boot_time(), agent))
+
+    def verdict(self):
+        """Judges all of it when the last key's life has ended."""
+        self.load.stop()
+        seen = self.judges.seen()
+        log = Path(self.dev.ready["audit_log"])
+        # With those that were closed when they had become too long or too old.
+        lines = [line for file in log.parent.glob(f"{log.stem}*") for line in file.read_text().splitlines()]
+        return judge(self.pushes, self.kills, seen, lines)
