@@ -5,7 +5,7 @@ pub use instance_connect_document::{BootId, Fingerprint, IdError, InstanceId, Os
 
 text_id! {
     /// An AWS account id: 12 digits.
-    AccountId, |text| text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit()), "an account id is 12 digits"
+    AccountId, is_account_id, "an account id is 12 digits"
 }
 
 text_id! {
@@ -21,8 +21,22 @@ text_id! {
 }
 
 text_id! {
-    /// The unique id of a user, such as `AIDA…` (the IAM model).
-    UserId, is_iam_id, "a user id is 16 to 128 letters, digits and underscores"
+    /// The unique id of a user, such as `AIDA…` (the IAM model), or of an account's root (wire.md 7.4).
+    UserId,
+    |text| is_iam_id(text) || is_account_id(text),
+    "a user id is 16 to 128 letters, digits and underscores; that of an account's root is the account id"
+}
+
+impl UserId {
+    /// The id of an account's root: the account's own.
+    pub fn root(account: &AccountId) -> Self {
+        Self(account.as_str().into())
+    }
+
+    /// Whether it is the id of some account's root.
+    pub fn is_root(&self) -> bool {
+        is_account_id(&self.0)
+    }
 }
 
 text_id! {
@@ -33,10 +47,21 @@ text_id! {
 }
 
 text_id! {
-    /// The name of a policy of one user (the IAM model).
+    /// The name of a group within an account (the IAM model).
+    GroupName,
+    |text| (1..=128).contains(&text.len()) && text.bytes().all(is_iam_name),
+    "a group name is 1 to 128 letters, digits or any of + = , . @ _ -"
+}
+
+text_id! {
+    /// The name of an inline policy within its user or group, or of a managed policy within its account (the IAM model).
     PolicyName,
     |text| (1..=128).contains(&text.len()) && text.bytes().all(is_iam_name),
     "a policy name is 1 to 128 letters, digits or any of + = , . @ _ -"
+}
+
+fn is_account_id(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn is_iam_id(text: &str) -> bool {
@@ -50,4 +75,23 @@ fn is_iam_name(b: u8) -> bool {
 /// `\w` as AWS's patterns mean it.
 fn is_word(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b == b'_'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AccountId, UserId};
+
+    #[test]
+    fn an_accounts_root_has_the_accounts_id() {
+        let account: AccountId = "111122223333".parse().unwrap();
+        let root = UserId::root(&account);
+        assert_eq!((root.as_str(), root.is_root()), ("111122223333", true));
+        assert_eq!("111122223333".parse(), Ok(root));
+        assert!(!"AIDAEXAMPLEEXAMPLE01".parse::<UserId>().unwrap().is_root());
+        // Sixteen digits are a user's id.
+        assert!(!"1111222233334444".parse::<UserId>().unwrap().is_root());
+        for text in ["", "11112222333", "1111222233334", "11112222333a", "AIDAEXAMPLEEXAM"] {
+            assert!(text.parse::<UserId>().is_err(), "{text:?}");
+        }
+    }
 }

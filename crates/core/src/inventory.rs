@@ -1,7 +1,9 @@
 //! The inventory as decisions see it: one consistent snapshot in memory. Stores load it; nothing here knows how.
 
 use crate::iam::Policy;
-use crate::ids::{AccessKeyId, AccountId, AvailabilityZone, InstanceId, Region, UserId, UserName};
+use crate::ids::{
+    AccessKeyId, AccountId, AvailabilityZone, InstanceId, PolicyName, Region, UserId, UserName,
+};
 use crate::secret::Secret;
 use instance_connect_document::UnixSeconds;
 use std::collections::{BTreeMap, HashMap};
@@ -58,20 +60,23 @@ pub enum UserKind {
 pub struct User {
     /// Whether it is an IAM user or the account's root.
     pub kind: UserKind,
-    /// Unique id, never used again.
+    /// Unique id, never used again. That of the account's root is the account's (wire.md 7.4).
     pub id: UserId,
     /// The account it belongs to.
     pub account: AccountId,
-    /// Its name within the account.
+    /// Its name within the account. The account's root has none; `root` stands here, which an IAM user may be called too.
     pub name: UserName,
     /// Whether it may call.
     pub status: Status,
     /// Its tags, which policies can ask for. Set by administrators.
     pub tags: BTreeMap<String, String>,
-    /// Its identity policies: its own, those attached to it, and those of its groups. Parsed when loaded: one that
-    /// cannot be evaluated never gets here.
+    /// Its identity policies: its own, those attached to it, and those of its groups, each once. Parsed when loaded: one
+    /// that cannot be evaluated never gets here.
+    ///
+    /// Decisions and records name a policy so that no two of one user are confused: an inline policy of the user by its
+    /// name, one of a group by `group/<group>/<name>`, a managed policy by its ARN.
     pub policies: Vec<Arc<Policy>>,
-    /// Its permissions boundary: what it is allowed, this has to allow too.
+    /// Its permissions boundary, a managed policy: what it is allowed, this has to allow too.
     pub boundary: Option<Arc<Policy>>,
 }
 
@@ -83,6 +88,11 @@ impl User {
             UserKind::IamUser => format!("arn:aws:iam::{}:user/{}", self.account, self.name),
         }
     }
+}
+
+/// The ARN of a managed policy: `arn:aws:iam::<account>:policy/<name>`.
+pub fn policy_arn(account: &AccountId, name: &PolicyName) -> String {
+    format!("arn:aws:iam::{account}:policy/{name}")
 }
 
 /// An access key: what a caller signs with.
