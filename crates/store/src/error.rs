@@ -1,6 +1,6 @@
 //! What can go wrong, closed: whoever calls a store decides on every case.
 
-use crate::limits::{TAG_KEY, TAG_VALUE, TAGS_PER_INSTANCE};
+use crate::limits::{ATTACHED_POLICIES, GROUPS_PER_USER, TAG_KEY, TAG_VALUE, TAGS};
 use crate::seal::SealError;
 use instance_connect_core::iam::PolicyError;
 use std::fmt;
@@ -16,6 +16,11 @@ pub enum StoreError {
     /// What the change is about does not exist; nothing was changed.
     #[error("{0} does not exist")]
     NotFound(Entity),
+
+    /// What is to be deleted is in use; nothing was changed. A policy that is attached somewhere or is a permissions
+    /// boundary, and a group with members or policies.
+    #[error("{0} is in use and cannot be deleted")]
+    DeleteConflict(Entity),
 
     /// The store does not keep such a thing; nothing was changed.
     #[error("refused: {0}")]
@@ -81,8 +86,16 @@ pub enum Entity {
     User,
     /// The name of a user within its account. Names that differ only in case are the same (the IAM API reference).
     UserName,
-    /// A policy of a user.
+    /// A group. Names that differ only in case are the same, as with users.
+    Group,
+    /// That a user is in a group.
+    Membership,
+    /// A policy: of a user, of a group, or managed. Names of managed ones that differ only in case are the same.
     Policy,
+    /// That a managed policy is attached to a user or a group.
+    Attachment,
+    /// A user's permissions boundary.
+    PermissionsBoundary,
     /// An access key.
     AccessKey,
     /// An instance.
@@ -97,7 +110,11 @@ impl fmt::Display for Entity {
             Self::Account => "the account",
             Self::User => "the user",
             Self::UserName => "a user with this name",
+            Self::Group => "the group",
+            Self::Membership => "the membership",
             Self::Policy => "the policy",
+            Self::Attachment => "the attachment",
+            Self::PermissionsBoundary => "the permissions boundary",
             Self::AccessKey => "the access key",
             Self::Instance => "the instance",
             Self::JoinToken => "the join token",
@@ -112,15 +129,45 @@ pub enum Refusal {
     #[error(transparent)]
     Policy(#[from] PolicyError),
 
-    /// More tags than an instance has.
-    #[error("an instance has at most {TAGS_PER_INSTANCE} tags")]
+    /// It is asked for an account's root, which is not an IAM user.
+    #[error("the account's root has no name, tags, groups, policies or permissions boundary")]
+    Root,
+
+    /// More groups than a user is in.
+    #[error("a user is in at most {GROUPS_PER_USER} groups")]
+    TooManyGroups,
+
+    /// More managed policies than are attached to a user or a group.
+    #[error("a user or a group has at most {ATTACHED_POLICIES} managed policies attached")]
+    TooManyPolicies,
+
+    /// More tags than an instance or a user has.
+    #[error("an instance or a user has at most {TAGS} tags")]
     TooManyTags,
 
-    /// A tag's key is empty, too long or not plain text.
+    /// The key of an instance's tag is empty, too long or not plain text.
     #[error("a tag key has 1 to {TAG_KEY} characters and no control characters")]
     TagKey,
 
-    /// A tag's value is too long or not plain text.
+    /// The value of an instance's tag is too long or not plain text.
     #[error("a tag value has at most {TAG_VALUE} characters and no control characters")]
     TagValue,
+
+    /// The key of a user's tag is empty, too long or not in IAM's characters.
+    #[error(
+        "the key of a user's tag has 1 to {TAG_KEY} letters, digits, spaces or any of _ . : / = + - @, \
+         and does not begin with aws:"
+    )]
+    UserTagKey,
+
+    /// Two keys of one user's tags differ only in case.
+    #[error("two keys of a user's tags differ only in case, which conditions do not tell apart")]
+    UserTagKeyTwice,
+
+    /// The value of a user's tag is too long or not in IAM's characters.
+    #[error(
+        "the value of a user's tag has at most {TAG_VALUE} letters, digits, spaces or any of _ . : / = + - @, \
+         and does not begin with aws:"
+    )]
+    UserTagValue,
 }

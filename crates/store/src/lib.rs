@@ -1,4 +1,4 @@
-//! The inventory: what accounts, users, policies, access keys, instances and identities exist, kept durably.
+//! The inventory: what accounts, users, groups, policies, access keys, instances and identities exist, kept durably.
 //!
 //! [`Store`] is the whole interface; its methods are the domain's, and no SQL is seen above it. Decisions never ask a
 //! store: they are made on the [`Inventory`](instance_connect_core::inventory::Inventory) it loads. Secrets are sealed
@@ -12,18 +12,20 @@ mod names;
 mod seal;
 mod sqlite;
 mod store;
+mod tags;
 
 pub use error::{Entity, Refusal, StoreError};
 pub use instance_connect_core::ids::PolicyName;
-pub use limits::{TAG_KEY, TAG_VALUE, TAGS_PER_INSTANCE};
+pub use limits::{ATTACHED_POLICIES, GROUPS_PER_USER, TAG_KEY, TAG_VALUE, TAGS};
 pub use names::AuthorityName;
 pub use seal::{MasterKey, MasterKeyError, SealError};
 pub use sqlite::SqliteStore;
-pub use store::{Authority, Problem, RedeemError, RedeemRefusal, Snapshot, Store};
+pub use store::{Authority, PolicyFault, PolicyOwner, Problem, RedeemError, RedeemRefusal, Snapshot, Store};
 
 #[cfg(all(
     not(debug_assertions),
     any(
+        feature = "planted-boundary-lost",
         feature = "planted-seal-without-row",
         feature = "planted-sequence-skipped",
         feature = "planted-token-reuse"

@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
-/// Tags on one instance: EC2's own bound.
-pub const TAGS_PER_INSTANCE: usize = 50;
+/// Groups a user is in: IAM's own bound (wire.md 7.4).
+pub const GROUPS_PER_USER: u32 = 10;
 
-/// Longest tag key, in characters: EC2's own bound.
+/// Managed policies attached to one user or one group: IAM's own bound (wire.md 7.4).
+pub const ATTACHED_POLICIES: u32 = 10;
+
+/// Tags on one instance or user: EC2's own bound, and IAM's.
+pub const TAGS: usize = 50;
+
+/// Longest tag key, in characters: EC2's own bound, and IAM's.
 pub const TAG_KEY: usize = 128;
 
-/// Longest tag value, in characters: EC2's own bound.
+/// Longest tag value, in characters: EC2's own bound, and IAM's.
 pub const TAG_VALUE: usize = 256;
 
 /// Calls waiting for the database's one thread. Requests are answered from memory, so only administration and

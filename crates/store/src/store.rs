@@ -4,12 +4,12 @@ use crate::{AuthorityName, PolicyName, SealError, StoreError};
 use async_trait::async_trait;
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::iam::PolicyError;
-use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId, UserId, UserName};
+use instance_connect_core::ids::{AccessKeyId, AccountId, GroupName, InstanceId, UserId, UserName};
 use instance_connect_core::inventory::{
-    AccessKey, Account, AgentIdentity, Instance, InstanceState, Inventory, JoinToken, Status,
+    AccessKey, Account, AgentIdentity, Instance, InstanceState, Inventory, JoinToken, Status, policy_arn,
 };
 use instance_connect_core::secret::Secret;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// The inventory, kept durably.
@@ -20,6 +20,11 @@ use std::fmt;
 ///
 /// There is no deleting of accounts, users and instances: their ids stand in audit records and certificates, and a
 /// reused instance id would bring the generations of its agents back. They are suspended or terminated instead.
+///
+/// What IAM does for an account is done here under IAM's names, limits and rules (wire.md 7.4). A group or managed policy
+/// is named as in its account, and a user can only be given those of its own. Every policy is refused that could not be
+/// evaluated fully, before anything else is looked at. The account's root is a user that has a status and access keys,
+/// and nothing else of what users have: that is [`Refusal::Root`](crate::Refusal::Root).
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync {
     /// The change sequence. Cheap: whoever keeps a snapshot asks every moment and loads again when it **differs**; after
@@ -46,10 +51,16 @@ pub trait Store: fmt::Debug + Send + Sync {
         name: &UserName,
     ) -> Result<(), StoreError>;
 
+    /// Adds an account's root, active, with the id [`UserId::root`]. It may do everything its account may.
+    async fn create_root(&self, account: &AccountId) -> Result<(), StoreError>;
+
     /// Suspends a user or takes it back into use.
     async fn set_user_status(&self, user: &UserId, status: Status) -> Result<(), StoreError>;
 
-    /// Gives a user a policy, in place of one with the same name. One that cannot be evaluated fully is refused.
+    /// Replaces all tags of a user. Policies decide by them.
+    async fn put_user_tags(&self, user: &UserId, tags: &BTreeMap<String, String>) -> Result<(), StoreError>;
+
+    /// Gives a user an inline policy, in place of one with the same name.
     async fn put_user_policy(
         &self,
         user: &UserId,
@@ -57,8 +68,88 @@ pub trait Store: fmt::Debug + Send + Sync {
         document: &str,
     ) -> Result<(), StoreError>;
 
-    /// Takes a policy from a user.
+    /// Takes an inline policy from a user.
     async fn delete_user_policy(&self, user: &UserId, name: &PolicyName) -> Result<(), StoreError>;
+
+    /// Attaches a managed policy to a user.
+    async fn attach_user_policy(&self, user: &UserId, policy: &PolicyName) -> Result<(), StoreError>;
+
+    /// Detaches a managed policy from a user.
+    async fn detach_user_policy(&self, user: &UserId, policy: &PolicyName) -> Result<(), StoreError>;
+
+    /// Makes a managed policy the permissions boundary of a user, in place of the one it has.
+    async fn put_user_permissions_boundary(
+        &self,
+        user: &UserId,
+        policy: &PolicyName,
+    ) -> Result<(), StoreError>;
+
+    /// Takes the permissions boundary from a user: its policies alone say from then on what it may do.
+    async fn delete_user_permissions_boundary(&self, user: &UserId) -> Result<(), StoreError>;
+
+    /// Adds a group to an account, without members and policies.
+    async fn create_group(&self, account: &AccountId, group: &GroupName) -> Result<(), StoreError>;
+
+    /// Deletes a group that has neither members nor policies.
+    async fn delete_group(&self, account: &AccountId, group: &GroupName) -> Result<(), StoreError>;
+
+    /// Puts a user into a group.
+    async fn add_user_to_group(&self, user: &UserId, group: &GroupName) -> Result<(), StoreError>;
+
+    /// Takes a user out of a group.
+    async fn remove_user_from_group(&self, user: &UserId, group: &GroupName) -> Result<(), StoreError>;
+
+    /// Gives a group an inline policy, in place of one with the same name.
+    async fn put_group_policy(
+        &self,
+        account: &AccountId,
+        group: &GroupName,
+        name: &PolicyName,
+        document: &str,
+    ) -> Result<(), StoreError>;
+
+    /// Takes an inline policy from a group.
+    async fn delete_group_policy(
+        &self,
+        account: &AccountId,
+        group: &GroupName,
+        name: &PolicyName,
+    ) -> Result<(), StoreError>;
+
+    /// Attaches a managed policy to a group.
+    async fn attach_group_policy(
+        &self,
+        account: &AccountId,
+        group: &GroupName,
+        policy: &PolicyName,
+    ) -> Result<(), StoreError>;
+
+    /// Detaches a managed policy from a group.
+    async fn detach_group_policy(
+        &self,
+        account: &AccountId,
+        group: &GroupName,
+        policy: &PolicyName,
+    ) -> Result<(), StoreError>;
+
+    /// Adds a managed policy to an account.
+    async fn create_policy(
+        &self,
+        account: &AccountId,
+        policy: &PolicyName,
+        document: &str,
+    ) -> Result<(), StoreError>;
+
+    /// Replaces the document of a managed policy, wherever it is attached or a boundary. Earlier versions are not kept.
+    async fn set_policy_document(
+        &self,
+        account: &AccountId,
+        policy: &PolicyName,
+        document: &str,
+    ) -> Result<(), StoreError>;
+
+    /// Deletes a managed policy that is attached nowhere and nobody's permissions boundary.
+    async fn delete_policy(&self, account: &AccountId, policy: &PolicyName) -> Result<(), StoreError>;
 
     /// Adds an access key to a user. Its secret is sealed, bound to the key's id and to this user.
     async fn create_access_key(&self, key: &AccessKey) -> Result<(), StoreError>;
@@ -123,16 +214,19 @@ pub struct Snapshot {
 /// Something stored that this version cannot use, and what was loaded in its place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// A stored policy is not one this version evaluates fully. Its user is loaded as suspended and without any policy:
-    /// the policy may hold a Deny, so the user's other policies alone would grant too much.
-    #[error("user {user} is suspended: its policy {policy} cannot be evaluated: {error}")]
+    /// A stored policy cannot be used. Every user it bears on, as its own, a group's or its permissions boundary, is
+    /// loaded as suspended and without any policy: this one may hold a Deny or be the boundary, so what is left of the
+    /// user's policies would grant too much.
+    #[error("policy {policy} of {owner} {fault}; suspended by that: {}", names(suspended))]
     Policy {
         /// Whose policy it is.
-        user: UserId,
-        /// The name of the policy.
+        owner: PolicyOwner,
+        /// Its name.
         policy: PolicyName,
-        /// Why it is refused.
-        error: PolicyError,
+        /// What is wrong with it.
+        fault: PolicyFault,
+        /// The users it bears on.
+        suspended: BTreeSet<UserId>,
     },
 
     /// The secret of an access key does not open: altered, or moved from another key or user. The key is left out, as
@@ -144,6 +238,65 @@ pub enum Problem {
         /// Why it does not open.
         error: SealError,
     },
+}
+
+fn names(users: &BTreeSet<UserId>) -> String {
+    if users.is_empty() {
+        return "nobody".to_owned();
+    }
+    users.iter().map(UserId::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// What a policy belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PolicyOwner {
+    /// A user, with inline policies.
+    User(UserId),
+    /// A group, with inline policies.
+    Group(AccountId, GroupName),
+    /// An account, with managed policies.
+    Account(AccountId),
+}
+
+impl PolicyOwner {
+    /// The account that a group or a managed policy belongs to.
+    pub(crate) fn account(&self) -> Option<&AccountId> {
+        match self {
+            Self::User(_) => None,
+            Self::Group(account, _) | Self::Account(account) => Some(account),
+        }
+    }
+
+    /// What decisions call one of its policies ([`User::policies`](instance_connect_core::inventory::User::policies)).
+    pub(crate) fn full_name(&self, policy: &PolicyName) -> String {
+        match self {
+            Self::User(_) => policy.to_string(),
+            Self::Group(_, group) => format!("group/{group}/{policy}"),
+            Self::Account(account) => policy_arn(account, policy),
+        }
+    }
+}
+
+impl fmt::Display for PolicyOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(user) => write!(f, "user {user}"),
+            Self::Group(account, group) => write!(f, "group {group} of account {account}"),
+            Self::Account(account) => write!(f, "account {account}"),
+        }
+    }
+}
+
+/// Why a stored policy cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyFault {
+    /// It is not one that this version evaluates fully.
+    #[error("cannot be evaluated: {0}")]
+    Unevaluable(PolicyError),
+    /// It is attached or a permissions boundary, but is not there. Only somebody who switched the database's foreign
+    /// keys off can have deleted it.
+    #[error("is missing")]
+    Missing,
 }
 
 /// A key pair the control plane signs with.

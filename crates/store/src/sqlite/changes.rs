@@ -1,11 +1,15 @@
 //! What each change does inside of its transaction. All of them hold the database's only write lock, so what they looked
 //! at stays true until they commit; the constraints in the schema are the second line, never the first answer.
 
+mod iam;
+
+pub(super) use iam::*;
+
 use super::load::damaged;
 use crate::limits::LAPSED_TOKEN_KEPT;
-use crate::{AuthorityName, Entity, PolicyName, RedeemRefusal, StoreError};
+use crate::{AuthorityName, Entity, RedeemRefusal, StoreError};
 use instance_connect_core::document::UnixSeconds;
-use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId, UserId, UserName};
+use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId};
 use instance_connect_core::inventory::{
     AccessKey, Account, AgentIdentity, Instance, InstanceState, JoinToken, Status,
 };
@@ -14,10 +18,10 @@ use std::collections::BTreeMap;
 
 const ACCOUNT: &str = "SELECT 1 FROM accounts WHERE id = ?1";
 const USER: &str = "SELECT 1 FROM users WHERE id = ?1";
-const USER_NAME: &str = "SELECT 1 FROM users WHERE account = ?1 AND name = ?2";
 const ACCESS_KEY: &str = "SELECT 1 FROM access_keys WHERE id = ?1";
 const INSTANCE: &str = "SELECT 1 FROM instances WHERE id = ?1";
 const AGENT: &str = "SELECT 1 FROM agents WHERE instance = ?1";
+const INSERT_INSTANCE_TAG: &str = "INSERT INTO instance_tags (instance, key, value) VALUES (?1, ?2, ?3)";
 const JOIN_TOKEN: &str = "SELECT 1 FROM join_tokens WHERE secret_hash = ?1";
 
 type Done = Result<(), StoreError>;
@@ -42,39 +46,6 @@ pub(super) fn set_account_status(tx: &Transaction<'_>, account: &AccountId, stat
 pub(super) fn set_serial_console_access(tx: &Transaction<'_>, account: &AccountId, enabled: bool) -> Done {
     let row = (account.as_str(), enabled);
     update(tx, Entity::Account, "UPDATE accounts SET serial_console_access = ?2 WHERE id = ?1", row)
-}
-
-pub(super) fn create_user(tx: &Transaction<'_>, user: &UserId, account: &AccountId, name: &UserName) -> Done {
-    require(tx, Entity::Account, ACCOUNT, [account.as_str()])?;
-    absent(tx, Entity::User, USER, [user.as_str()])?;
-    absent(tx, Entity::UserName, USER_NAME, [account.as_str(), name.as_str()])?;
-    let row = (user.as_str(), account.as_str(), name.as_str(), status_name(Status::Active));
-    tx.execute("INSERT INTO users (id, account, name, status) VALUES (?1, ?2, ?3, ?4)", row)?;
-    Ok(())
-}
-
-pub(super) fn set_user_status(tx: &Transaction<'_>, user: &UserId, status: Status) -> Done {
-    let row = (user.as_str(), status_name(status));
-    update(tx, Entity::User, "UPDATE users SET status = ?2 WHERE id = ?1", row)
-}
-
-pub(super) fn put_user_policy(
-    tx: &Transaction<'_>,
-    user: &UserId,
-    name: &PolicyName,
-    document: &str,
-) -> Done {
-    require(tx, Entity::User, USER, [user.as_str()])?;
-    let statement = "INSERT INTO user_policies (user, name, document) VALUES (?1, ?2, ?3)
-                     ON CONFLICT (user, name) DO UPDATE SET document = excluded.document";
-    tx.execute(statement, (user.as_str(), name.as_str(), document))?;
-    Ok(())
-}
-
-pub(super) fn delete_user_policy(tx: &Transaction<'_>, user: &UserId, name: &PolicyName) -> Done {
-    require(tx, Entity::User, USER, [user.as_str()])?;
-    let row = (user.as_str(), name.as_str());
-    update(tx, Entity::Policy, "DELETE FROM user_policies WHERE user = ?1 AND name = ?2", row)
 }
 
 pub(super) fn create_access_key(tx: &Transaction<'_>, key: &AccessKey, sealed_secret: &[u8]) -> Done {
@@ -107,7 +78,7 @@ pub(super) fn create_instance(tx: &Transaction<'_>, instance: &Instance) -> Done
         instance.state.as_str(),
     );
     tx.execute(statement, row)?;
-    insert_tags(tx, &instance.id, &instance.tags)
+    insert_tags(tx, INSERT_INSTANCE_TAG, instance.id.as_str(), &instance.tags)
 }
 
 pub(super) fn set_instance_state(tx: &Transaction<'_>, instance: &InstanceId, state: InstanceState) -> Done {
@@ -122,14 +93,13 @@ pub(super) fn put_instance_tags(
 ) -> Done {
     require(tx, Entity::Instance, INSTANCE, [instance.as_str()])?;
     tx.execute("DELETE FROM instance_tags WHERE instance = ?1", [instance.as_str()])?;
-    insert_tags(tx, instance, tags)
+    insert_tags(tx, INSERT_INSTANCE_TAG, instance.as_str(), tags)
 }
 
-fn insert_tags(tx: &Transaction<'_>, instance: &InstanceId, tags: &BTreeMap<String, String>) -> Done {
-    let mut insert =
-        tx.prepare_cached("INSERT INTO instance_tags (instance, key, value) VALUES (?1, ?2, ?3)")?;
+fn insert_tags(tx: &Transaction<'_>, insert: &str, id: &str, tags: &BTreeMap<String, String>) -> Done {
+    let mut insert = tx.prepare_cached(insert)?;
     for (key, value) in tags {
-        insert.execute((instance.as_str(), key, value))?;
+        insert.execute((id, key, value))?;
     }
     Ok(())
 }

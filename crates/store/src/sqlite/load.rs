@@ -1,19 +1,23 @@
 //! Reading back what [`changes`](super::changes) wrote. Every text is parsed again: a database is a file that others may
 //! have edited.
 
+mod users;
+
 use crate::seal::{SealedRow, Sealer};
-use crate::{Authority, AuthorityName, PolicyName, Problem, Snapshot, StoreError};
+use crate::{Authority, AuthorityName, Problem, Snapshot, StoreError};
 use instance_connect_core::document::UnixSeconds;
-use instance_connect_core::iam::Policy;
-use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId, UserId};
+use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId};
 use instance_connect_core::inventory::{
-    AccessKey, Account, AgentIdentity, Instance, InstanceState, Inventory, Status, User, UserKind,
+    AccessKey, Account, AgentIdentity, Instance, InstanceState, Inventory, Status,
 };
 use rusqlite::types::FromSql;
 use rusqlite::{OptionalExtension, Row, Transaction};
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::hash::Hash;
 use std::str::FromStr;
 use std::sync::Arc;
+use users::users;
 
 pub(super) fn sequence(tx: &Transaction<'_>) -> Result<u64, StoreError> {
     let value: i64 = tx.prepare_cached("SELECT value FROM sequence")?.query_row((), |row| row.get(0))?;
@@ -56,61 +60,6 @@ fn accounts(tx: &Transaction<'_>) -> Result<HashMap<AccountId, Account>, StoreEr
     })
 }
 
-fn users(
-    tx: &Transaction<'_>,
-    problems: &mut Vec<Problem>,
-) -> Result<HashMap<UserId, Arc<User>>, StoreError> {
-    let mut policies = policies(tx, problems)?;
-    each_row(tx, "SELECT id, account, name, status FROM users", |row| {
-        let id: UserId = parsed(row, 0, "users.id")?;
-        let stored_status = status(row, 3, "users.status")?;
-        let (status, policies) = match policies.remove(&id) {
-            None => (stored_status, Vec::new()),
-            Some(Some(policies)) => (stored_status, policies),
-            Some(None) => (Status::Suspended, Vec::new()),
-        };
-        let (account, name) = (parsed(row, 1, "users.account")?, parsed(row, 2, "users.name")?);
-        let user = User {
-            kind: UserKind::IamUser,
-            id: id.clone(),
-            account,
-            name,
-            status,
-            tags: BTreeMap::new(),
-            policies,
-            boundary: None,
-        };
-        Ok((id, Arc::new(user)))
-    })
-}
-
-type PoliciesByUser = HashMap<UserId, Option<Vec<Arc<Policy>>>>;
-
-/// The policies of each user that has any; `None` for a user with one that cannot be evaluated fully.
-fn policies(tx: &Transaction<'_>, problems: &mut Vec<Problem>) -> Result<PoliciesByUser, StoreError> {
-    let mut policies: PoliciesByUser = HashMap::new();
-    let query = "SELECT user, name, document FROM user_policies ORDER BY user, name";
-    let stored: Vec<(UserId, PolicyName, Result<Policy, _>)> = each_row(tx, query, |row| {
-        let name: PolicyName = parsed(row, 1, "user_policies.name")?;
-        let policy = Policy::parse(name.as_str(), text(row, 2, "user_policies.document")?);
-        Ok((parsed(row, 0, "user_policies.user")?, name, policy))
-    })?;
-    for (user, name, policy) in stored {
-        let of_user = policies.entry(user.clone()).or_insert_with(|| Some(Vec::new()));
-        match policy {
-            Ok(policy) => {
-                let policy = Arc::new(policy);
-                of_user.iter_mut().for_each(|policies| policies.push(Arc::clone(&policy)));
-            }
-            Err(error) => {
-                *of_user = None;
-                problems.push(Problem::Policy { user, policy: name, error });
-            }
-        }
-    }
-    Ok(policies)
-}
-
 fn access_keys(
     tx: &Transaction<'_>,
     sealer: &Sealer,
@@ -133,7 +82,9 @@ fn access_keys(
 }
 
 fn instances(tx: &Transaction<'_>) -> Result<HashMap<InstanceId, Arc<Instance>>, StoreError> {
-    let mut tags = tags(tx)?;
+    let query = "SELECT instance, key, value FROM instance_tags";
+    let mut tags: HashMap<InstanceId, _> =
+        tags(tx, query, ["instance_tags.instance", "instance_tags.key", "instance_tags.value"])?;
     each_row(tx, "SELECT id, account, region, availability_zone, state FROM instances", |row| {
         let id: InstanceId = parsed(row, 0, "instances.id")?;
         let instance = Instance {
@@ -148,15 +99,17 @@ fn instances(tx: &Transaction<'_>) -> Result<HashMap<InstanceId, Arc<Instance>>,
     })
 }
 
-fn tags(tx: &Transaction<'_>) -> Result<HashMap<InstanceId, BTreeMap<String, String>>, StoreError> {
-    let mut tags: HashMap<InstanceId, BTreeMap<String, String>> = HashMap::new();
-    let stored: Vec<(InstanceId, String, String)> =
-        each_row(tx, "SELECT instance, key, value FROM instance_tags", |row| {
-            let instance = parsed(row, 0, "instance_tags.instance")?;
-            Ok((instance, column(row, 1, "instance_tags.key")?, column(row, 2, "instance_tags.value")?))
-        })?;
-    for (instance, key, value) in stored {
-        tags.entry(instance).or_default().insert(key, value);
+/// The tags of each thing that has any: `query` gives its id, the key and the value, the columns named last.
+fn tags<Id: FromStr<Err: fmt::Display> + Eq + Hash>(
+    tx: &Transaction<'_>,
+    query: &str,
+    [id, key, value]: [&'static str; 3],
+) -> Result<HashMap<Id, BTreeMap<String, String>>, StoreError> {
+    let mut tags: HashMap<Id, BTreeMap<String, String>> = HashMap::new();
+    let stored: Vec<(Id, String, String)> =
+        each_row(tx, query, |row| Ok((parsed(row, 0, id)?, column(row, 1, key)?, column(row, 2, value)?)))?;
+    for (id, key, value) in stored {
+        tags.entry(id).or_default().insert(key, value);
     }
     Ok(tags)
 }
@@ -194,7 +147,7 @@ fn state(row: &Row<'_>, index: usize, column: &'static str) -> Result<InstanceSt
     known.ok_or_else(|| damaged(column, "no instance state"))
 }
 
-fn parsed<T: FromStr<Err: std::fmt::Display>>(
+fn parsed<T: FromStr<Err: fmt::Display>>(
     row: &Row<'_>,
     index: usize,
     column: &'static str,
@@ -211,6 +164,6 @@ fn column<T: FromSql>(row: &Row<'_>, index: usize, column: &'static str) -> Resu
 }
 
 /// Names the column, not what stands in it: that may be anything.
-pub(super) fn damaged(column: &'static str, reason: impl std::fmt::Display) -> StoreError {
+pub(super) fn damaged(column: &'static str, reason: impl fmt::Display) -> StoreError {
     StoreError::Damaged(format!("{column}: {reason}"))
 }

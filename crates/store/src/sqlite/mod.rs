@@ -1,29 +1,21 @@
 //! The embedded store: one SQLite database in a directory of its own.
 //!
-//! SQL is in three files: `schema` makes the tables, `changes` writes them, `load` reads them back.
+//! SQL is in three places: `schema` makes the tables, `changes` writes them, `load` reads them back. `methods` is the
+//! trait.
 
 mod changes;
 mod files;
 mod load;
+mod methods;
 mod schema;
 mod worker;
 
-use crate::limits::{BUSY, TAG_KEY, TAG_VALUE, TAGS_PER_INSTANCE};
+use crate::limits::BUSY;
 use crate::seal::{SealedRow, Sealer};
-use crate::{
-    Authority, AuthorityName, MasterKey, PolicyName, RedeemError, Refusal, Snapshot, Store, StoreError,
-};
-use async_trait::async_trait;
-use instance_connect_core::document::UnixSeconds;
+use crate::{MasterKey, StoreError};
 use instance_connect_core::environment::Random;
-use instance_connect_core::iam::Policy;
-use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId, UserId, UserName};
-use instance_connect_core::inventory::{
-    AccessKey, Account, AgentIdentity, Instance, InstanceState, JoinToken, Status,
-};
 use instance_connect_core::secret::Secret;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use worker::Worker;
@@ -78,6 +70,7 @@ impl SqliteStore {
         let transact = move |connection: &mut Connection| {
             // Rolled back when dropped before the commit.
             let transaction = connection.transaction_with_behavior(behavior)?;
+            schema::check_version(&transaction)?;
             let answer = work(&transaction)?;
             transaction.commit()?;
             Ok(answer)
@@ -108,165 +101,6 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
             reason: "this file system cannot keep a database in WAL mode",
         })
     }
-}
-
-#[async_trait]
-impl Store for SqliteStore {
-    async fn sequence(&self) -> Result<u64, StoreError> {
-        self.transact(TransactionBehavior::Deferred, load::sequence).await
-    }
-
-    async fn inventory(&self) -> Result<Snapshot, StoreError> {
-        let sealer = Arc::clone(&self.sealer);
-        self.transact(TransactionBehavior::Deferred, move |tx| load::snapshot(tx, &sealer)).await
-    }
-
-    async fn create_account(&self, account: &Account) -> Result<(), StoreError> {
-        let account = account.clone();
-        self.change(move |tx| changes::create_account(tx, &account)).await
-    }
-
-    async fn set_account_status(&self, account: &AccountId, status: Status) -> Result<(), StoreError> {
-        let account = account.clone();
-        self.change(move |tx| changes::set_account_status(tx, &account, status)).await
-    }
-
-    async fn set_serial_console_access(&self, account: &AccountId, enabled: bool) -> Result<(), StoreError> {
-        let account = account.clone();
-        self.change(move |tx| changes::set_serial_console_access(tx, &account, enabled)).await
-    }
-
-    async fn create_user(
-        &self,
-        user: &UserId,
-        account: &AccountId,
-        name: &UserName,
-    ) -> Result<(), StoreError> {
-        let (user, account, name) = (user.clone(), account.clone(), name.clone());
-        self.change(move |tx| changes::create_user(tx, &user, &account, &name)).await
-    }
-
-    async fn set_user_status(&self, user: &UserId, status: Status) -> Result<(), StoreError> {
-        let user = user.clone();
-        self.change(move |tx| changes::set_user_status(tx, &user, status)).await
-    }
-
-    async fn put_user_policy(
-        &self,
-        user: &UserId,
-        name: &PolicyName,
-        document: &str,
-    ) -> Result<(), StoreError> {
-        Policy::parse(name.as_str(), document).map_err(Refusal::Policy)?;
-        let (user, name, document) = (user.clone(), name.clone(), document.to_owned());
-        self.change(move |tx| changes::put_user_policy(tx, &user, &name, &document)).await
-    }
-
-    async fn delete_user_policy(&self, user: &UserId, name: &PolicyName) -> Result<(), StoreError> {
-        let (user, name) = (user.clone(), name.clone());
-        self.change(move |tx| changes::delete_user_policy(tx, &user, &name)).await
-    }
-
-    async fn create_access_key(&self, key: &AccessKey) -> Result<(), StoreError> {
-        let key = key.clone();
-        let sealed = self.seal(SealedRow::AccessKey(&key.id, &key.user), &key.secret)?;
-        self.change(move |tx| changes::create_access_key(tx, &key, &sealed)).await
-    }
-
-    async fn set_access_key_status(&self, key: &AccessKeyId, status: Status) -> Result<(), StoreError> {
-        let key = key.clone();
-        self.change(move |tx| changes::set_access_key_status(tx, &key, status)).await
-    }
-
-    async fn delete_access_key(&self, key: &AccessKeyId) -> Result<(), StoreError> {
-        let key = key.clone();
-        if cfg!(feature = "planted-sequence-skipped") {
-            let work = move |tx: &Transaction<'_>| changes::delete_access_key(tx, &key);
-            return self.transact(TransactionBehavior::Immediate, work).await;
-        }
-        self.change(move |tx| changes::delete_access_key(tx, &key)).await
-    }
-
-    async fn create_instance(&self, instance: &Instance) -> Result<(), StoreError> {
-        check_tags(&instance.tags)?;
-        let instance = instance.clone();
-        self.change(move |tx| changes::create_instance(tx, &instance)).await
-    }
-
-    async fn set_instance_state(
-        &self,
-        instance: &InstanceId,
-        state: InstanceState,
-    ) -> Result<(), StoreError> {
-        let instance = instance.clone();
-        self.change(move |tx| changes::set_instance_state(tx, &instance, state)).await
-    }
-
-    async fn put_instance_tags(
-        &self,
-        instance: &InstanceId,
-        tags: &BTreeMap<String, String>,
-    ) -> Result<(), StoreError> {
-        check_tags(tags)?;
-        let (instance, tags) = (instance.clone(), tags.clone());
-        self.change(move |tx| changes::put_instance_tags(tx, &instance, &tags)).await
-    }
-
-    async fn create_join_token(&self, token: &JoinToken, now: UnixSeconds) -> Result<(), StoreError> {
-        let token = token.clone();
-        self.change(move |tx| changes::create_join_token(tx, &token, now)).await
-    }
-
-    async fn redeem_join_token(
-        &self,
-        secret_hash: &[u8; 32],
-        instance: &InstanceId,
-        now: UnixSeconds,
-        replace: bool,
-    ) -> Result<AgentIdentity, RedeemError> {
-        let (secret_hash, instance) = (*secret_hash, instance.clone());
-        let redeem =
-            move |tx: &Transaction<'_>| changes::redeem_join_token(tx, &secret_hash, &instance, now, replace);
-        Ok(self.transact(TransactionBehavior::Immediate, redeem).await??)
-    }
-
-    async fn put_authority(
-        &self,
-        name: &AuthorityName,
-        public: &[u8],
-        secret: &Secret,
-    ) -> Result<Authority, StoreError> {
-        let sealed = self.seal(SealedRow::Authority(name, public), secret)?;
-        let (name, public, sealer) = (name.clone(), public.to_vec(), Arc::clone(&self.sealer));
-        let put = move |tx: &Transaction<'_>| {
-            changes::put_authority(tx, &name, &public, &sealed)?;
-            let stored = load::authority(tx, &name, &sealer)?;
-            stored
-                .ok_or_else(|| StoreError::Damaged("authorities: a row just written is not there".to_owned()))
-        };
-        self.transact(TransactionBehavior::Immediate, put).await
-    }
-
-    async fn authority(&self, name: &AuthorityName) -> Result<Option<Authority>, StoreError> {
-        let (name, sealer) = (name.clone(), Arc::clone(&self.sealer));
-        self.transact(TransactionBehavior::Deferred, move |tx| load::authority(tx, &name, &sealer)).await
-    }
-}
-
-fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), Refusal> {
-    let plain = |text: &str, longest| text.chars().count() <= longest && !text.chars().any(char::is_control);
-    if tags.len() > TAGS_PER_INSTANCE {
-        return Err(Refusal::TooManyTags);
-    }
-    for (key, value) in tags {
-        if key.is_empty() || !plain(key, TAG_KEY) {
-            return Err(Refusal::TagKey);
-        }
-        if !plain(value, TAG_VALUE) {
-            return Err(Refusal::TagValue);
-        }
-    }
-    Ok(())
 }
 
 impl From<rusqlite::Error> for StoreError {

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use std::path::Path;
 
 /// Step n brings a database from version n to n + 1; SQLite's `user_version` holds the version.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
 /// SQLite's mark for whose file this is: `ICST` in ASCII.
 const APPLICATION_ID: i32 = 0x4943_5354;
@@ -41,6 +41,14 @@ pub(super) fn migrate(
         transaction.pragma_update(None, "user_version", version + 1)?;
         transaction.commit()?;
     }
+}
+
+/// Refuses a database that a newer program has brought up to date since it was opened: it may hold what this program
+/// would ignore, and who is denied something by that would be allowed it.
+pub(super) fn check_version(transaction: &Transaction<'_>) -> Result<(), StoreError> {
+    let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
+    let found: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found > known { Err(StoreError::Newer { found, known }) } else { Ok(()) }
 }
 
 /// The schema version of the database; 0 for an empty one.
@@ -84,8 +92,9 @@ mod tests {
     use instance_connect_core::environment::Random;
     use std::sync::Arc;
 
-    /// What the first release wrote. The master key is the suite's.
-    const VERSION_1: &str = include_str!("../../tests/store/version_1.sql");
+    /// What each version wrote. The master key is the suite's.
+    const VERSIONS: [&str; 2] =
+        [include_str!("../../tests/store/version_1.sql"), include_str!("../../tests/store/version_2.sql")];
 
     #[derive(Debug)]
     struct Zeros;
@@ -101,9 +110,10 @@ mod tests {
         migrate(connection, Path::new("database"), migrations, &sealer)
     }
 
-    fn version_1() -> Connection {
+    fn database(sql: &str) -> Connection {
         let connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(VERSION_1).unwrap();
+        connection.execute_batch(sql).unwrap();
+        connection.pragma_update(None, "foreign_keys", true).unwrap();
         connection
     }
 
@@ -117,26 +127,30 @@ mod tests {
     }
 
     #[test]
-    fn the_first_step_still_makes_version_1() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        migrate_with(&mut connection, &MIGRATIONS[..1], 7).unwrap();
-        assert_eq!(version_of(&connection), 1);
-        assert_eq!(schema(&connection), schema(&version_1()));
+    fn the_steps_still_make_what_each_version_was() {
+        assert_eq!(VERSIONS.len(), MIGRATIONS.len(), "a version without a database of it");
+        for (steps, sql) in (1..).zip(VERSIONS) {
+            let mut connection = Connection::open_in_memory().unwrap();
+            migrate_with(&mut connection, &MIGRATIONS[..steps], 7).unwrap();
+            assert_eq!(version_of(&connection), u32::try_from(steps).unwrap());
+            assert_eq!(schema(&connection), schema(&database(sql)));
+        }
     }
 
     #[test]
     fn old_databases_become_what_new_ones_are() {
-        let (mut old, mut new) = (version_1(), Connection::open_in_memory().unwrap());
-        for connection in [&mut old, &mut new] {
-            migrate_with(connection, MIGRATIONS, 7).unwrap();
+        let mut new = Connection::open_in_memory().unwrap();
+        migrate_with(&mut new, MIGRATIONS, 7).unwrap();
+        for sql in VERSIONS {
+            let mut old = database(sql);
+            migrate_with(&mut old, MIGRATIONS, 7).unwrap();
+            assert_eq!((version_of(&old), schema(&old)), (version_of(&new), schema(&new)));
         }
-        assert_eq!(version_of(&old), u32::try_from(MIGRATIONS.len()).unwrap());
-        assert_eq!((version_of(&old), schema(&old)), (version_of(&new), schema(&new)));
     }
 
     #[test]
     fn a_step_happens_whole_or_not_at_all() {
-        let mut connection = version_1();
+        let mut connection = database(VERSIONS[0]);
         let before = schema(&connection);
         let broken = [MIGRATIONS[0], "CREATE TABLE added (x); INSERT INTO missing VALUES (1)"];
         assert!(matches!(migrate_with(&mut connection, &broken, 7), Err(StoreError::Internal(_))));

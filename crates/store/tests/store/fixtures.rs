@@ -1,12 +1,13 @@
 //! Things to store, and a snapshot in a form that can be compared.
 
 use instance_connect_core::document::UnixSeconds;
-use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId, UserId, UserName};
+use instance_connect_core::iam::Policy;
+use instance_connect_core::ids::{AccessKeyId, AccountId, GroupName, InstanceId, UserId, UserName};
 use instance_connect_core::inventory::{
-    AccessKey, Account, AgentIdentity, Instance, InstanceState, JoinToken, Status,
+    AccessKey, Account, AgentIdentity, Instance, InstanceState, JoinToken, Status, User, UserKind,
 };
 use instance_connect_core::secret::Secret;
-use instance_connect_store::{Problem, Snapshot, Store};
+use instance_connect_store::{PolicyName, Problem, Snapshot, Store};
 use std::collections::BTreeMap;
 
 /// Allows pushing to any instance.
@@ -35,6 +36,11 @@ pub(crate) fn user_id(number: u8) -> UserId {
     format!("AIDA{number:016}").parse().unwrap()
 }
 
+/// The id of an account's root.
+pub(crate) fn root_id(account: u8) -> UserId {
+    UserId::root(&account_id(account))
+}
+
 pub(crate) fn key_id(number: u8) -> AccessKeyId {
     format!("AKIA{number:016}").parse().unwrap()
 }
@@ -45,6 +51,19 @@ pub(crate) fn instance_id(number: u8) -> InstanceId {
 
 pub(crate) fn user_name(name: &str) -> UserName {
     name.parse().unwrap()
+}
+
+pub(crate) fn group_name(name: &str) -> GroupName {
+    name.parse().unwrap()
+}
+
+pub(crate) fn policy_name(name: &str) -> PolicyName {
+    name.parse().unwrap()
+}
+
+/// A policy as a view shows it, under the name that decisions show.
+pub(crate) fn parsed(name: &str, document: &str) -> String {
+    format!("{:?}", Policy::parse(name, document).unwrap())
 }
 
 pub(crate) fn account(number: u8) -> Account {
@@ -80,9 +99,27 @@ pub(crate) fn token(number: u8, instance: u8) -> JoinToken {
     JoinToken { secret_hash: [number; 32], instance: instance_id(instance), expires_at: later(900) }
 }
 
-/// Puts something of everything into an empty store: account 1, user 1 with a policy and access key 1, user 2 with access
-/// key 2, instances 1 (enrolled) and 2, used token 1, fresh token 2, and the authority `agents-ca`.
+/// Puts something of everything into an empty store: that of version 1, and in account 1 the managed policy `logins`, the
+/// group `ops` with user 1 in it, an inline policy and `logins`, tags and the boundary `logins` for user 2, and its root
+/// with access key 3.
 pub(crate) async fn populate(store: &dyn Store) {
+    populate_version_1(store).await;
+    let (account, ops, logins) = (account_id(1), group_name("ops"), policy_name("logins"));
+    store.create_policy(&account, &logins, PUSH).await.unwrap();
+    store.create_group(&account, &ops).await.unwrap();
+    store.add_user_to_group(&user_id(1), &ops).await.unwrap();
+    store.put_group_policy(&account, &ops, &policy_name("push"), PUSH).await.unwrap();
+    store.attach_group_policy(&account, &ops, &logins).await.unwrap();
+    store.attach_user_policy(&user_id(2), &logins).await.unwrap();
+    store.put_user_permissions_boundary(&user_id(2), &logins).await.unwrap();
+    store.put_user_tags(&user_id(2), &tags(&[("Team", "ops")])).await.unwrap();
+    store.create_root(&account).await.unwrap();
+    store.create_access_key(&AccessKey { user: root_id(1), ..access_key(3, 0) }).await.unwrap();
+}
+
+/// Puts something of everything that version 1 knew into an empty store: account 1, user 1 with a policy and access key 1,
+/// user 2 with access key 2, instances 1 (enrolled) and 2, used token 1, fresh token 2, and the authority `agents-ca`.
+pub(crate) async fn populate_version_1(store: &dyn Store) {
     store.create_account(&account(1)).await.unwrap();
     for (number, name) in [(1, "ann"), (2, "bob")] {
         store.create_user(&user_id(number), &account_id(1), &user_name(name)).await.unwrap();
@@ -90,7 +127,7 @@ pub(crate) async fn populate(store: &dyn Store) {
         store.create_instance(&instance(number, 1)).await.unwrap();
         store.create_join_token(&token(number, number), NOW).await.unwrap();
     }
-    store.put_user_policy(&user_id(1), &"push".parse().unwrap(), PUSH).await.unwrap();
+    store.put_user_policy(&user_id(1), &policy_name("push"), PUSH).await.unwrap();
     store.redeem_join_token(&[1; 32], &instance_id(1), NOW, false).await.unwrap();
     let secret = Secret::new(b"the private key of agents-ca".to_vec());
     store.put_authority(&"agents-ca".parse().unwrap(), b"certificate", &secret).await.unwrap();
@@ -110,11 +147,34 @@ pub(crate) struct View {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UserView {
+    pub(crate) kind: UserKind,
     pub(crate) account: AccountId,
     pub(crate) name: UserName,
     pub(crate) status: Status,
+    pub(crate) tags: BTreeMap<String, String>,
     /// Name and parsed form of each policy.
     pub(crate) policies: Vec<String>,
+    pub(crate) boundary: Option<String>,
+}
+
+impl UserView {
+    /// A user as it is made.
+    pub(crate) fn new(account: u8, name: &UserName) -> Self {
+        Self {
+            kind: UserKind::IamUser,
+            account: account_id(account),
+            name: name.clone(),
+            status: Status::Active,
+            tags: BTreeMap::new(),
+            policies: Vec::new(),
+            boundary: None,
+        }
+    }
+
+    /// An account's root as it is made.
+    pub(crate) fn root(account: u8) -> Self {
+        Self { kind: UserKind::Root, ..Self::new(account, &user_name("root")) }
+    }
 }
 
 impl View {
@@ -125,11 +185,14 @@ impl View {
 
 pub(crate) async fn view(store: &dyn Store) -> View {
     let Snapshot { inventory, problems } = store.inventory().await.unwrap();
-    let user_view = |user: &instance_connect_core::inventory::User| UserView {
+    let user_view = |user: &User| UserView {
+        kind: user.kind,
         account: user.account.clone(),
         name: user.name.clone(),
         status: user.status,
+        tags: user.tags.clone(),
         policies: user.policies.iter().map(|policy| format!("{policy:?}")).collect(),
+        boundary: user.boundary.as_ref().map(|policy| format!("{policy:?}")),
     };
     let key_view = |key: AccessKey| {
         let secret = String::from_utf8(key.secret.expose().to_vec()).unwrap();

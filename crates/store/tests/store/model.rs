@@ -1,17 +1,16 @@
 //! Random histories of calls, on a store and on a model that is a few maps: both must give the same answers and hold the
 //! same things.
 
+mod iam;
+
 use crate::engine::Engine;
 use crate::fixtures::*;
-use instance_connect_core::iam::Policy;
-use instance_connect_core::ids::UserName;
+use iam::{IamCall, IamModel};
 use instance_connect_core::inventory::{
     AccessKey, Account, AgentIdentity, Instance, InstanceState, JoinToken, Status,
 };
 use instance_connect_core::secret::Secret;
-use instance_connect_store::{
-    Authority, Entity, PolicyName, RedeemError, RedeemRefusal, Refusal, Store, StoreError,
-};
+use instance_connect_store::{Authority, Entity, RedeemError, RedeemRefusal, Refusal, Store, StoreError};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -21,10 +20,7 @@ enum Call {
     CreateAccount(Account),
     SetAccountStatus(u8, Status),
     SetSerialConsoleAccess(u8, bool),
-    CreateUser(u8, u8, UserName),
-    SetUserStatus(u8, Status),
-    PutUserPolicy(u8, PolicyName, &'static str),
-    DeleteUserPolicy(u8, PolicyName),
+    Iam(IamCall),
     CreateAccessKey(AccessKey),
     SetAccessKeyStatus(u8, Status),
     DeleteAccessKey(u8),
@@ -43,6 +39,7 @@ enum Answer {
     Done,
     AlreadyExists(Entity),
     NotFound(Entity),
+    DeleteConflict(Entity),
     Refused(Refusal),
     Enrolled(AgentIdentity),
     NotEnrolled(RedeemRefusal),
@@ -52,18 +49,12 @@ enum Answer {
 fn calls() -> impl Strategy<Value = Vec<Call>> {
     let number = || 1..=3u8;
     let status = || prop_oneof![Just(Status::Active), Just(Status::Suspended)];
-    let some_name = || prop_oneof![Just("ann"), Just("Ann"), Just("bob")].prop_map(user_name);
-    let policy_name = || prop_oneof![Just("a"), Just("A"), Just("b")].prop_map(|name| name.parse().unwrap());
-    let document = prop_oneof![3 => Just(PUSH), 2 => Just(NO_PUSH), 1 => Just(NO_POLICY)];
     let some_tags = || proptest::collection::btree_map("[abA]{1,2}", "[xy]{0,2}", 0..4);
     let call = prop_oneof![
         2 => (number(), status()).prop_map(|(n, status)| Call::CreateAccount(Account { status, ..account(n) })),
         1 => (number(), status()).prop_map(|(n, status)| Call::SetAccountStatus(n, status)),
         1 => (number(), any::<bool>()).prop_map(|(n, enabled)| Call::SetSerialConsoleAccess(n, enabled)),
-        3 => (number(), number(), some_name()).prop_map(|(n, account, name)| Call::CreateUser(n, account, name)),
-        1 => (number(), status()).prop_map(|(n, status)| Call::SetUserStatus(n, status)),
-        3 => (number(), policy_name(), document).prop_map(|(n, name, text)| Call::PutUserPolicy(n, name, text)),
-        1 => (number(), policy_name()).prop_map(|(n, name)| Call::DeleteUserPolicy(n, name)),
+        24 => iam::calls().prop_map(Call::Iam),
         3 => (number(), number(), status())
             .prop_map(|(n, user, status)| Call::CreateAccessKey(AccessKey { status, ..access_key(n, user) })),
         1 => (number(), status()).prop_map(|(n, status)| Call::SetAccessKeyStatus(n, status)),
@@ -82,12 +73,15 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
             .prop_map(|(name, n)| Call::PutAuthority(name, n)),
         1 => Just(Call::Restart),
     ];
-    let history = proptest::collection::vec(call, 1..60);
-    // Most histories start where something can be enrolled; a random one takes long to get there.
+    let history = proptest::collection::vec(call, 1..80);
+    // Most histories start where something can be enrolled or attached; a random one takes long to get there.
     (proptest::bool::weighted(0.8), history).prop_map(|(started, history)| {
         let start = [
             Call::CreateAccount(account(1)),
-            Call::CreateUser(1, 1, user_name("ann")),
+            Call::Iam(IamCall::CreateUser(user_id(1), 1, user_name("ann"))),
+            Call::Iam(IamCall::CreateUser(user_id(2), 1, user_name("bob"))),
+            Call::Iam(IamCall::CreatePolicy(1, policy_name("a"), PUSH)),
+            Call::Iam(IamCall::CreateGroup(1, group_name("ops"))),
             Call::CreateInstance(instance(1, 1)),
             Call::CreateJoinToken(token(1, 1)),
             Call::RedeemJoinToken(1, 1, 0, false),
@@ -126,12 +120,7 @@ async fn ask(store: &dyn Store, call: &Call) -> Answer {
         Call::SetSerialConsoleAccess(n, enabled) => {
             store.set_serial_console_access(&account_id(*n), *enabled).await
         }
-        Call::CreateUser(n, account, name) => {
-            store.create_user(&user_id(*n), &account_id(*account), name).await
-        }
-        Call::SetUserStatus(n, status) => store.set_user_status(&user_id(*n), *status).await,
-        Call::PutUserPolicy(n, name, document) => store.put_user_policy(&user_id(*n), name, document).await,
-        Call::DeleteUserPolicy(n, name) => store.delete_user_policy(&user_id(*n), name).await,
+        Call::Iam(call) => iam::ask(store, call).await,
         Call::CreateAccessKey(key) => store.create_access_key(key).await,
         Call::SetAccessKeyStatus(n, status) => store.set_access_key_status(&key_id(*n), *status).await,
         Call::DeleteAccessKey(n) => store.delete_access_key(&key_id(*n)).await,
@@ -159,6 +148,7 @@ async fn ask(store: &dyn Store, call: &Call) -> Answer {
         Ok(()) => Answer::Done,
         Err(StoreError::AlreadyExists(entity)) => Answer::AlreadyExists(entity),
         Err(StoreError::NotFound(entity)) => Answer::NotFound(entity),
+        Err(StoreError::DeleteConflict(entity)) => Answer::DeleteConflict(entity),
         Err(StoreError::Refused(refusal)) => Answer::Refused(refusal),
         Err(error) => panic!("{error}"),
     }
@@ -168,7 +158,7 @@ async fn ask(store: &dyn Store, call: &Call) -> Answer {
 #[derive(Default)]
 struct Model {
     seen: View,
-    policies: BTreeMap<(u8, PolicyName), &'static str>,
+    iam: IamModel,
     tokens: BTreeMap<u8, (JoinToken, bool)>,
     authorities: BTreeMap<&'static str, u8>,
 }
@@ -210,18 +200,7 @@ impl Model {
                 account.serial_console_access = *enabled;
                 Ok(Answer::Done)
             }
-            Call::CreateUser(n, account, name) => self.create_user(*n, *account, name),
-            Call::SetUserStatus(n, status) => {
-                of(&mut self.seen.users, &user_id(*n), Entity::User)?.status = *status;
-                Ok(Answer::Done)
-            }
-            Call::PutUserPolicy(n, name, document) => self.put_policy(*n, name, document),
-            Call::DeleteUserPolicy(n, name) => {
-                of(&mut self.seen.users, &user_id(*n), Entity::User)?;
-                self.policies.remove(&(*n, name.clone())).ok_or(Answer::NotFound(Entity::Policy))?;
-                self.note_policies(*n);
-                Ok(Answer::Done)
-            }
+            Call::Iam(call) => self.iam.change(&mut self.seen, call),
             Call::CreateAccessKey(key) => {
                 of(&mut self.seen.users, &key.user, Entity::User)?;
                 let secret = String::from_utf8(key.secret.expose().to_vec()).unwrap();
@@ -259,37 +238,6 @@ impl Model {
             }
             Call::Restart => Ok(Answer::Done),
         }
-    }
-
-    fn create_user(&mut self, n: u8, account: u8, name: &UserName) -> Result<Answer, Answer> {
-        of(&mut self.seen.accounts, &account_id(account), Entity::Account)?;
-        let (id, account) = (user_id(n), account_id(account));
-        let same = |user: &UserView| {
-            user.account == account && user.name.as_str().eq_ignore_ascii_case(name.as_str())
-        };
-        if !self.seen.users.contains_key(&id) && self.seen.users.values().any(same) {
-            return Err(Answer::AlreadyExists(Entity::UserName));
-        }
-        let row = UserView { account, name: name.clone(), status: Status::Active, policies: Vec::new() };
-        new(&mut self.seen.users, &id, row, Entity::User)
-    }
-
-    fn put_policy(&mut self, n: u8, name: &PolicyName, document: &'static str) -> Result<Answer, Answer> {
-        if let Err(error) = Policy::parse(name.as_str(), document) {
-            return Err(Answer::Refused(Refusal::Policy(error)));
-        }
-        of(&mut self.seen.users, &user_id(n), Entity::User)?;
-        self.policies.insert((n, name.clone()), document);
-        self.note_policies(n);
-        Ok(Answer::Done)
-    }
-
-    fn note_policies(&mut self, n: u8) {
-        let of_user = self.policies.iter().filter(|((user, _), _)| *user == n);
-        let parsed = of_user
-            .map(|((_, name), document)| format!("{:?}", Policy::parse(name.as_str(), document).unwrap()))
-            .collect();
-        self.seen.users.get_mut(&user_id(n)).unwrap().policies = parsed;
     }
 
     fn redeem(&mut self, n: u8, instance: u8, now: i64, replace: bool) -> Result<Answer, Answer> {

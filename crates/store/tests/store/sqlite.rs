@@ -5,7 +5,10 @@ use crate::fixtures::*;
 use crate::model::check_against_model;
 use crate::suite::store_suite;
 use async_trait::async_trait;
-use instance_connect_store::{MasterKey, SqliteStore, Store, StoreError};
+use instance_connect_core::inventory::{Status, UserKind};
+use instance_connect_store::{
+    MasterKey, PolicyFault, PolicyOwner, Problem, SealError, SqliteStore, Store, StoreError,
+};
 use rusqlite::Connection;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -101,11 +104,18 @@ async fn files_are_their_owners_alone() {
 #[tokio::test]
 async fn a_newer_database_is_left_alone() {
     let engine = Sqlite::new().await;
-    populate(&*engine.open().await).await;
+    let opened_before = engine.open().await;
+    populate(&*opened_before).await;
     engine.connect().pragma_update(None, "user_version", 1000).unwrap();
-    let error = engine.open_with(&master_key()).await.unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 1000, known: 1.. }), "{error:?}");
-    assert!(error.to_string().contains("run the newer program"), "{error}");
+    for error in [
+        engine.open_with(&master_key()).await.map(drop).unwrap_err(),
+        opened_before.sequence().await.map(drop).unwrap_err(),
+        opened_before.inventory().await.map(drop).unwrap_err(),
+        opened_before.set_user_status(&user_id(1), Status::Suspended).await.unwrap_err(),
+    ] {
+        assert!(matches!(error, StoreError::Newer { found: 1000, known: 2.. }), "{error:?}");
+        assert!(error.to_string().contains("run the newer program"), "{error}");
+    }
     let version: u32 = engine.connect().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     assert_eq!(version, 1000);
 }
@@ -135,20 +145,28 @@ async fn databases_of_other_programs_are_left_alone() {
 }
 
 #[tokio::test]
-async fn a_database_of_version_1_opens_with_all_it_holds() {
-    let engine = Sqlite::new().await;
-    drop(engine.open().await);
-    fs::remove_file(engine.database()).unwrap();
-    engine.connect().execute_batch(include_str!("version_1.sql")).unwrap();
-    fs::set_permissions(engine.database(), Permissions::from_mode(0o600)).unwrap();
+async fn databases_of_every_version_open_with_all_they_hold() {
+    let (version_1, version_2) = (Sqlite::new().await.open().await, Sqlite::new().await.open().await);
+    populate_version_1(&*version_1).await;
+    populate(&*version_2).await;
+    for (sql, expected) in
+        [(include_str!("version_1.sql"), version_1), (include_str!("version_2.sql"), version_2)]
+    {
+        let engine = Sqlite::new().await;
+        drop(engine.open().await);
+        fs::remove_file(engine.database()).unwrap();
+        engine.connect().execute_batch(sql).unwrap();
+        fs::set_permissions(engine.database(), Permissions::from_mode(0o600)).unwrap();
 
-    let expected = Sqlite::new().await.open().await;
-    populate(&*expected).await;
-    let store = engine.open().await;
-    assert_eq!(view(&*store).await, view(&*expected).await);
-    let stored = store.authority(&"agents-ca".parse().unwrap()).await.unwrap().unwrap();
-    assert_eq!(stored.secret.expose(), b"the private key of agents-ca");
-    store.redeem_join_token(&[2; 32], &instance_id(2), NOW, false).await.unwrap();
+        let store = engine.open().await;
+        assert_eq!(view(&*store).await, view(&*expected).await);
+        let stored = store.authority(&"agents-ca".parse().unwrap()).await.unwrap().unwrap();
+        assert_eq!(stored.secret.expose(), b"the private key of agents-ca");
+        store.redeem_join_token(&[2; 32], &instance_id(2), NOW, false).await.unwrap();
+        // No row of another table has lost what it refers to.
+        let connection = engine.connect();
+        assert!(!connection.prepare("PRAGMA foreign_key_check").unwrap().exists(()).unwrap());
+    }
 }
 
 #[test]
@@ -170,7 +188,9 @@ fn programs_that_start_together_make_one_database() {
 #[tokio::test]
 async fn the_schema_refuses_what_the_code_would_not_write() {
     let engine = Sqlite::new().await;
-    populate(&*engine.open().await).await;
+    let store = engine.open().await;
+    populate(&*store).await;
+    give_account_2(&*store).await;
     let connection = engine.connect();
     for sql in [
         "INSERT INTO sequence (only_row, value) VALUES (2, 0)",
@@ -199,9 +219,154 @@ async fn the_schema_refuses_what_the_code_would_not_write() {
         "UPDATE join_tokens SET secret_hash = X'00'",
         "UPDATE join_tokens SET instance = 'i-99999999'",
         "INSERT INTO authorities (name, public, sealed_secret) VALUES ('agents-ca', X'', X'')",
+        // Roots: one an account, with the account's id, and without a name and all that users have.
+        "INSERT INTO users (id, account, status) VALUES ('AIDA0000000000000009', '000000000001', 'active')",
+        "INSERT INTO users (id, account, name, status) VALUES ('000000000002', '000000000002', 'x', 'active')",
+        "INSERT INTO users (id, account, name, status) VALUES ('000000000002', '000000000001', 'x', 'active')",
+        "INSERT INTO users (id, account, status) VALUES ('000000000002', '000000000001', 'active')",
+        "UPDATE users SET boundary = 'logins' WHERE id = account",
+        "INSERT INTO user_tags VALUES ('000000000001', 'Team', 'ops')",
+        "INSERT INTO attached_user_policies VALUES ('000000000001', '000000000001', 'logins')",
+        "INSERT INTO group_members VALUES ('000000000001', 'ops', '000000000001')",
+        // Two names that IAM takes for one.
+        "INSERT INTO groups VALUES ('000000000001', 'OPS')",
+        "INSERT INTO policies SELECT account, 'Logins', document FROM policies",
+        "INSERT INTO user_tags VALUES ('AIDA0000000000000002', 'TEAM', 'web')",
+        "UPDATE user_tags SET key = ''",
+        "UPDATE groups SET name = ''",
+        "UPDATE policies SET name = ''",
+        "UPDATE group_policies SET name = ''",
+        // What is in use stays.
+        "DELETE FROM groups WHERE account = '000000000001'",
+        "DELETE FROM policies WHERE account = '000000000001'",
+        "UPDATE policies SET name = 'other'",
+        "UPDATE attached_user_policies SET policy = 'other'",
+        "UPDATE attached_user_policies SET policy = 'Logins'",
+        "UPDATE group_members SET group_name = 'OPS'",
+        "UPDATE users SET boundary = 'other' WHERE name = 'bob'",
+        // Nobody gets what another account has.
+        "INSERT INTO attached_user_policies VALUES ('000000000002', 'AIDA0000000000000002', 'theirs')",
+        "INSERT INTO attached_user_policies VALUES ('000000000001', 'AIDA0000000000000002', 'theirs')",
+        "INSERT INTO attached_group_policies VALUES ('000000000001', 'ops', 'theirs')",
+        "INSERT INTO attached_group_policies VALUES ('000000000002', 'ops', 'theirs')",
+        "INSERT INTO group_members VALUES ('000000000002', 'theirs', 'AIDA0000000000000002')",
+        "INSERT INTO group_members VALUES ('000000000001', 'theirs', 'AIDA0000000000000002')",
+        "UPDATE users SET boundary = 'theirs' WHERE name = 'bob'",
+        "UPDATE users SET account = '000000000002' WHERE name = 'bob'",
     ] {
         let error = connection.execute(sql, ()).unwrap_err();
         let code = error.sqlite_error_code();
         assert_eq!(code, Some(rusqlite::ErrorCode::ConstraintViolation), "{sql}: {error}");
+    }
+}
+
+/// Account 2 with the policy `theirs` and the group `theirs`, which has it attached.
+async fn give_account_2(store: &dyn Store) {
+    let (two, group, policy) = (account_id(2), group_name("theirs"), policy_name("theirs"));
+    store.create_account(&account(2)).await.unwrap();
+    store.create_policy(&two, &policy, PUSH).await.unwrap();
+    store.create_group(&two, &group).await.unwrap();
+    store.attach_group_policy(&two, &group, &policy).await.unwrap();
+}
+
+/// Runs SQL as the `sqlite3` program does: without foreign keys, and here without checks as well.
+fn tamper_unchecked(engine: &Sqlite, sql: &str) {
+    let connection = engine.connect();
+    connection.pragma_update(None, "foreign_keys", false).unwrap();
+    connection.pragma_update(None, "ignore_check_constraints", true).unwrap();
+    connection.execute_batch(sql).unwrap();
+    assert!(connection.total_changes() > 0, "{sql}");
+}
+
+#[tokio::test]
+async fn a_policy_that_is_missing_suspends_whom_it_bears_on() {
+    for (sql, owner_has, suspended) in [
+        ("DELETE FROM policies WHERE name = 'logins'", "logins", &[1, 2][..]),
+        ("UPDATE users SET boundary = 'lost' WHERE name = 'bob'", "lost", &[2]),
+        // The name alone is stored, so this is a policy of the user's own account.
+        ("UPDATE users SET boundary = 'theirs' WHERE name = 'bob'", "theirs", &[2]),
+        ("UPDATE attached_user_policies SET policy = 'Logins'", "Logins", &[2]),
+        ("UPDATE attached_group_policies SET policy = 'lost' WHERE group_name = 'ops'", "lost", &[1]),
+    ] {
+        let engine = Sqlite::new().await;
+        let store = engine.open().await;
+        populate(&*store).await;
+        give_account_2(&*store).await;
+        let healthy = view(&*store).await;
+        tamper_unchecked(&engine, sql);
+        let seen = view(&*store).await;
+        let problem = Problem::Policy {
+            owner: PolicyOwner::Account(account_id(1)),
+            policy: policy_name(owner_has),
+            fault: PolicyFault::Missing,
+            suspended: suspended.iter().map(|number| user_id(*number)).collect(),
+        };
+        assert_eq!(seen.problems, [problem], "{sql}");
+        for number in 1..=2 {
+            let (user, before) = (seen.user(number), healthy.user(number));
+            if suspended.contains(&number) {
+                assert_eq!((user.status, &user.policies[..]), (Status::Suspended, &[][..]), "{sql}");
+            } else {
+                assert_eq!(user, before, "{sql}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn rows_that_join_two_accounts_are_not_loaded() {
+    for sql in [
+        "INSERT INTO attached_user_policies VALUES ('000000000002', 'AIDA0000000000000002', 'theirs')",
+        "INSERT INTO group_members VALUES ('000000000002', 'theirs', 'AIDA0000000000000002')",
+        // A user that is moved into another account, with what it has.
+        "UPDATE users SET account = '000000000002' WHERE name = 'bob'",
+    ] {
+        let engine = Sqlite::new().await;
+        let store = engine.open().await;
+        populate(&*store).await;
+        give_account_2(&*store).await;
+        tamper_unchecked(&engine, sql);
+        let error = store.inventory().await.unwrap_err();
+        assert!(
+            matches!(&error, StoreError::Damaged(text) if text.contains("another account")),
+            "{sql}: {error:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_made_root_by_hand() {
+    let engine = Sqlite::new().await;
+    let store = engine.open().await;
+    populate(&*store).await;
+    tamper_unchecked(
+        &engine,
+        "DELETE FROM users WHERE id = account; DELETE FROM access_keys WHERE user = '000000000001'",
+    );
+    tamper_unchecked(&engine, "UPDATE users SET id = '000000000001', name = NULL WHERE name = 'bob'");
+    // The account has a root, but bob's key is still that of a user who is not there.
+    let seen = view(&*store).await;
+    assert_eq!(seen.users[&root_id(1)].kind, UserKind::Root);
+    assert_eq!(seen.access_keys[&key_id(2)].1, user_id(2));
+    tamper_unchecked(
+        &engine,
+        "UPDATE access_keys SET user = '000000000001' WHERE user = 'AIDA0000000000000002'",
+    );
+    let problem = Problem::AccessKey { key: key_id(2), error: SealError::NotThisRow };
+    let seen = view(&*store).await;
+    assert_eq!((seen.problems, seen.access_keys.contains_key(&key_id(2))), (vec![problem], false));
+
+    for sql in [
+        // The root of an account in another one.
+        "UPDATE users SET id = '000000000002' WHERE id = account",
+        "UPDATE users SET name = NULL WHERE name = 'ann'",
+        "UPDATE users SET name = 'a b' WHERE name = 'ann'",
+    ] {
+        let engine = Sqlite::new().await;
+        let store = engine.open().await;
+        populate(&*store).await;
+        tamper_unchecked(&engine, sql);
+        let error = store.inventory().await.unwrap_err();
+        assert!(matches!(error, StoreError::Damaged(_)), "{sql}: {error:?}");
     }
 }

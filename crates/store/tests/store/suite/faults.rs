@@ -5,32 +5,73 @@ use crate::fixtures::*;
 use instance_connect_core::iam::Policy;
 use instance_connect_core::inventory::Status;
 use instance_connect_core::secret::Secret;
-use instance_connect_store::{MasterKey, Problem, RedeemError, RedeemRefusal, SealError, StoreError};
+use instance_connect_store::{
+    MasterKey, PolicyFault, PolicyOwner, Problem, RedeemError, RedeemRefusal, SealError, StoreError,
+};
 
-pub(crate) async fn a_stored_policy_that_no_longer_parses_suspends_its_user(engine: impl Engine) {
+pub(crate) async fn a_stored_policy_that_cannot_be_evaluated_suspends_whom_it_bears_on(engine: impl Engine) {
     let store = engine.open().await;
     populate(&*store).await;
-    let (push, deny) = ("push".parse().unwrap(), "deny".parse().unwrap());
-    store.put_user_policy(&user_id(1), &deny, NO_PUSH).await.unwrap();
-    store.put_user_policy(&user_id(2), &push, PUSH).await.unwrap();
+    let (one, ops, logins) = (account_id(1), group_name("ops"), policy_name("logins"));
+    // User 3 has a boundary and nothing else; a policy is nobody's.
+    store.create_user(&user_id(3), &one, &user_name("eve")).await.unwrap();
+    for name in ["limits", "unused"] {
+        store.create_policy(&one, &policy_name(name), PUSH).await.unwrap();
+    }
+    store.put_user_permissions_boundary(&user_id(3), &policy_name("limits")).await.unwrap();
     let healthy = view(&*store).await;
 
-    engine.tamper(&format!(
-        "UPDATE user_policies SET document = '{NO_POLICY}' WHERE \"user\" = '{}' AND name = 'deny'",
-        user_id(1)
-    ));
-    // Also not when an administrator takes the user into use.
-    changes!(store.set_user_status(&user_id(1), Status::Active));
-    let seen = view(&*store).await;
-    assert_eq!((seen.user(1).status, seen.user(1).policies.len()), (Status::Suspended, 0));
-    assert_eq!(seen.user(2), healthy.user(2));
-    let error = Policy::parse("deny", NO_POLICY).unwrap_err();
-    let problem = Problem::Policy { user: user_id(1), policy: Clone::clone(&deny), error };
-    assert_eq!(seen.problems, [problem]);
+    let managed = || PolicyOwner::Account(one.clone());
+    let cases = [
+        ("user_policies", "push", PolicyOwner::User(user_id(1)), &[1][..]),
+        ("group_policies", "push", PolicyOwner::Group(one.clone(), ops.clone()), &[1]),
+        // Attached to the group of user 1 and to user 2, and the boundary of user 2.
+        ("policies", "logins", managed(), &[1, 2]),
+        ("policies", "limits", managed(), &[3]),
+        ("policies", "unused", managed(), &[]),
+    ];
+    for (table, name, owner, suspended) in cases {
+        engine.tamper(&format!("UPDATE {table} SET document = '{NO_POLICY}' WHERE name = '{name}'"));
+        // Also not when an administrator takes the users into use.
+        for number in 1..=3 {
+            changes!(store.set_user_status(&user_id(number), Status::Active));
+        }
+        let seen = view(&*store).await;
+        for number in 1..=3 {
+            let (user, before) = (seen.user(number), healthy.user(number));
+            if suspended.contains(&number) {
+                assert_eq!((user.status, &user.policies[..]), (Status::Suspended, &[][..]), "{table} {name}");
+            } else {
+                assert_eq!(user, before, "{table} {name}");
+            }
+        }
+        assert_eq!(seen.users[&root_id(1)], healthy.users[&root_id(1)]);
+        let problem = Problem::Policy {
+            owner,
+            policy: policy_name(name),
+            fault: PolicyFault::Unevaluable(Policy::parse(name, NO_POLICY).unwrap_err()),
+            suspended: suspended.iter().map(|number| user_id(*number)).collect(),
+        };
+        assert_eq!(seen.problems, [problem], "{table} {name}");
+        engine.tamper(&format!("UPDATE {table} SET document = '{PUSH}' WHERE name = '{name}'"));
+        assert_eq!(view(&*store).await.problems, [], "{table} {name}");
+    }
 
-    changes!(store.put_user_policy(&user_id(1), &deny, NO_PUSH));
+    // Two at a time: both say so, and the service mends both.
+    engine.tamper(&format!("UPDATE policies SET document = '{NO_POLICY}' WHERE name = 'logins'"));
+    engine.tamper(&format!("UPDATE group_policies SET document = '{NO_POLICY}'"));
+    let problems = view(&*store).await.problems;
+    let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(texts.len(), 2, "{texts:?}");
+    let (one_user, two_users) = (user_id(1).to_string(), format!("{}, {}", user_id(1), user_id(2)));
+    assert!(texts[0].starts_with("policy push of group ops of account 000000000001 cannot be evaluated: "));
+    assert!(texts[0].ends_with(&format!("; suspended by that: {one_user}")), "{}", texts[0]);
+    assert!(texts[1].starts_with("policy logins of account 000000000001 cannot be evaluated: "));
+    assert!(texts[1].ends_with(&format!("; suspended by that: {two_users}")), "{}", texts[1]);
+    changes!(store.set_policy_document(&one, &logins, PUSH));
+    changes!(store.put_group_policy(&one, &ops, &policy_name("push"), PUSH));
     let seen = view(&*store).await;
-    assert_eq!((seen.user(1), &seen.problems[..]), (healthy.user(1), &[][..]));
+    assert_eq!((seen.users, seen.problems), (healthy.users, Vec::new()));
 }
 
 pub(crate) async fn secrets_are_nowhere_in_clear(engine: impl Engine) {
@@ -59,15 +100,17 @@ pub(crate) async fn moved_secrets_do_not_open(engine: impl Engine) {
     let set = |number, what: &str| format!("UPDATE access_keys SET {what} WHERE id = '{}'", key_id(number));
     let problem = |number, error| Problem::AccessKey { key: key_id(number), error };
 
-    // Another key's secret; then one's own key made another user's.
-    for tampering in
-        [set(1, &format!("sealed_secret = {}", key(2))), set(1, &format!("\"user\" = '{}'", user_id(2)))]
-    {
+    // Another key's secret; then one's own key made another user's, and the root's.
+    for tampering in [
+        set(1, &format!("sealed_secret = {}", key(2))),
+        set(1, &format!("\"user\" = '{}'", user_id(2))),
+        set(1, &format!("\"user\" = '{}'", root_id(1))),
+    ] {
         let fresh = new_populated(&engine).await;
         fresh.tamper(&tampering);
         let seen = view(&*fresh.open().await).await;
         assert_eq!(seen.problems, [problem(1, SealError::NotThisRow)], "{tampering}");
-        assert_eq!(seen.access_keys.into_keys().collect::<Vec<_>>(), [key_id(2)], "{tampering}");
+        assert_eq!(seen.access_keys.into_keys().collect::<Vec<_>>(), [key_id(2), key_id(3)], "{tampering}");
     }
 
     engine.tamper(&set(1, "sealed_secret = (SELECT public FROM authorities)"));

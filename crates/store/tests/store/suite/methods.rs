@@ -3,11 +3,10 @@
 use crate::engine::Engine;
 use crate::fixtures::*;
 use instance_connect_core::document::UnixSeconds;
-use instance_connect_core::iam::Policy;
 use instance_connect_core::inventory::{AgentIdentity, Instance, InstanceState, JoinToken, Status};
 use instance_connect_core::secret::Secret;
 use instance_connect_store::{
-    Entity, RedeemError, RedeemRefusal, Refusal, StoreError, TAG_KEY, TAG_VALUE, TAGS_PER_INSTANCE,
+    Entity, RedeemError, RedeemRefusal, Refusal, StoreError, TAG_KEY, TAG_VALUE, TAGS,
 };
 
 pub(crate) async fn accounts(engine: impl Engine) {
@@ -50,12 +49,7 @@ pub(crate) async fn users(engine: impl Engine) {
 
     changes!(store.set_user_status(&user_id(1), Status::Suspended));
     let seen = view(&*store).await;
-    let expected = |account, name: &_, status| UserView {
-        account: account_id(account),
-        name: Clone::clone(name),
-        status,
-        policies: Vec::new(),
-    };
+    let expected = |account, name, status| UserView { status, ..UserView::new(account, name) };
     assert_eq!(*seen.user(1), expected(1, &ann, Status::Suspended));
     assert_eq!(*seen.user(2), expected(2, &upper_ann, Status::Active));
     changes!(store.set_user_status(&user_id(1), Status::Active));
@@ -63,10 +57,9 @@ pub(crate) async fn users(engine: impl Engine) {
     refuses!(store.set_user_status(&user_id(3), Status::Active), StoreError::NotFound(Entity::User));
 }
 
-pub(crate) async fn policies(engine: impl Engine) {
+pub(crate) async fn user_policies(engine: impl Engine) {
     let store = engine.open().await;
     let (push, zzz) = ("push".parse().unwrap(), "zzz".parse().unwrap());
-    let parsed = |name, document| format!("{:?}", Policy::parse(name, document).unwrap());
     refuses!(store.put_user_policy(&user_id(1), &push, PUSH), StoreError::NotFound(Entity::User));
     changes!(store.create_account(&account(1)));
     changes!(store.create_user(&user_id(1), &account_id(1), &user_name("ann")));
@@ -150,12 +143,12 @@ pub(crate) async fn tags_are_bounded(engine: impl Engine) {
     changes!(store.create_account(&account(1)));
     let (key, value) = ("ä".repeat(TAG_KEY), "ä".repeat(TAG_VALUE));
     let many = |count| (0..count).map(|n| (format!("{n}{}", &key[..100]), value.clone())).collect();
-    let full = Instance { tags: many(TAGS_PER_INSTANCE), ..instance(1, 1) };
+    let full = Instance { tags: many(TAGS), ..instance(1, 1) };
     changes!(store.create_instance(&full));
     changes!(store.put_instance_tags(&instance_id(1), &tags(&[(&key, &value)])));
     assert_eq!(view(&*store).await.instances[&instance_id(1)].tags, tags(&[(&key, &value)]));
 
-    let too_many = many(TAGS_PER_INSTANCE + 1);
+    let too_many = many(TAGS + 1);
     refuses!(store.put_instance_tags(&instance_id(1), &too_many), StoreError::Refused(Refusal::TooManyTags));
     for key in ["", "a\0b", "a\nb", &format!("{key}a")] {
         let bad = Instance { tags: tags(&[(key, "")]), ..instance(2, 1) };

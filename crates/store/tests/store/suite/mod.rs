@@ -12,11 +12,14 @@ macro_rules! store_suite {
     };
     ($engine:ty) => {
         $crate::suite::store_suite! { $engine:
-            accounts users policies access_keys instances tags_are_bounded join_tokens
+            accounts users user_policies access_keys instances tags_are_bounded join_tokens
+            groups group_policies managed_policies permissions_boundaries user_tags roots
+            groups_and_attachments_are_bounded
             refusals_are_checked_in_order lapsed_tokens_are_dropped_a_day_later
             a_token_is_redeemed_once_however_many_try one_enrolment_wins_without_replace
             authorities starters_agree_on_an_authority a_snapshot_is_of_one_moment
-            a_stored_policy_that_no_longer_parses_suspends_its_user secrets_are_nowhere_in_clear
+            limits_hold_however_many_attach a_policy_is_attached_or_deleted_never_both
+            a_stored_policy_that_cannot_be_evaluated_suspends_whom_it_bears_on secrets_are_nowhere_in_clear
             moved_secrets_do_not_open another_master_key_is_refused everything_survives_a_restart
         }
     };
@@ -45,9 +48,11 @@ macro_rules! refuses {
 pub(crate) use store_suite;
 
 mod faults;
+mod iam;
 mod methods;
 mod races;
 
 pub(crate) use faults::*;
+pub(crate) use iam::*;
 pub(crate) use methods::*;
 pub(crate) use races::*;

@@ -3,7 +3,7 @@
 use crate::engine::Engine;
 use crate::fixtures::*;
 use instance_connect_core::secret::Secret;
-use instance_connect_store::{RedeemError, RedeemRefusal, Store};
+use instance_connect_store::{RedeemError, RedeemRefusal, Refusal, Store, StoreError};
 use std::sync::Arc;
 use tokio::sync::Barrier;
 
@@ -91,6 +91,66 @@ pub(crate) async fn starters_agree_on_an_authority(engine: impl Engine) {
     assert_eq!(public[0], secret[0]);
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
     assert_eq!(engine.open().await.sequence().await.unwrap(), 1);
+}
+
+pub(crate) async fn limits_hold_however_many_attach(engine: impl Engine) {
+    let store = engine.open().await;
+    store.create_account(&account(1)).await.unwrap();
+    store.create_user(&user_id(1), &account_id(1), &user_name("ann")).await.unwrap();
+    let name = |number| policy_name(&format!("p{number}"));
+    for number in 0..14 {
+        store.create_policy(&account_id(1), &name(number), PUSH).await.unwrap();
+    }
+    for number in 8..14 {
+        store.attach_user_policy(&user_id(1), &name(number)).await.unwrap();
+    }
+    let answers = race(racers(&engine).await, move |store, number| async move {
+        store.attach_user_policy(&user_id(1), &name(number)).await
+    })
+    .await;
+    let refused = |answer: &_| matches!(answer, Err(StoreError::Refused(Refusal::TooManyPolicies)));
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 4, "{answers:?}");
+    assert_eq!(answers.iter().filter(|answer| refused(*answer)).count(), 4, "{answers:?}");
+    assert_eq!(view(&*store).await.user(1).policies.len(), 10);
+}
+
+pub(crate) async fn a_policy_is_attached_or_deleted_never_both(engine: impl Engine) {
+    let store = engine.open().await;
+    let (one, logins) = (account_id(1), policy_name("logins"));
+    store.create_account(&account(1)).await.unwrap();
+    for number in 0..8 {
+        store.create_user(&user_id(number), &one, &user_name(&format!("user{number}"))).await.unwrap();
+    }
+    let racers = racers(&engine).await;
+    for _ in 0..8 {
+        store.create_policy(&one, &logins, PUSH).await.unwrap();
+        let answers = race(racers.clone(), |store, number| async move {
+            let logins = policy_name("logins");
+            match number % 4 {
+                0 => store.attach_user_policy(&user_id(number), &logins).await,
+                1 => store.put_user_permissions_boundary(&user_id(number), &logins).await,
+                _ => store.delete_policy(&account_id(1), &logins).await,
+            }
+        })
+        .await;
+        let (uses, deletions): (Vec<_>, Vec<_>) =
+            answers.iter().zip(0..).partition(|(_, number)| number % 4 < 2);
+        let deleted = deletions.iter().filter(|(answer, _)| answer.is_ok()).count();
+        let used = uses.iter().filter(|(answer, _)| answer.is_ok()).count();
+        assert!((deleted, used) == (1, 0) || (deleted, used) == (0, uses.len()), "{answers:?}");
+        let seen = view(&*store).await;
+        assert!(seen.problems.is_empty(), "{:?}", seen.problems);
+        for number in (0..8).filter(|_| deleted == 0) {
+            match number % 4 {
+                0 => store.detach_user_policy(&user_id(number), &logins).await.unwrap(),
+                1 => store.delete_user_permissions_boundary(&user_id(number)).await.unwrap(),
+                _ => {}
+            }
+        }
+        if deleted == 0 {
+            store.delete_policy(&one, &logins).await.unwrap();
+        }
+    }
 }
 
 pub(crate) async fn a_snapshot_is_of_one_moment(engine: impl Engine) {

@@ -1,0 +1,306 @@
+//! The trait: what needs no database is checked, and the rest is done on the database's thread.
+
+use super::{SqliteStore, changes, load};
+use crate::seal::SealedRow;
+use crate::tags::{check_instance_tags, check_user_tags};
+use crate::{Authority, AuthorityName, PolicyName, RedeemError, Refusal, Snapshot, Store, StoreError};
+use async_trait::async_trait;
+use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::iam::Policy;
+use instance_connect_core::ids::{AccessKeyId, AccountId, GroupName, InstanceId, UserId, UserName};
+use instance_connect_core::inventory::{
+    AccessKey, Account, AgentIdentity, Instance, InstanceState, JoinToken, Status,
+};
+use instance_connect_core::secret::Secret;
+use rusqlite::{Transaction, TransactionBehavior};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn sequence(&self) -> Result<u64, StoreError> {
+        self.transact(TransactionBehavior::Deferred, load::sequence).await
+    }
+
+    async fn inventory(&self) -> Result<Snapshot, StoreError> {
+        let sealer = Arc::clone(&self.sealer);
+        self.transact(TransactionBehavior::Deferred, move |tx| load::snapshot(tx, &sealer)).await
+    }
+
+    async fn create_account(&self, account: &Account) -> Result<(), StoreError> {
+        let account = account.clone();
+        self.change(move |tx| changes::create_account(tx, &account)).await
+    }
+
+    async fn set_account_status(&self, account: &AccountId, status: Status) -> Result<(), StoreError> {
+        let account = account.clone();
+        self.change(move |tx| changes::set_account_status(tx, &account, status)).await
+    }
+
+    async fn set_serial_console_access(&self, account: &AccountId, enabled: bool) -> Result<(), StoreError> {
+        let account = account.clone();
+        self.change(move |tx| changes::set_serial_console_access(tx, &account, enabled)).await
+    }
+
+    async fn create_user(
+        &self,
+        user: &UserId,
+        account: &AccountId,
+        name: &UserName,
+    ) -> Result<(), StoreError> {
+        refuse_root(user)?;
+        let (user, account, name) = (user.clone(), account.clone(), name.clone());
+        self.change(move |tx| changes::create_user(tx, &user, &account, &name)).await
+    }
+
+    async fn create_root(&self, account: &AccountId) -> Result<(), StoreError> {
+        let account = account.clone();
+        self.change(move |tx| changes::create_root(tx, &account)).await
+    }
+
+    async fn set_user_status(&self, user: &UserId, status: Status) -> Result<(), StoreError> {
+        let user = user.clone();
+        self.change(move |tx| changes::set_user_status(tx, &user, status)).await
+    }
+
+    async fn put_user_tags(&self, user: &UserId, tags: &BTreeMap<String, String>) -> Result<(), StoreError> {
+        check_user_tags(tags)?;
+        refuse_root(user)?;
+        let (user, tags) = (user.clone(), tags.clone());
+        self.change(move |tx| changes::put_user_tags(tx, &user, &tags)).await
+    }
+
+    async fn put_user_policy(
+        &self,
+        user: &UserId,
+        name: &PolicyName,
+        document: &str,
+    ) -> Result<(), StoreError> {
+        check_policy(name, document)?;
+        refuse_root(user)?;
+        let (user, name, document) = (user.clone(), name.clone(), document.to_owned());
+        self.change(move |tx| changes::put_user_policy(tx, &user, &name, &document)).await
+    }
+
+    async fn delete_user_policy(&self, user: &UserId, name: &PolicyName) -> Result<(), StoreError> {
+        refuse_root(user)?;
+        let (user, name) = (user.clone(), name.clone());
+        self.change(move |tx| changes::delete_user_policy(tx, &user, &name)).await
+    }
+
+    async fn attach_user_policy(&self, user: &UserId, policy: &PolicyName) -> Result<(), StoreError> {
+        refuse_root(user)?;
+        let (user, policy) = (user.clone(), policy.clone());
+        self.change(move |tx| changes::attach_user_policy(tx, &user, &policy)).await
+    }
+
+    async fn detach_user_policy(&self, user: &UserId, policy: &PolicyName) -> Result<(), StoreError> {
+        refuse_root(user)?;
+        let (user, policy) = (user.clone(), policy.clone());
+        self.change(move |tx| changes::detach_user_policy(tx, &user, &policy)).await
+    }
+
+    async fn put_user_permissions_boundary(
+        &self,
+        user: &UserId,
+        policy: &PolicyName,
+    ) -> Result<(), StoreError> {
+        refuse_root(user)?;
+        let (user, policy) = (user.clone(), policy.clone());
+        self.change(move |tx| changes::put_user_permissions_boundary(tx, &user, &policy)).await
+    }
+
+    async fn delete_user_permissions_boundary(&self, user: &UserId) -> Result<(), StoreError> {
+        refuse_root(user)?;
+        let user = user.clone();
+        self.change(move |tx| changes::delete_user_permissions_boundary(tx, &user)).await
+    }
+
+    async fn create_group(&self, account: &AccountId, group: &GroupName) -> Result<(), StoreError> {
+        let (account, group) = (account.clone(), group.clone());
+        self.change(move |tx| changes::create_group(tx, &account, &group)).await
+    }
+
+    async fn delete_group(&self, account: &AccountId, group: &GroupName) -> Result<(), StoreError> {
+        let (account, group) = (account.clone(), group.clone());
+        self.change(move |tx| changes::delete_group(tx, &account, &group)).await
+    }
+
+    async fn add_user_to_group(&self, user: &UserId, group: &GroupName) -> Result<(), StoreError> {
+        refuse_root(user)?;
+        let (user, group) = (user.clone(), group.clone());
+        self.change(move |tx| changes::add_user_to_group(tx, &user, &group)).await
+    }
+
+    async fn remove_user_from_group(&self, user: &UserId, group: &GroupName) -> Result<(), StoreError> {
+        refuse_root(user)?;
+        let (user, group) = (user.clone(), group.clone());
+        self.change(move |tx| changes::remove_user_from_group(tx, &user, &group)).await
+    }
+
+    async fn put_group_policy(
+        &self,
+        account: &AccountId,
+        group: &GroupName,
+        name: &PolicyName,
+        document: &str,
+    ) -> Result<(), StoreError> {
+        check_policy(name, document)?;
+        let (account, group, name, document) =
+            (account.clone(), group.clone(), name.clone(), document.to_owned());
+        self.change(move |tx| changes::put_group_policy(tx, &account, &group, &name, &document)).await
+    }
+
+    async fn delete_group_policy(
+        &self,
+        account: &AccountId,
+        group: &GroupName,
+        name: &PolicyName,
+    ) -> Result<(), StoreError> {
+        let (account, group, name) = (account.clone(), group.clone(), name.clone());
+        self.change(move |tx| changes::delete_group_policy(tx, &account, &group, &name)).await
+    }
+
+    async fn attach_group_policy(
+        &self,
+        account: &AccountId,
+        group: &GroupName,
+        policy: &PolicyName,
+    ) -> Result<(), StoreError> {
+        let (account, group, policy) = (account.clone(), group.clone(), policy.clone());
+        self.change(move |tx| changes::attach_group_policy(tx, &account, &group, &policy)).await
+    }
+
+    async fn detach_group_policy(
+        &self,
+        account: &AccountId,
+        group: &GroupName,
+        policy: &PolicyName,
+    ) -> Result<(), StoreError> {
+        let (account, group, policy) = (account.clone(), group.clone(), policy.clone());
+        self.change(move |tx| changes::detach_group_policy(tx, &account, &group, &policy)).await
+    }
+
+    async fn create_policy(
+        &self,
+        account: &AccountId,
+        policy: &PolicyName,
+        document: &str,
+    ) -> Result<(), StoreError> {
+        check_policy(policy, document)?;
+        let (account, policy, document) = (account.clone(), policy.clone(), document.to_owned());
+        self.change(move |tx| changes::create_policy(tx, &account, &policy, &document)).await
+    }
+
+    async fn set_policy_document(
+        &self,
+        account: &AccountId,
+        policy: &PolicyName,
+        document: &str,
+    ) -> Result<(), StoreError> {
+        check_policy(policy, document)?;
+        let (account, policy, document) = (account.clone(), policy.clone(), document.to_owned());
+        self.change(move |tx| changes::set_policy_document(tx, &account, &policy, &document)).await
+    }
+
+    async fn delete_policy(&self, account: &AccountId, policy: &PolicyName) -> Result<(), StoreError> {
+        let (account, policy) = (account.clone(), policy.clone());
+        self.change(move |tx| changes::delete_policy(tx, &account, &policy)).await
+    }
+
+    async fn create_access_key(&self, key: &AccessKey) -> Result<(), StoreError> {
+        let key = key.clone();
+        let sealed = self.seal(SealedRow::AccessKey(&key.id, &key.user), &key.secret)?;
+        self.change(move |tx| changes::create_access_key(tx, &key, &sealed)).await
+    }
+
+    async fn set_access_key_status(&self, key: &AccessKeyId, status: Status) -> Result<(), StoreError> {
+        let key = key.clone();
+        self.change(move |tx| changes::set_access_key_status(tx, &key, status)).await
+    }
+
+    async fn delete_access_key(&self, key: &AccessKeyId) -> Result<(), StoreError> {
+        let key = key.clone();
+        if cfg!(feature = "planted-sequence-skipped") {
+            let work = move |tx: &Transaction<'_>| changes::delete_access_key(tx, &key);
+            return self.transact(TransactionBehavior::Immediate, work).await;
+        }
+        self.change(move |tx| changes::delete_access_key(tx, &key)).await
+    }
+
+    async fn create_instance(&self, instance: &Instance) -> Result<(), StoreError> {
+        check_instance_tags(&instance.tags)?;
+        let instance = instance.clone();
+        self.change(move |tx| changes::create_instance(tx, &instance)).await
+    }
+
+    async fn set_instance_state(
+        &self,
+        instance: &InstanceId,
+        state: InstanceState,
+    ) -> Result<(), StoreError> {
+        let instance = instance.clone();
+        self.change(move |tx| changes::set_instance_state(tx, &instance, state)).await
+    }
+
+    async fn put_instance_tags(
+        &self,
+        instance: &InstanceId,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), StoreError> {
+        check_instance_tags(tags)?;
+        let (instance, tags) = (instance.clone(), tags.clone());
+        self.change(move |tx| changes::put_instance_tags(tx, &instance, &tags)).await
+    }
+
+    async fn create_join_token(&self, token: &JoinToken, now: UnixSeconds) -> Result<(), StoreError> {
+        let token = token.clone();
+        self.change(move |tx| changes::create_join_token(tx, &token, now)).await
+    }
+
+    async fn redeem_join_token(
+        &self,
+        secret_hash: &[u8; 32],
+        instance: &InstanceId,
+        now: UnixSeconds,
+        replace: bool,
+    ) -> Result<AgentIdentity, RedeemError> {
+        let (secret_hash, instance) = (*secret_hash, instance.clone());
+        let redeem =
+            move |tx: &Transaction<'_>| changes::redeem_join_token(tx, &secret_hash, &instance, now, replace);
+        Ok(self.transact(TransactionBehavior::Immediate, redeem).await??)
+    }
+
+    async fn put_authority(
+        &self,
+        name: &AuthorityName,
+        public: &[u8],
+        secret: &Secret,
+    ) -> Result<Authority, StoreError> {
+        let sealed = self.seal(SealedRow::Authority(name, public), secret)?;
+        let (name, public, sealer) = (name.clone(), public.to_vec(), Arc::clone(&self.sealer));
+        let put = move |tx: &Transaction<'_>| {
+            changes::put_authority(tx, &name, &public, &sealed)?;
+            let stored = load::authority(tx, &name, &sealer)?;
+            stored
+                .ok_or_else(|| StoreError::Damaged("authorities: a row just written is not there".to_owned()))
+        };
+        self.transact(TransactionBehavior::Immediate, put).await
+    }
+
+    async fn authority(&self, name: &AuthorityName) -> Result<Option<Authority>, StoreError> {
+        let (name, sealer) = (name.clone(), Arc::clone(&self.sealer));
+        self.transact(TransactionBehavior::Deferred, move |tx| load::authority(tx, &name, &sealer)).await
+    }
+}
+
+/// Refuses what could not be evaluated fully.
+fn check_policy(name: &PolicyName, document: &str) -> Result<(), Refusal> {
+    Policy::parse(name.as_str(), document)?;
+    Ok(())
+}
+
+/// Refuses for an account's root what only an IAM user has.
+fn refuse_root(user: &UserId) -> Result<(), Refusal> {
+    if user.is_root() { Err(Refusal::Root) } else { Ok(()) }
+}

@@ -1,0 +1,87 @@
+//! What tags may be: on an instance by EC2's rules, on a user by IAM's.
+
+use crate::Refusal;
+use crate::limits::{TAG_KEY, TAG_VALUE, TAGS};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(crate) fn check_instance_tags(tags: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    let plain = |text: &str, longest| text.chars().count() <= longest && !text.chars().any(char::is_control);
+    if tags.len() > TAGS {
+        return Err(Refusal::TooManyTags);
+    }
+    for (key, value) in tags {
+        if key.is_empty() || !plain(key, TAG_KEY) {
+            return Err(Refusal::TagKey);
+        }
+        if !plain(value, TAG_VALUE) {
+            return Err(Refusal::TagValue);
+        }
+    }
+    Ok(())
+}
+
+/// Policies decide by a user's tags, so no two keys may be one to a condition (wire.md 7.4).
+pub(crate) fn check_user_tags(tags: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    if tags.len() > TAGS {
+        return Err(Refusal::TooManyTags);
+    }
+    let mut keys = BTreeSet::new();
+    for (key, value) in tags {
+        if key.is_empty() || !is_iam_text(key, TAG_KEY) {
+            return Err(Refusal::UserTagKey);
+        }
+        if !is_iam_text(value, TAG_VALUE) {
+            return Err(Refusal::UserTagValue);
+        }
+        if !keys.insert(key.to_lowercase()) {
+            return Err(Refusal::UserTagKeyTwice);
+        }
+    }
+    Ok(())
+}
+
+/// `[\p{L}\p{Z}\p{N}_.:/=+\-@]*`, and nothing that AWS keeps for itself.
+fn is_iam_text(text: &str, longest: usize) -> bool {
+    let is_separator = |c: char| c.is_whitespace() && !c.is_control();
+    let allowed = |c: char| c.is_alphanumeric() || is_separator(c) || "_.:/=+-@".contains(c);
+    let reserved = text.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("aws:"));
+    text.chars().count() <= longest && text.chars().all(allowed) && !reserved
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_iam_text;
+
+    #[test]
+    fn text_of_user_tags() {
+        for text in [
+            "",
+            "Cost Center",
+            "a_.:/=+-@Z09",
+            "Größe",
+            "ключ",
+            "部門",
+            "\u{a0}\u{2003}\u{2028}",
+            "aw",
+            "s:aws:",
+        ] {
+            assert!(is_iam_text(text, 256), "{text:?}");
+        }
+        for text in [
+            "a*",
+            "${aws:username}",
+            "a\tb",
+            "a\nb",
+            "a\0b",
+            "\u{85}",
+            "a,b",
+            "\u{200b}",
+            "aws:",
+            "AWS:x",
+            "Aws:ä",
+        ] {
+            assert!(!is_iam_text(text, 256), "{text:?}");
+        }
+        assert!(is_iam_text("ää", 2) && !is_iam_text("äää", 2));
+    }
+}
