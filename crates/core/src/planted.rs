@@ -6,6 +6,8 @@
         feature = "planted-allow-beats-deny",
         feature = "planted-parser-panics",
         feature = "planted-private-key-echoed",
+        feature = "planted-presigned-never-expires",
+        feature = "planted-repeated-headers-pass",
         feature = "planted-unsorted-signed-headers",
     )
 ))]

@@ -5,7 +5,7 @@ use crate::http::{self, Body, BodyError};
 use crate::inventory::LiveInventory;
 use crate::links::{Delivered, DeliveryError, Links};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue, USER_AGENT};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use instance_connect_core::api::{
@@ -21,7 +21,7 @@ use instance_connect_core::inventory::Inventory;
 use instance_connect_core::limits;
 use instance_connect_core::link::Refusal;
 use instance_connect_core::origin::Origin;
-use instance_connect_core::sigv4::{Expected, Presented, RequestHead, Verified};
+use instance_connect_core::sigv4::{Expected, Presented, Verified};
 use instance_connect_core::ssh_key::KeyTypes;
 use instance_connect_kill_point::kill_point;
 use serde_json::Value;
@@ -78,13 +78,11 @@ impl Api {
         response(&origin.request, &result)
     }
 
-    /// From bytes to a verified caller: bounded, well-formed, authenticated, in the order of wire.md 1.10.
+    /// From bytes to a verified caller: unambiguous, bounded, well-formed, authenticated, in the order of wire.md 1.10.
     async fn handle(&self, request: Request<Incoming>, origin: &Origin) -> Result<String, ApiError> {
         let (parts, body) = request.into_parts();
-        let headers = text_headers(&parts.headers).ok_or(ApiError::Serialization)?;
-        let (method, path) = (parts.method.as_str(), parts.uri.path());
-        let head =
-            RequestHead { method, path, query: parts.uri.query().unwrap_or_default(), headers: &headers };
+        let target = parts.uri.to_string();
+        let head = http::read_head(&parts, &target)?;
         api::speaks_json(&head)?;
         let body = http::read_body(body, limits::API_BODY).await.map_err(|error| match error {
             BodyError::TooLarge => ApiError::RequestTooLarge,
@@ -95,11 +93,12 @@ impl Api {
         }
         let operation = api::route(&head)?;
         self.clock_guard.admit(origin.time).map_err(|error| internal(origin, error))?;
-        let window = limits::CLOCK_WINDOW;
-        let expected = Expected { region: self.region.as_str(), service: SERVICE, now: origin.time, window };
-        let presented = Presented::read(head, &expected)?;
+        let (region, window) = (self.region.as_str(), limits::CLOCK_WINDOW);
+        let expected = Expected { region, service: SERVICE, now: origin.time, window };
+        let presented = Presented::read(&head, &expected)?;
         let inventory = self.inventory.current().map_err(|error| internal(origin, error))?;
-        let caller = presented.verify(&body, claimed_caller(&inventory, presented.access_key_id()))?;
+        let key = presented.access_key_id().and_then(|claimed| claimed_caller(&inventory, claimed));
+        let caller = presented.verify(&body, key)?;
         self.perform(operation, caller, &body, &inventory, origin).await
     }
 
@@ -223,14 +222,6 @@ fn internal(origin: &Origin, error: impl std::fmt::Display) -> ApiError {
     ApiError::Service
 }
 
-/// Lower-case names with their values. `None` where a value is not text.
-fn text_headers(headers: &hyper::HeaderMap) -> Option<Vec<(&str, &str)>> {
-    headers
-        .iter()
-        .map(|(name, value)| Some((name.as_str(), std::str::from_utf8(value.as_bytes()).ok()?)))
-        .collect()
-}
-
 /// The client's name for itself, cut to what a record holds.
 fn user_agent(request: &Request<Incoming>) -> String {
     let value = request.headers().get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
@@ -252,6 +243,11 @@ fn response(request: &RequestId, result: &Result<String, ApiError>) -> Response<
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(api::CONTENT_TYPE));
     if let Ok(id) = HeaderValue::from_str(request.as_str()) {
         headers.insert("x-amzn-requestid", id);
+    }
+    #[cfg(not(feature = "planted-doubtful-connection-kept"))]
+    if matches!(result, Err(ApiError::MalformedHead(_))) {
+        // What follows on this connection may be the rest of this request, whatever it looks like.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if let Some(code) = code {
         headers.insert("x-amzn-errortype", HeaderValue::from_static(code));

@@ -2,9 +2,11 @@
 
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
+use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::HttpService;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use instance_connect_core::sigv4::{MalformedHead, RequestHead};
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -78,6 +80,17 @@ where
     if let Err(error) = connection.await {
         tracing::debug!(%error, "a connection ended");
     }
+}
+
+/// Reads a head that leaves no doubt what the request is and where it ends. `target` is the text of its URI.
+///
+/// hyper has refused what is no HTTP, such as lengths that contradict each other, with a bare 400 and the end of the
+/// connection. What it lets through in silence has to be caught here: of `Content-Length` beside `Transfer-Encoding` it
+/// drops the length, in either order, so that the two cannot be told from `Transfer-Encoding` alone. Every
+/// `Transfer-Encoding` is therefore refused; no AWS client sends one to this API.
+pub(crate) fn read_head<'a>(parts: &'a Parts, target: &'a str) -> Result<RequestHead<'a>, MalformedHead> {
+    let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    RequestHead::read(parts.method.as_str(), target, headers)
 }
 
 /// Why a body could not be read.

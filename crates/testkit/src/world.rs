@@ -124,11 +124,13 @@ impl World {
             ("x-amz-date", signed.amz_date.as_str()),
             ("authorization", &signed.authorization),
         ];
-        let head = RequestHead { method: "POST", path: "/", query: "", headers: &headers };
+        let headers = headers.into_iter().map(|(name, value)| (name, value.as_bytes()));
+        let head = RequestHead::read("POST", "/", headers).unwrap();
         let window = Duration::from_secs(300);
         let expected = Expected { region: scope.region, service: scope.service, now: self.now, window };
-        let presented = Presented::read(head, &expected)?;
-        presented.verify(body, claimed_caller(&self.inventory, presented.access_key_id()))
+        let presented = Presented::read(&head, &expected)?;
+        let key = presented.access_key_id().and_then(|claimed| claimed_caller(&self.inventory, claimed));
+        presented.verify(body, key)
     }
 
     /// Where the requests of this world come from.

@@ -4,12 +4,14 @@
 //! Smithy model's `httpError` numbers. Framework errors have a namespaced `__type` and a lower-case `message`; errors
 //! of the service's model have a bare `__type` and `Message`.
 
-use crate::sigv4::AuthenticationError;
+use crate::sigv4::{AuthenticationError, MalformedHead};
 use serde_json::json;
 
 /// Why a request is not answered with success. What only we should know stays out of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApiError {
+    /// Rule 0: the head can be understood in more than one way. The connection has to end with this answer.
+    MalformedHead(MalformedHead),
     /// Rule 1: not a POST, or not of the one content type.
     NotThisProtocol,
     /// Rule 2: the body is not JSON, or a member has another JSON type than the model's.
@@ -93,6 +95,9 @@ impl ApiError {
                     body,
                 };
             }
+            Self::MalformedHead(error) => {
+                (400, "MalformedHttpRequestException", Framework, error.to_string())
+            }
             Self::Serialization => (400, "SerializationException", Framework, String::new()),
             Self::UnknownOperation => (400, "UnknownOperationException", Framework, String::new()),
             Self::RequestTooLarge => {
@@ -175,10 +180,19 @@ const fn authentication_code(error: &AuthenticationError) -> &'static str {
     match error {
         E::MissingToken => "MissingAuthenticationTokenException",
         E::Incomplete(_) => "IncompleteSignatureException",
-        E::BothHeaderAndQuery | E::WrongScope(_) | E::OutsideClockWindow(_) | E::Mismatch => {
-            "InvalidSignatureException"
-        }
+        E::BothHeaderAndQuery
+        | E::WrongScope(_)
+        | E::OutsideClockWindow(_)
+        | E::HostNotSigned
+        | E::UnsignedPayload
+        | E::Mismatch => "InvalidSignatureException",
         E::UnknownKey => "UnrecognizedClientException",
+    }
+}
+
+impl From<MalformedHead> for ApiError {
+    fn from(error: MalformedHead) -> Self {
+        Self::MalformedHead(error)
     }
 }
 
@@ -202,6 +216,11 @@ mod tests {
         };
         for (error, status, body) in [
             (ApiError::NotThisProtocol, 404, "<UnknownOperationException/>\n"),
+            (
+                MalformedHead::NoHost.into(),
+                400,
+                r#"{"__type":"com.amazon.coral.service#MalformedHttpRequestException","message":"The request must have a 'host' header."}"#,
+            ),
             (ApiError::Serialization, 400, r#"{"__type":"com.amazon.coral.service#SerializationException"}"#),
             (
                 ApiError::UnknownOperation,

@@ -51,7 +51,7 @@ pub fn speaks_json(head: &RequestHead<'_>) -> Result<(), ApiError> {
     let media_type =
         head.header("content-type").map(|value| value.split(';').next().unwrap_or_default().trim());
     let fits =
-        head.method == "POST" && media_type.is_some_and(|value| value.eq_ignore_ascii_case(CONTENT_TYPE));
+        head.method() == "POST" && media_type.is_some_and(|value| value.eq_ignore_ascii_case(CONTENT_TYPE));
     if fits { Ok(()) } else { Err(ApiError::NotThisProtocol) }
 }
 

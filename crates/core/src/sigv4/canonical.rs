@@ -11,28 +11,28 @@ pub(crate) const TERMINATOR: &str = "aws4_request";
 
 /// What goes into a canonical request. Headers are lower-case names with their values as received, sorted by name.
 #[derive(Clone, Copy, Debug)]
-pub struct CanonicalRequest<'a> {
+pub(crate) struct CanonicalRequest<'a> {
     /// The method, upper case.
-    pub method: &'a str,
+    pub(crate) method: &'a str,
     /// The canonical URI ([`canonical_uri`]).
-    pub uri: &'a str,
-    /// The canonical query ([`canonical_query`]).
-    pub query: &'a str,
+    pub(crate) uri: &'a str,
+    /// The canonical query ([`Query::canonical`](super::Query::canonical)).
+    pub(crate) query: &'a str,
     /// The signed headers, sorted, each name once.
-    pub headers: &'a [(&'a str, &'a str)],
+    pub(crate) headers: &'a [(&'a str, &'a str)],
     /// SHA-256 of the body.
-    pub payload_hash: [u8; 32],
+    pub(crate) payload_hash: [u8; 32],
 }
 
 impl CanonicalRequest<'_> {
     /// The names of the signed headers joined by `;`.
-    pub fn signed_headers(&self) -> String {
+    pub(crate) fn signed_headers(&self) -> String {
         let names: Vec<&str> = self.headers.iter().map(|(name, _)| *name).collect();
         names.join(";")
     }
 
     /// The canonical request as text.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = String::with_capacity(512);
         // <HTTPMethod>\n
         text.push_str(self.method);
@@ -60,11 +60,16 @@ impl CanonicalRequest<'_> {
     }
 
     /// The string to sign for this request at `amz_date` in `scope` (`date/region/service/aws4_request`).
-    pub fn string_to_sign(&self, amz_date: &str, scope: &str) -> String {
+    pub(crate) fn string_to_sign(&self, amz_date: &str, scope: &str) -> String {
         let mut text = format!("{ALGORITHM}\n{amz_date}\n{scope}\n");
         push_hex(&mut text, &sha256(self.text().as_bytes()));
         text
     }
+}
+
+/// `date/region/service/aws4_request`.
+pub(crate) fn credential_scope(day: &str, region: &str, service: &str) -> String {
+    format!("{day}/{region}/{service}/{TERMINATOR}")
 }
 
 /// SHA-256.
@@ -93,7 +98,7 @@ fn push_folded(text: &mut String, value: &str) {
 
 /// The canonical URI of a path as it stands on the request line: dot segments resolved, empty segments dropped, and
 /// every segment percent-encoded once more, as every service but S3 does it. An empty path is `/`.
-pub fn canonical_uri(path: &str) -> String {
+pub(crate) fn canonical_uri(path: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
     for segment in path.split('/') {
         match segment {
@@ -116,49 +121,8 @@ pub fn canonical_uri(path: &str) -> String {
     uri
 }
 
-/// The canonical query of a raw query string: each name and value decoded, encoded again and sorted. `None` when a
-/// percent escape is malformed.
-pub fn canonical_query(raw: &str) -> Option<String> {
-    let mut pairs = Vec::new();
-    for piece in raw.split('&').filter(|piece| !piece.is_empty()) {
-        let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
-        let (name, value) = (percent_decode(name)?, percent_decode(value)?);
-        let (mut encoded_name, mut encoded_value) = (String::new(), String::new());
-        push_encoded(&mut encoded_name, &name);
-        push_encoded(&mut encoded_value, &value);
-        pairs.push((encoded_name, encoded_value));
-    }
-    pairs.sort();
-    let pairs: Vec<String> = pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-    Some(pairs.join("&"))
-}
-
-/// Decodes `%XX`; a `+` stays a plus, as AWS reads it. `None` when an escape is malformed.
-pub(crate) fn percent_decode(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let (high, low) = (hex_digit(rest.next()?)?, hex_digit(rest.next()?)?);
-            bytes.push(high << 4 | low);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    Some(bytes)
-}
-
-fn hex_digit(symbol: u8) -> Option<u8> {
-    match symbol {
-        b'0'..=b'9' => Some(symbol - b'0'),
-        b'a'..=b'f' => Some(symbol - b'a' + 10),
-        b'A'..=b'F' => Some(symbol - b'A' + 10),
-        _ => None,
-    }
-}
-
 /// Percent-encodes everything but RFC 3986's unreserved characters, with upper-case hex.
-fn push_encoded(text: &mut String, bytes: &[u8]) {
+pub(crate) fn push_encoded(text: &mut String, bytes: &[u8]) {
     for byte in bytes {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             text.push(char::from(*byte));

@@ -1,11 +1,16 @@
 //! AWS Signature Version 4: one canonical form, used by the verifier and by the signer.
 
 mod canonical;
+mod date;
+mod head;
+mod parts;
+mod query;
 mod sign;
 #[cfg(test)]
 mod tests;
 mod verify;
 
-pub use canonical::{CanonicalRequest, canonical_query, canonical_uri};
-pub use sign::{Credentials, SignedHeaders, SigningScope, sign_headers, signing_key};
-pub use verify::{AuthenticationError, Expected, Presented, RequestHead, Verified};
+pub use head::{MalformedHead, RequestHead};
+pub use query::Query;
+pub use sign::{Credentials, SignedHeaders, SigningScope, sign_headers};
+pub use verify::{AuthenticationError, Expected, Presented, Verified};

@@ -1,8 +1,10 @@
 //! Signing a request, as a client does it.
 
 use super::canonical::{
-    ALGORITHM, CanonicalRequest, TERMINATOR, canonical_query, canonical_uri, push_hex, sha256,
+    ALGORITHM, CanonicalRequest, TERMINATOR, canonical_uri, credential_scope, push_hex, sha256,
 };
+use super::date::AmzDate;
+use super::query::Query;
 use crate::secret::Secret;
 use aws_lc_rs::hmac;
 use instance_connect_document::UnixSeconds;
@@ -42,7 +44,7 @@ pub struct SignedHeaders {
 /// names, `host` among them and without those that signing adds.
 ///
 /// # Errors
-/// `None` when the query holds a malformed percent escape, the session token is not text, or the time is out of range.
+/// `None` when the query is not one, the session token is not text, or the time is out of range.
 pub fn sign_headers(
     method: &str,
     path_and_query: &str,
@@ -52,37 +54,38 @@ pub fn sign_headers(
     scope: SigningScope<'_>,
     now: UnixSeconds,
 ) -> Option<SignedHeaders> {
-    let amz_date = amz_date(now)?;
-    let date = amz_date.get(..8)?;
+    let date = AmzDate::of(now)?;
     let token = credentials.session_token.as_ref().map(|token| std::str::from_utf8(token.expose()));
     let token = token.transpose().ok()?;
     let mut headers = headers.to_vec();
-    headers.push(("x-amz-date", &amz_date));
+    headers.push(("x-amz-date", date.as_str()));
     headers.extend(token.map(|token| ("x-amz-security-token", token)));
     headers.sort_unstable();
     let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
     let request = CanonicalRequest {
         method,
         uri: &canonical_uri(path),
-        query: &canonical_query(query)?,
+        query: &Query::read(query).ok()?.canonical(None),
         headers: &headers,
         payload_hash: sha256(body),
     };
     let SigningScope { region, service } = scope;
-    let credential_scope = format!("{date}/{region}/{service}/{TERMINATOR}");
-    let key = signing_key(&credentials.secret_access_key, date, region, service);
-    let signature = hmac::sign(&key, request.string_to_sign(&amz_date, &credential_scope).as_bytes());
+    let credential_scope = credential_scope(date.day(), region, service);
+    let key = signing_key(&credentials.secret_access_key, date.day(), region, service);
+    let string_to_sign = request.string_to_sign(date.as_str(), &credential_scope);
+    let signature = hmac::sign(&key, string_to_sign.as_bytes());
     let mut authorization = format!(
         "{ALGORITHM} Credential={}/{credential_scope}, SignedHeaders={}, Signature=",
         credentials.access_key_id,
         request.signed_headers(),
     );
     push_hex(&mut authorization, signature.as_ref());
-    Some(SignedHeaders { authorization, security_token: credentials.session_token.clone(), amz_date })
+    let (amz_date, security_token) = (date.as_str().to_owned(), credentials.session_token.clone());
+    Some(SignedHeaders { amz_date, security_token, authorization })
 }
 
 /// The key of one day, region and service: four HMACs from the secret access key.
-pub fn signing_key(secret: &Secret, date: &str, region: &str, service: &str) -> hmac::Key {
+pub(crate) fn signing_key(secret: &Secret, date: &str, region: &str, service: &str) -> hmac::Key {
     let mut start = b"AWS4".to_vec();
     start.extend_from_slice(secret.expose());
     let mut key = hmac::Key::new(hmac::HMAC_SHA256, &start);
@@ -91,10 +94,4 @@ pub fn signing_key(secret: &Secret, date: &str, region: &str, service: &str) -> 
         key = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, part.as_bytes()).as_ref());
     }
     key
-}
-
-/// `YYYYMMDDTHHMMSSZ`; `None` past the year 9999.
-pub(crate) fn amz_date(time: UnixSeconds) -> Option<String> {
-    let timestamp = jiff::Timestamp::from_second(time.0).ok()?;
-    Some(timestamp.strftime("%Y%m%dT%H%M%SZ").to_string())
 }

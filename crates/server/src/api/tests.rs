@@ -1,3 +1,5 @@
+mod sockets;
+
 use super::*;
 use crate::links::Link;
 use crate::pki::Pki;
@@ -27,6 +29,7 @@ impl Setting {
         let key = MasterKey::from_bytes([1; 32]);
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(&directory.path().join("data"), &key, random.clone()).unwrap());
+        keep(&world, store.as_ref()).await;
         let pki = Pki::load(store.as_ref(), random.as_ref(), &world.region, world.now).await.unwrap();
         let api = Api {
             region: world.region.clone(),
@@ -61,6 +64,17 @@ impl Setting {
         let log = std::fs::read_to_string(self.directory.path().join("audit.log")).unwrap();
         log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
+}
+
+/// Puts the world's account, user, key and instance into a store.
+async fn keep(world: &World, store: &dyn Store) {
+    let World { inventory, account, user, access_key, instance, .. } = world;
+    let everything = r#"{"Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}"#;
+    store.create_account(&inventory.accounts[account]).await.unwrap();
+    store.create_user(user, account, &inventory.users[user].name).await.unwrap();
+    store.put_user_policy(user, &"everything".parse().unwrap(), everything).await.unwrap();
+    store.create_access_key(&inventory.access_keys[access_key]).await.unwrap();
+    store.create_instance(&inventory.instances[instance]).await.unwrap();
 }
 
 async fn acknowledge(link: Arc<Link>, mut queue: mpsc::Receiver<ServerFrame>) {

@@ -8,7 +8,8 @@ const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGmvQQVTcV1Mc2OBIcHd2WtXE
 const ILLEGAL: &str = "Invalid input parameter received for Illegal argument exception: ";
 
 fn head<'a>(method: &'a str, headers: &'a [(&'a str, &'a str)]) -> RequestHead<'a> {
-    RequestHead { method, path: "/", query: "", headers }
+    let headers = [("host", "localhost")].iter().chain(headers);
+    RequestHead::read(method, "/", headers.map(|(name, value)| (*name, value.as_bytes()))).unwrap()
 }
 
 #[test]
