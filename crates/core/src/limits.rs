@@ -26,8 +26,12 @@ pub const LIVE_KEYS_PER_INSTANCE: usize = 1024;
 /// Pushes under way to one instance at a time; more than that is a caller in a loop.
 pub const PUSHES_IN_FLIGHT_PER_INSTANCE: usize = 8;
 
-/// How far a signed request's time may be from ours (wire.md 1.10).
+/// How far a signed request's time may be from ours, unless set otherwise (wire.md 1.10).
 pub const CLOCK_WINDOW: Duration = Duration::from_secs(5 * 60);
+
+/// The most that may be set for it: what the most lenient of AWS's services allow. A captured request can be replayed
+/// for as long.
+pub const LONGEST_CLOCK_WINDOW: Duration = Duration::from_secs(15 * 60);
 
 /// How far the wall clock may fall behind the highest time it has shown before signed requests are refused: more than
 /// an NTP correction, far less than the window in which a captured request could be replayed.
