@@ -28,6 +28,7 @@ use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 use tokio::net::TcpListener;
 
 /// The signing name of this edge.
@@ -43,6 +44,8 @@ pub(crate) struct Api {
     pub(crate) audit: AuditLog,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) clock_guard: ClockGuard,
+    /// How far a signed request's time may be from ours.
+    pub(crate) clock_window: Duration,
     pub(crate) random: Arc<dyn Random>,
 }
 
@@ -93,7 +96,7 @@ impl Api {
         }
         let operation = api::route(&head)?;
         self.clock_guard.admit(origin.time).map_err(|error| internal(origin, error))?;
-        let (region, window) = (self.region.as_str(), limits::CLOCK_WINDOW);
+        let (region, window) = (self.region.as_str(), self.clock_window);
         let expected = Expected { region, service: SERVICE, now: origin.time, window };
         let presented = Presented::read(&head, &expected)?;
         let inventory = self.inventory.current().map_err(|error| internal(origin, error))?;

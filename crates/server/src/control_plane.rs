@@ -18,6 +18,7 @@ use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -44,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) master_key: PathBuf,
     /// The audit log.
     pub(crate) audit_log: PathBuf,
+    /// How far a signed request's time may be from ours, in whole seconds.
+    pub(crate) clock_window: Duration,
 }
 
 impl Settings {
@@ -145,6 +148,7 @@ async fn start(settings: Settings) -> anyhow::Result<Listening> {
         audit,
         clock,
         clock_guard: ClockGuard::default(),
+        clock_window: settings.clock_window,
         random,
     };
 

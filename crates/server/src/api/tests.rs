@@ -39,6 +39,7 @@ impl Setting {
             audit: AuditLog::open(audit_log).unwrap(),
             clock,
             clock_guard: ClockGuard::default(),
+            clock_window: limits::CLOCK_WINDOW,
             random,
         };
         Self { api: Arc::new(api), world, directory }

@@ -26,6 +26,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use instance_connect_core::environment::{Clock as _, Random as _};
 use instance_connect_core::ids::{AvailabilityZone, IdError, Region};
 use instance_connect_core::inventory::Instance;
+use instance_connect_core::limits;
 use instance_connect_core::ssh_key::KeyTypes;
 use machine::{Invitation, Machine, Programs};
 use os_user::OsAccount;
@@ -67,6 +68,9 @@ pub struct Arguments {
     /// The OS user that logins open. As root any account [default: SUDO_USER, else the first ordinary account]; otherwise only yourself
     #[arg(long, value_name = "NAME")]
     os_user: Option<String>,
+    /// How far a request's signing time may be from this machine's clock, before or after
+    #[arg(long, value_name = "SECONDS", default_value_t = limits::CLOCK_WINDOW.as_secs(), value_parser = clock_window_seconds())]
+    clock_window: u64,
     /// The OpenSSH server to run for each instance [default: sshd in PATH or /usr/sbin]
     #[arg(long, value_name = "FILE")]
     sshd: Option<PathBuf>,
@@ -92,6 +96,10 @@ fn parse_region(text: &str) -> Result<Region, String> {
     let region: Region = text.parse().map_err(|error: IdError| error.to_string())?;
     // Its instances are in zone "a" of it, whose name has to be one.
     zone_of(&region).map(|_| region).map_err(|_| "a region is named like us-east-1".to_owned())
+}
+
+fn clock_window_seconds() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=limits::LONGEST_CLOCK_WINDOW.as_secs())
 }
 
 fn zone_of(region: &Region) -> Result<AvailabilityZone, IdError> {
@@ -177,6 +185,7 @@ async fn start(
         store: directory.path().join("data"),
         master_key: directory.path().join("master.key"),
         audit_log: directory.path().join("audit.log"),
+        clock_window: Duration::from_secs(arguments.clock_window),
     };
     write_master_key(&settings.master_key)?;
     let store = settings.open_store()?;

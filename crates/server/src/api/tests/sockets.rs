@@ -8,6 +8,7 @@ use instance_connect_core::sigv4::{Credentials, SigningScope, sign_headers};
 use instance_connect_testkit::{SECRET_ACCESS_KEY, World};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -259,4 +260,18 @@ async fn a_header_that_is_not_text_is_refused() {
     let [answer] = answers.as_slice() else { panic!("{answers:?}") };
     assert!(answer.contains("MalformedHttpRequestException"), "{answer}");
     assert_eq!(setting.audit_records().len(), 0);
+}
+
+#[tokio::test]
+async fn the_clock_window_is_a_setting() {
+    for (window, status) in [(60, "400"), (61, "200")] {
+        let mut setting = Setting::new().await;
+        Arc::get_mut(&mut setting.api).unwrap().clock_window = Duration::from_secs(window);
+        let address = listen(&setting).await;
+        setting.world.now.0 -= 61;
+        let push = Request::push(&setting.world).with("connection: close");
+        let answers = answers(address, &push.bytes()).await;
+        assert!(answers[0].starts_with(status), "{window}: {answers:?}");
+        assert_eq!(answers[0].contains("(20310211T020506Z - 1 min.)"), window == 60, "{answers:?}");
+    }
 }
