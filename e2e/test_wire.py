@@ -1,5 +1,6 @@
 """What every operation answers to every kind of request that is not right, byte for byte."""
 
+import hashlib
 import http.client
 import json
 import re
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import botocore.session
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from system import eventually
@@ -171,12 +175,209 @@ def unsorted_signed_headers(request):
 
 @row(MISMATCH)
 def unsigned_amz_header(request):
-    request.unsigned_headers["x-amz-security-of-my-own"] = "1"
+    request.unsigned_headers.append(("x-amz-security-of-my-own", "1"))
+
+
+@row(
+    framework(
+        "InvalidSignatureException",
+        "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.",
+    )
+)
+def host_not_signed(request):
+    request.order = lambda names: sorted(set(names) - {"host"})
+
+
+@row(framework("MissingAuthenticationTokenException", "Request is missing Authentication Token"))
+def another_scheme(request):
+    request.authorization = lambda right: "Bearer token"
+
+
+def unsupported(algorithm):
+    text = f"Unsupported AWS 'algorithm': '{algorithm}' (only AWS4-HMAC-SHA256 for now). "
+    return framework("IncompleteSignatureException", text)
+
+
+@row(unsupported("AWS4-ECDSA-P256-SHA256"))
+def signature_of_the_asymmetric_kind(request):
+    request.authorization = lambda right: right.replace("AWS4-HMAC-SHA256", "AWS4-ECDSA-P256-SHA256")
+
+
+UNSIGNED_PAYLOAD = framework(
+    "InvalidSignatureException",
+    "The payload of a request to this service must be signed: 'x-amz-content-sha256' can be neither "
+    "'UNSIGNED-PAYLOAD' nor 'STREAMING-...'.",
+)
+
+
+@row(UNSIGNED_PAYLOAD)
+def unsigned_payload(request):
+    request.more_headers["x-amz-content-sha256"] = "UNSIGNED-PAYLOAD"
+
+
+@row(UNSIGNED_PAYLOAD)
+def payload_signed_in_chunks(request):
+    request.more_headers["x-amz-content-sha256"] = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
 
 
 @row(MISMATCH)
-def host_not_signed(request):
-    request.order = lambda names: sorted(set(names) - {"host"})
+def body_of_which_only_a_header_says_what_it_is(request):
+    request.signed_body = request.content + b" "
+    request.more_headers["x-amz-content-sha256"] = hashlib.sha256(request.signed_body).hexdigest()
+
+
+# Signed in the query.
+
+
+@row(MISMATCH)
+def presigned_with_another_secret(request):
+    request.presigned, request.secret = {}, "not the secret"
+
+
+@row(MISMATCH)
+def presigned_for_another_body(request):
+    request.presigned, request.signed_body = {}, request.content + b" "
+
+
+@row(MISMATCH)
+def presigned_with_something_added(request):
+    request.presigned, request.signed_query = {}, lambda right: right + "&a=b"
+
+
+@row(UNKNOWN_TOKEN)
+def presigned_with_a_bogus_key(request):
+    request.presigned, request.key_id = {}, "AKIAAAAAAAAAAAAAAAAA"
+
+
+@row(UNKNOWN_TOKEN)
+def presigned_with_a_bogus_session_token(request):
+    request.presigned = {"X-Amz-Security-Token": "token"}
+
+
+@row(
+    lambda request: framework(
+        "InvalidSignatureException",
+        f"Signature expired: {stamp(request.time)} is now earlier than TIME (TIME - 1 min.)",
+    )
+)
+def presigned_and_expired(request):
+    request.presigned = {"X-Amz-Expires": "60"}
+    request.later(minutes=-2)
+
+
+@row(
+    lambda request: framework(
+        "InvalidSignatureException",
+        f"Signature expired: {stamp(request.time)} is now earlier than TIME (TIME - 5 min.)",
+    )
+)
+def presigned_without_end_and_too_old(request):
+    request.presigned = {}
+    request.later(minutes=-6)
+
+
+@row(
+    lambda request: framework(
+        "InvalidSignatureException",
+        f"Signature not yet current: {stamp(request.time)} is still later than TIME (TIME + 5 min.)",
+    )
+)
+def presigned_in_the_future(request):
+    request.presigned = {"X-Amz-Expires": "604800"}
+    request.later(minutes=6)
+
+
+@row(
+    framework(
+        "IncompleteSignatureException",
+        "X-Amz-Expires must be a number of seconds from 1 to 604800. Got '604801'.",
+    )
+)
+def presigned_for_more_than_a_week(request):
+    request.presigned = {"X-Amz-Expires": "604801"}
+
+
+def query_must_include(*names):
+    sentences = [f"AWS query-string parameters must include '{name}'. " for name in names]
+    text = "".join(sentences) + "Re-examine the query-string parameters."
+    return framework("IncompleteSignatureException", text)
+
+
+@row(query_must_include("X-Amz-Signature"))
+def presigned_without_the_signature(request):
+    request.presigned, request.signed_query = {}, lambda right: right.partition("&X-Amz-Signature=")[0]
+
+
+@row(
+    query_must_include(
+        "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-SignedHeaders", "X-Amz-Date"
+    )
+)
+def presigned_with_nothing(request):
+    request.presigned, request.signed_query = {}, lambda right: "X-Amz-Algorithm"
+
+
+@row(unsupported("AWS4-ECDSA-P256-SHA256"))
+def presigned_with_a_signature_of_the_asymmetric_kind(request):
+    request.presigned = {"X-Amz-Algorithm": "AWS4-ECDSA-P256-SHA256", "X-Amz-Region-Set": "*"}
+
+
+@row(framework("InvalidSignatureException", "Credential should be scoped to a valid region, not 'eu-west-1'. "))
+def presigned_for_another_region(request):
+    request.presigned, request.region = {}, "eu-west-1"
+
+
+@row(
+    framework(
+        "InvalidSignatureException",
+        "Credential should be scoped to a valid region, not 'eu-west-1'. Credential should be scoped to correct "
+        "service: 'ec2-instance-connect'. ",
+    )
+)
+def presigned_for_another_region_and_service(request):
+    request.presigned, request.region, request.service = {}, "eu-west-1", "ec2"
+
+
+# Requests that another program may have understood differently. The connection ends with the answer.
+
+
+def malformed(message):
+    return framework("MalformedHttpRequestException", message)
+
+
+@row(malformed("The request must not have more than one 'x-amz-target' header."))
+def two_amz_headers(request):
+    request.unsigned_headers.append(("X-Amz-Target", "AWSEC2InstanceConnectService.SendSSHPublicKey"))
+
+
+@row(malformed("The request must not have more than one 'authorization' header."))
+def two_signatures(request):
+    request.unsigned_headers.append(("Authorization", "AWS4-HMAC-SHA256 Credential=a"))
+
+
+@row(malformed("The request must not have more than one 'host' header."))
+def two_hosts(request):
+    request.unsigned_headers.append(("Host", "localhost"))
+
+
+@row(malformed("The query string must not have more than one 'X-Amz-Expires' parameter."))
+def two_ends(request):
+    request.presigned = {"X-Amz-Expires": "60"}
+    request.signed_query = lambda right: right + "&X-Amz-%45xpires=604800"
+
+
+@row(malformed("The request target must be a path."))
+def absolute_form(request):
+    request.target_form = lambda path: request.dev.endpoint_url + path
+
+
+@row(
+    malformed(
+        "The 'transfer-encoding' header is not supported. Send the body as it is, with its length in 'content-length'."
+    )
+)
+def length_and_encoding(request):
+    request.unsigned_headers.append(("transfer-encoding", "chunked"))
 
 
 @row(
@@ -354,6 +555,7 @@ def check(answer, status, code, body):
     assert answer.headers["content-type"] == CONTENT_TYPE
     assert answer.headers["content-length"] == str(len(answer.body))
     assert str(uuid.UUID(answer.headers["x-amzn-requestid"])) == answer.headers["x-amzn-requestid"]
+    assert code != "MalformedHttpRequestException" or answer.headers["connection"] == "close"
     age = datetime.now(timezone.utc) - parsedate_to_datetime(answer.headers["date"])
     assert abs(age.total_seconds()) < 60
 
@@ -377,6 +579,36 @@ def test_a_request_that_is_right_is_not_any_of_these(request_for, operation):
         request_id = answer.headers["x-amzn-requestid"]
         assert (answer.status, answer.headers["content-type"]) == (200, CONTENT_TYPE)
         assert answer.body.decode() == f'{{"RequestId":"{request_id}","Success":true}}'
+
+
+@pytest.mark.parametrize("presigned", [{}, {"X-Amz-Expires": "60"}, {"X-Amz-Expires": "604800"}])
+def test_a_presigned_request_that_is_right_succeeds(request_for, presigned):
+    request = request_for("SendSSHPublicKey")
+    request.presigned = presigned
+    answer = request.send()
+    request_id = answer.headers["x-amzn-requestid"]
+    assert answer.status == 200, answer.body
+    assert answer.body.decode() == f'{{"RequestId":"{request_id}","Success":true}}'
+
+
+def test_a_date_header_says_when_a_request_was_signed(request_for):
+    """botocore sends it in place of X-Amz-Date where its caller has set one."""
+    request = request_for("SendSSHPublicKey")
+    connection = request.connection()
+    headers = {
+        "content-type": CONTENT_TYPE,
+        "x-amz-target": "AWSEC2InstanceConnectService.SendSSHPublicKey",
+        "date": "any",
+    }
+    url = f"http://{connection.host}:{connection.port}/"
+    signed = AWSRequest("POST", url, headers, request.content)
+    admin = request.dev.ready["admin"]
+    credentials = Credentials(admin["access_key_id"], admin["secret_access_key"])
+    SigV4Auth(credentials, SERVICE, request.dev.region).add_auth(signed)
+    assert "x-amz-date" not in signed.headers and "date" in signed.headers
+    connection.request("POST", "/", request.content, dict(signed.headers))
+    answer = connection.getresponse()
+    assert (answer.status, json.load(answer)["Success"]) == (200, True)
 
 
 def test_one_connection_takes_requests_and_errors_in_turn(request_for):

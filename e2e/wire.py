@@ -6,11 +6,13 @@ import http.client
 import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from urllib.parse import quote, urlencode
 
 from system import PATIENCE
 
 SERVICE = "ec2-instance-connect"
 CONTENT_TYPE = "application/x-amz-json-1.1"
+ALGORITHM = "AWS4-HMAC-SHA256"
 
 
 def stamp(time):
@@ -32,6 +34,8 @@ class Request:
     caller: str = "admin"
     method: str = "POST"
     query: str = ""
+    # From the path and query that would be right to the target that is sent.
+    target_form: object = lambda path: path
     body: bytes = None
     signed_body: bytes = None
     target: str = None
@@ -43,8 +47,12 @@ class Request:
     secret: str = None
     # Signed like the other headers.
     more_headers: dict = field(default_factory=dict)
-    # Sent, and not signed.
-    unsigned_headers: dict = field(default_factory=dict)
+    # Sent, and not signed: names and values.
+    unsigned_headers: list = field(default_factory=list)
+    # Signed in the query instead of the header, with these parameters besides those that it must have.
+    presigned: dict = None
+    # From the query that would be right to the one that is sent.
+    signed_query: object = lambda right: right
     # From the names that are to be signed to those that are, in their order.
     order: object = sorted
     # From the header that would be right to the one that is sent; `None` leaves it out.
@@ -56,7 +64,17 @@ class Request:
     def send(self, connection=None):
         """Sends it, over a connection of its own unless one is given, and gives the answer."""
         connection = connection or self.connection()
-        connection.request(self.method, self.path, body=self.content, headers=self.headers(connection))
+        query, headers = self.sign(connection)
+        connection.putrequest(
+            self.method,
+            self.target_form(f"/?{query}" if query else "/"),
+            skip_host=True,
+            skip_accept_encoding=True,
+        )
+        for name, value in headers:
+            connection.putheader(name, value)
+        connection.putheader("content-length", len(self.content))
+        connection.endheaders(self.content)
         answer = connection.getresponse()
         return Answer(answer.status, dict((name.lower(), value) for name, value in answer.getheaders()), answer.read())
 
@@ -64,43 +82,50 @@ class Request:
         return http.client.HTTPConnection(self.dev.address, timeout=PATIENCE)
 
     @property
-    def path(self):
-        return f"/?{self.query}" if self.query else "/"
-
-    @property
     def content(self):
         return json.dumps(self.parameters).encode() if self.body is None else self.body
 
-    def headers(self, connection):
-        target = self.target or f"AWSEC2InstanceConnectService.{self.operation}"
+    def sign(self, connection):
+        """The query and the headers to send."""
         headers = {
             "content-type": self.content_type,
             "host": f"{connection.host}:{connection.port}",
-            "x-amz-date": stamp(self.time),
-            "x-amz-target": target,
+            "x-amz-target": self.target or f"AWSEC2InstanceConnectService.{self.operation}",
+            **({} if self.presigned is not None else {"x-amz-date": stamp(self.time)}),
             **self.more_headers,
         }
-        authorization = self.authorization(self.sign(headers))
-        headers.update(self.unsigned_headers)
-        return headers if authorization is None else {**headers, "authorization": authorization}
-
-    def sign(self, headers):
         names = self.order(headers)
+        scope = f"{stamp(self.time)[:8]}/{self.region or self.dev.region}/{self.service}/aws4_request"
+        credential = f"{self.key_id or self.dev.ready[self.caller]['access_key_id']}/{scope}"
+        if self.presigned is None:
+            signature = self.signature(self.query, headers, names, scope)
+            right = f"{ALGORITHM} Credential={credential}, SignedHeaders={';'.join(names)}, Signature={signature}"
+            authorization = self.authorization(right)
+            added = [] if authorization is None else [("authorization", authorization)]
+            return self.query, [*headers.items(), *self.unsigned_headers, *added]
+        parameters = {
+            "X-Amz-Algorithm": ALGORITHM,
+            "X-Amz-Credential": credential,
+            "X-Amz-Date": stamp(self.time),
+            "X-Amz-SignedHeaders": ";".join(names),
+            **self.presigned,
+        }
+        query = urlencode(sorted(parameters.items()), quote_via=quote, safe="")
+        signature = self.signature(query, headers, names, scope)
+        return self.signed_query(f"{query}&X-Amz-Signature={signature}"), [*headers.items(), *self.unsigned_headers]
+
+    def signature(self, query, headers, names, scope):
         signed_body = self.content if self.signed_body is None else self.signed_body
         canonical = "\n".join(
-            [self.method, "/", self.query]
+            [self.method, "/", query]
             + [f"{name}:{headers[name]}" for name in names]
             + ["", ";".join(names), hashlib.sha256(signed_body).hexdigest()]
         )
-        credentials = self.dev.ready[self.caller]
-        scope = f"{stamp(self.time)[:8]}/{self.region or self.dev.region}/{self.service}/aws4_request"
-        key = ("AWS4" + (self.secret or credentials["secret_access_key"])).encode()
+        key = ("AWS4" + (self.secret or self.dev.ready[self.caller]["secret_access_key"])).encode()
         for part in scope.split("/"):
             key = _hmac(key, part)
         digest = hashlib.sha256(canonical.encode()).hexdigest()
-        signature = _hmac(key, f"AWS4-HMAC-SHA256\n{stamp(self.time)}\n{scope}\n{digest}").hex()
-        credential = f"{self.key_id or credentials['access_key_id']}/{scope}"
-        return f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={';'.join(names)}, Signature={signature}"
+        return _hmac(key, f"{ALGORITHM}\n{stamp(self.time)}\n{scope}\n{digest}").hex()
 
 
 @dataclass
