@@ -42,7 +42,6 @@ fn routes() {
         ("POST", vec![("content-type", "application/json"), target(send)], Err(ApiError::NotThisProtocol)),
         ("POST", vec![TYPE, TYPE, target(send)], Err(ApiError::NotThisProtocol)),
         ("POST", vec![TYPE], Err(ApiError::UnknownOperation)),
-        ("POST", vec![TYPE, target(send), target(send)], Err(ApiError::UnknownOperation)),
         ("POST", vec![TYPE, target("SendSSHPublicKey")], Err(ApiError::UnknownOperation)),
         (
             "POST",
