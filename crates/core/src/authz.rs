@@ -1,8 +1,8 @@
 //! Authorization: from a verified caller and an operation to the proof that this caller may do this to that instance.
 
-use crate::api::{ApiError, Operation, SendSerialConsoleSshPublicKey, SendSshPublicKey};
-use crate::iam::{AccessRequest, Decision, StatementRef, evaluate};
-use crate::ids::{AccessKeyId, InstanceId, OsUser, Region};
+use crate::api::{AccessDenied, ApiError, SendSerialConsoleSshPublicKey, SendSshPublicKey};
+use crate::iam::{self, AccessRequest, Decision, Explanation, RequestedAction, StatementRef};
+use crate::ids::{AccessKeyId, InstanceId, Region};
 use crate::inventory::{Instance, Inventory, Status, User, instance_arn};
 use crate::origin::Origin;
 use crate::secret::Secret;
@@ -28,37 +28,30 @@ pub fn claimed_caller<'a>(inventory: &'a Inventory, claimed: &AccessKeyId) -> Op
 
 /// An operation on one instance.
 pub trait InstanceOperation {
-    /// Which operation it is.
-    const OPERATION: Operation;
-
     /// The instance asked for.
     fn instance(&self) -> &InstanceId;
 
-    /// The value of `ec2:osuser`, for the operation that has it.
-    fn os_user(&self) -> Option<&OsUser>;
+    /// What policies are asked about.
+    fn requested_action(&self) -> RequestedAction<'_>;
 }
 
 impl InstanceOperation for SendSshPublicKey {
-    const OPERATION: Operation = Operation::SendSshPublicKey;
-
     fn instance(&self) -> &InstanceId {
         &self.instance
     }
 
-    fn os_user(&self) -> Option<&OsUser> {
-        Some(&self.os_user)
+    fn requested_action(&self) -> RequestedAction<'_> {
+        RequestedAction::SendSshPublicKey { os_user: &self.os_user }
     }
 }
 
 impl InstanceOperation for SendSerialConsoleSshPublicKey {
-    const OPERATION: Operation = Operation::SendSerialConsoleSshPublicKey;
-
     fn instance(&self) -> &InstanceId {
         &self.instance
     }
 
-    fn os_user(&self) -> Option<&OsUser> {
-        None
+    fn requested_action(&self) -> RequestedAction<'_> {
+        RequestedAction::SendSerialConsoleSshPublicKey
     }
 }
 
@@ -69,7 +62,7 @@ pub struct Authorized<Op> {
     operation: Op,
     caller: Caller,
     instance: Arc<Instance>,
-    decided_by: StatementRef,
+    decided_by: Option<StatementRef>,
 }
 
 impl<Op> Authorized<Op> {
@@ -88,9 +81,9 @@ impl<Op> Authorized<Op> {
         &self.instance
     }
 
-    /// The statement that allowed it.
-    pub fn decided_by(&self) -> &StatementRef {
-        &self.decided_by
+    /// The statement that allowed it; `None` for the account's root, which needs none.
+    pub fn decided_by(&self) -> Option<&StatementRef> {
+        self.decided_by.as_ref()
     }
 }
 
@@ -109,34 +102,68 @@ pub fn authorize<Op: InstanceOperation>(
     origin: &Origin,
 ) -> Result<Authorized<Op>, ApiError> {
     let caller = caller.into_inner();
-    let account =
-        inventory.accounts.get(&caller.user.account).filter(|account| account.status == Status::Active);
-    let (Some(account), Status::Active) = (account, caller.user.status) else {
+    let account = inventory.accounts.get(&caller.user.account);
+    let is_active = account.is_some_and(|account| account.status == Status::Active);
+    if !is_active || caller.user.status != Status::Active {
         return Err(ApiError::Suspended);
-    };
-    let instance = operation.instance();
-    let resource = instance_arn(region, &account.id, instance);
-    let request = AccessRequest {
-        action: Op::OPERATION.action(),
-        resource: &resource,
-        os_user: operation.os_user().map(OsUser::as_str),
-        origin,
-    };
-    let denied = |explicit| ApiError::AccessDenied {
-        caller: caller.user.arn(),
-        action: Op::OPERATION.action(),
-        resource: resource.clone(),
-        explicit,
-    };
-    let decided_by = match evaluate(&caller.user.policies, &request) {
+    }
+    let target = Target::of(&caller.user, operation.instance(), inventory, region);
+    let request = target.request(&caller.user, &operation, region, origin);
+    let action = request.action.action();
+    let decided_by = match iam::evaluate(&request) {
         Decision::Allowed(statement) => statement,
-        Decision::ExplicitlyDenied(_) => return Err(denied(true)),
-        Decision::ImplicitlyDenied => return Err(denied(false)),
+        Decision::Denied(denial) => {
+            let denied = AccessDenied { caller: caller.user.arn(), action, resource: target.arn, denial };
+            return Err(ApiError::AccessDenied(Box::new(denied)));
+        }
     };
-    let not_found = || ApiError::InstanceNotFound { instance: instance.to_string() };
-    let known = inventory.instances.get(instance);
-    let own =
-        known.filter(|known| known.account == account.id && known.region == *region).ok_or_else(not_found)?;
-    let instance = Arc::clone(own);
+    let Some(instance) = target.instance.map(Arc::clone) else {
+        return Err(ApiError::InstanceNotFound { instance: operation.instance().to_string() });
+    };
     Ok(Authorized { operation, caller, instance, decided_by })
+}
+
+/// Explains how a user's policies judge an operation. It authorizes nothing. It is for operators: it shows the tags that
+/// policies ask for.
+pub fn explain<Op: InstanceOperation>(
+    user: &User,
+    operation: &Op,
+    inventory: &Inventory,
+    region: &Region,
+    origin: &Origin,
+) -> Explanation {
+    let target = Target::of(user, operation.instance(), inventory, region);
+    iam::explain(&target.request(user, operation, region, origin))
+}
+
+/// An instance as policies see it: as the caller's own, and with tags only if it is.
+struct Target<'a> {
+    arn: String,
+    instance: Option<&'a Arc<Instance>>,
+}
+
+impl<'a> Target<'a> {
+    fn of(user: &User, id: &InstanceId, inventory: &'a Inventory, region: &Region) -> Self {
+        let is_own =
+            |instance: &&Arc<Instance>| instance.account == user.account && instance.region == *region;
+        let instance = inventory.instances.get(id).filter(is_own);
+        Self { arn: instance_arn(region, &user.account, id), instance }
+    }
+
+    fn request<'r>(
+        &'r self,
+        caller: &'r User,
+        operation: &'r impl InstanceOperation,
+        region: &'r Region,
+        origin: &'r Origin,
+    ) -> AccessRequest<'r> {
+        AccessRequest {
+            caller,
+            action: operation.requested_action(),
+            resource: &self.arn,
+            resource_tags: self.instance.map(|instance| &instance.tags),
+            region,
+            origin,
+        }
+    }
 }

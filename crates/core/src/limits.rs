@@ -40,5 +40,13 @@ pub const CLOCK_STEP_BACK: Duration = Duration::from_secs(30);
 /// Lifetime of a one-time join token.
 pub const JOIN_TOKEN_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// Largest policy document, in characters: that of an AWS managed policy.
+/// Largest policy document, in characters without white space: that of an AWS managed policy, counted as IAM counts. It
+/// bounds the statements of a policy to about 130 and the values in it to about 2,000.
 pub const POLICY_DOCUMENT: usize = 6144;
+
+/// Largest policy document with its white space, in bytes: the most that IAM's API takes.
+pub const POLICY_TEXT: usize = 128 * 1024;
+
+/// Policy variables in one value of a policy; two or three are usual. What they stand for is found once, without
+/// allocating.
+pub const POLICY_VARIABLES: usize = 8;

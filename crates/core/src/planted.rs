@@ -4,6 +4,8 @@
     not(debug_assertions),
     any(
         feature = "planted-allow-beats-deny",
+        feature = "planted-boundary-ignored",
+        feature = "planted-missing-variable-empty",
         feature = "planted-parser-panics",
         feature = "planted-private-key-echoed",
         feature = "planted-presigned-never-expires",

@@ -77,27 +77,43 @@ impl World {
         let (state, tags) = (InstanceState::Running, BTreeMap::new());
         let record = Instance { id: instance.clone(), account, region, availability_zone, state, tags };
         inventory.instances.insert(instance, Arc::new(record));
+        let (id, account, name) = (world.user.clone(), world.account.clone(), "alice".parse().unwrap());
+        let (kind, status, policies) = (UserKind::IamUser, Status::Active, Vec::new());
+        let record = User {
+            kind,
+            id: id.clone(),
+            account,
+            name,
+            status,
+            tags: BTreeMap::new(),
+            policies,
+            boundary: None,
+        };
+        world.inventory.users.insert(id, Arc::new(record));
         world.set_policies(&[r#"{"Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}"#]);
         world
     }
 
     /// Gives alice these policies and no others.
     pub fn set_policies(&mut self, documents: &[&str]) {
-        let policies =
-            documents.iter().map(|document| Arc::new(Policy::parse("policy", document).unwrap())).collect();
-        self.set_user(policies, Status::Active);
+        let policies = documents.iter().map(|document| policy("policy", document)).collect();
+        self.change_user(|alice| alice.policies = policies);
+    }
+
+    /// Gives alice this permissions boundary.
+    pub fn set_boundary(&mut self, document: &str) {
+        self.change_user(|alice| alice.boundary = Some(policy("boundary", document)));
     }
 
     /// Suspends alice.
     pub fn suspend_user(&mut self) {
-        self.set_user(Vec::new(), Status::Suspended);
+        self.change_user(|alice| alice.status = Status::Suspended);
     }
 
-    fn set_user(&mut self, policies: Vec<Arc<Policy>>, status: Status) {
-        let (id, account, name) = (self.user.clone(), self.account.clone(), "alice".parse().unwrap());
-        let (kind, tags) = (UserKind::IamUser, BTreeMap::new());
-        let user = User { kind, id, account, name, status, tags, policies, boundary: None };
-        self.inventory.users.insert(self.user.clone(), Arc::new(user));
+    /// Changes alice.
+    pub fn change_user(&mut self, change: impl FnOnce(&mut User)) {
+        let user = self.inventory.users.get_mut(&self.user).unwrap();
+        change(Arc::make_mut(user));
     }
 
     /// Changes the instance.
@@ -162,4 +178,9 @@ impl World {
         let operation = SendSshPublicKey::parse(body.as_bytes(), &KeyTypes::default())?;
         authorize(caller, operation, &self.inventory, &self.region, &self.origin())
     }
+}
+
+#[expect(clippy::unwrap_used, reason = "a test that gets something wrong here must fail")]
+fn policy(name: &str, document: &str) -> Arc<Policy> {
+    Arc::new(Policy::parse(name, document).unwrap())
 }

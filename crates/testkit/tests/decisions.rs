@@ -3,11 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use instance_connect_core::api::{ApiError, SendSshPublicKey};
-use instance_connect_core::authz::authorize;
+use instance_connect_core::api::{AccessDenied, ApiError, SendSshPublicKey};
+use instance_connect_core::authz::{self, authorize};
 use instance_connect_core::document::{BootId, ServerInstant, SigningKey};
 use instance_connect_core::grant::Grant;
-use instance_connect_core::inventory::{InstanceState, Status};
+use instance_connect_core::iam::{Action, Decision, Denial, PolicyKind, StatementRef};
+use instance_connect_core::inventory::{InstanceState, Status, UserKind};
 use instance_connect_core::sigv4::AuthenticationError;
 use instance_connect_core::ssh_key::KeyTypes;
 use instance_connect_testkit::{KEY_LINE, World};
@@ -17,13 +18,19 @@ const ALLOW_DEPLOY: &str = r#"{"Version":"2012-10-17","Statement":{"Effect":"All
     "Condition":{"StringEquals":{"ec2:osuser":"deploy"}}}}"#;
 const DENY_ALL: &str = r#"{"Statement":{"Effect":"Deny","Action":"*","Resource":"*"}}"#;
 
-fn denied(explicit: bool) -> ApiError {
-    ApiError::AccessDenied {
+fn denied(denial: Denial) -> ApiError {
+    ApiError::AccessDenied(Box::new(AccessDenied {
         caller: "arn:aws:iam::111122223333:user/alice".into(),
-        action: "ec2-instance-connect:SendSSHPublicKey",
+        action: Action::SendSshPublicKey,
         resource: "arn:aws:ec2:us-east-1:111122223333:instance/i-0123456789abcdef0".into(),
-        explicit,
-    }
+        denial,
+    }))
+}
+
+const NOT_ALLOWED: Denial = Denial::Implicit(PolicyKind::IdentityBased);
+
+fn statement(kind: PolicyKind, policy: &str, statement: &str) -> StatementRef {
+    StatementRef { kind, policy: policy.into(), statement: statement.into() }
 }
 
 /// A push that names the zone the instance should be in.
@@ -45,12 +52,71 @@ fn issue(world: &World) -> Result<Grant, ApiError> {
 fn policies_decide() {
     let mut world = World::new();
     world.set_policies(&[ALLOW_DEPLOY]);
-    assert_eq!(world.authorized("deploy").unwrap().decided_by().statement, "0");
-    assert_eq!(world.authorized("root").unwrap_err(), denied(false));
+    let first = statement(PolicyKind::IdentityBased, "policy", "#0");
+    assert_eq!(world.authorized("deploy").unwrap().decided_by(), Some(&first));
+    assert_eq!(world.authorized("root").unwrap_err(), denied(NOT_ALLOWED));
     world.set_policies(&[ALLOW_DEPLOY, DENY_ALL]);
-    assert_eq!(world.authorized("deploy").unwrap_err(), denied(true));
+    let refused = world.authorized("deploy").unwrap_err();
+    assert_eq!(refused, denied(Denial::Explicit(first.clone())));
+    assert_eq!(refused.denied_by(), Some(&first));
     world.set_policies(&[]);
-    assert_eq!(world.authorized("deploy").unwrap_err(), denied(false));
+    assert_eq!(world.authorized("deploy").unwrap_err(), denied(NOT_ALLOWED));
+}
+
+#[test]
+fn a_boundary_decides_too() {
+    let mut world = World::new();
+    world.set_boundary(ALLOW_DEPLOY);
+    assert!(world.authorized("deploy").is_ok());
+    let outside = Denial::Implicit(PolicyKind::PermissionsBoundary);
+    assert_eq!(world.authorized("root").unwrap_err(), denied(outside));
+    world.set_boundary(DENY_ALL);
+    let explicit = Denial::Explicit(statement(PolicyKind::PermissionsBoundary, "boundary", "#0"));
+    assert_eq!(world.authorized("deploy").unwrap_err(), denied(explicit));
+}
+
+#[test]
+fn the_root_is_allowed_unless_denied() {
+    let mut world = World::new();
+    world.set_policies(&[]);
+    world.change_user(|user| user.kind = UserKind::Root);
+    assert_eq!(world.authorized("deploy").unwrap().decided_by(), None);
+    world.set_policies(&[DENY_ALL]);
+    assert!(world.authorized("deploy").unwrap_err().denied_by().is_some());
+}
+
+#[test]
+fn tags_of_the_users_own_instance_count() {
+    let mut world = World::new();
+    world.set_policies(&[
+        r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*",
+        "Condition":{"StringEquals":{"aws:ResourceTag/team":"${aws:PrincipalTag/team}"}}}}"#,
+    ]);
+    world.change_user(|user| drop(user.tags.insert("team".into(), "blue".into())));
+    world.change_instance(|instance| drop(instance.tags.insert("team".into(), "blue".into())));
+    assert!(world.authorized("deploy").is_ok());
+    // Another account's instance, or one of another region, is judged as if it had no tags.
+    world.change_instance(|instance| instance.region = "us-east-2".parse().unwrap());
+    assert_eq!(world.authorized("deploy").unwrap_err(), denied(NOT_ALLOWED));
+    world.change_instance(|instance| {
+        instance.region = "us-east-1".parse().unwrap();
+        instance.account = "444455556666".parse().unwrap();
+    });
+    assert_eq!(world.authorized("deploy").unwrap_err(), denied(NOT_ALLOWED));
+}
+
+#[test]
+fn an_operation_is_explained_as_it_is_judged() {
+    let mut world = World::new();
+    world.set_policies(&[ALLOW_DEPLOY]);
+    let operation = world.authorized("deploy").unwrap().operation().clone();
+    let explain = |world: &World| {
+        let user = world.inventory.users.get(&world.user).unwrap();
+        authz::explain(user, &operation, &world.inventory, &world.region, &world.origin())
+    };
+    assert!(matches!(explain(&world).decision, Decision::Allowed(Some(by)) if by.statement == "#0"));
+    world.set_policies(&[]);
+    assert_eq!(explain(&world).decision, Decision::Denied(NOT_ALLOWED));
 }
 
 #[test]
@@ -60,7 +126,7 @@ fn what_does_not_exist_is_said_only_after_an_allow() {
     let not_found = ApiError::InstanceNotFound { instance: "i-0123456789abcdef0".into() };
     assert_eq!(world.authorized("deploy").unwrap_err(), not_found);
     world.set_policies(&[]);
-    assert_eq!(world.authorized("deploy").unwrap_err(), denied(false));
+    assert_eq!(world.authorized("deploy").unwrap_err(), denied(NOT_ALLOWED));
 }
 
 #[test]
@@ -73,7 +139,7 @@ fn another_account_s_instance_does_not_exist() {
     world.set_policies(&[
         r#"{"Statement":{"Effect":"Allow","Action":"*","Resource":"arn:aws:ec2:*:444455556666:*"}}"#,
     ]);
-    assert_eq!(world.authorized("deploy").unwrap_err(), denied(false));
+    assert_eq!(world.authorized("deploy").unwrap_err(), denied(NOT_ALLOWED));
 }
 
 #[test]
@@ -86,7 +152,7 @@ fn an_instance_in_another_zone_is_not_there() {
     world.change_instance(|instance| instance.state = InstanceState::Stopped);
     assert_eq!(issue_in_zone(&world, "us-east-1b").unwrap_err(), not_found);
     world.set_policies(&[]);
-    assert_eq!(issue_in_zone(&world, "us-east-1b").unwrap_err(), denied(false));
+    assert_eq!(issue_in_zone(&world, "us-east-1b").unwrap_err(), denied(NOT_ALLOWED));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! Smithy model's `httpError` numbers. Framework errors have a namespaced `__type` and a lower-case `message`; errors
 //! of the service's model have a bare `__type` and `Message`.
 
+use crate::iam::{Action, Denial, PolicyKind, StatementRef};
 use crate::sigv4::{AuthenticationError, MalformedHead};
 use serde_json::json;
 
@@ -23,16 +24,7 @@ pub enum ApiError {
     /// Rules 4 to 12: not authenticated.
     Authentication(AuthenticationError),
     /// Rule 13: authenticated, and not allowed.
-    AccessDenied {
-        /// The caller's ARN.
-        caller: String,
-        /// The action asked for.
-        action: &'static str,
-        /// The resource's ARN.
-        resource: String,
-        /// Whether a statement denies it, rather than none allowing it.
-        explicit: bool,
-    },
+    AccessDenied(Box<AccessDenied>),
     /// `AuthException`: the account or the user is suspended.
     Suspended,
     /// `AuthException`: the machine's own rules do not let this OS user be opened (`host.toml`).
@@ -62,6 +54,19 @@ pub enum ApiError {
     Throttling,
 }
 
+/// Who is not allowed what, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessDenied {
+    /// The caller's ARN.
+    pub caller: String,
+    /// The action asked for.
+    pub action: Action,
+    /// The resource's ARN.
+    pub resource: String,
+    /// Why. The wire tells the kind of policy, and never names one.
+    pub denial: Denial,
+}
+
 /// An error as the wire shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WireError {
@@ -82,6 +87,15 @@ enum Shape {
 }
 
 impl ApiError {
+    /// The statement that denied the request, if one did: for the audit log, since the wire does not name it.
+    pub fn denied_by(&self) -> Option<&StatementRef> {
+        let Self::AccessDenied(denied) = self else { return None };
+        match &denied.denial {
+            Denial::Explicit(statement) => Some(statement),
+            Denial::Implicit(_) => None,
+        }
+    }
+
     /// The error's row of the table.
     pub fn to_wire(&self) -> WireError {
         use Shape::{Framework, Modelled};
@@ -104,17 +118,7 @@ impl ApiError {
                 (413, "RequestEntityTooLargeException", Framework, "Request entity is too large.".to_owned())
             }
             Self::Authentication(error) => (400, authentication_code(error), Framework, error.to_string()),
-            Self::AccessDenied { caller, action, resource, explicit } => {
-                let why = if *explicit {
-                    "with an explicit deny in an identity-based policy".to_owned()
-                } else {
-                    format!("because no identity-based policy allows the {action} action")
-                };
-                let message = format!(
-                    "User: {caller} is not authorized to perform: {action} on resource: {resource} {why}"
-                );
-                (400, "AccessDeniedException", Modelled, message)
-            }
+            Self::AccessDenied(denied) => (400, "AccessDeniedException", Modelled, denied.message()),
             Self::Suspended => (
                 400,
                 "AuthException",
@@ -171,6 +175,24 @@ impl ApiError {
     }
 }
 
+impl AccessDenied {
+    fn message(&self) -> String {
+        let Self { caller, action, resource, denial } = self;
+        let action = action.as_str();
+        let why = match denial {
+            Denial::Explicit(StatementRef { kind, .. }) => {
+                let article = match kind {
+                    PolicyKind::IdentityBased => "an",
+                    PolicyKind::PermissionsBoundary => "a",
+                };
+                format!("with an explicit deny in {article} {kind}")
+            }
+            Denial::Implicit(kind) => format!("because no {kind} allows the {action} action"),
+        };
+        format!("User: {caller} is not authorized to perform: {action} on resource: {resource} {why}")
+    }
+}
+
 fn modelled_body(code: &str, message: &str) -> String {
     format!(r#"{{"__type":"{code}","Message":{}}}"#, json!(message))
 }
@@ -208,12 +230,15 @@ mod tests {
 
     #[test]
     fn golden_bodies() {
-        let denied = |explicit| ApiError::AccessDenied {
-            caller: "arn:aws:iam::111122223333:user/alice".into(),
-            action: "ec2-instance-connect:SendSSHPublicKey",
-            resource: "arn:aws:ec2:us-east-1:111122223333:instance/i-0123456789abcdef0".into(),
-            explicit,
+        let denied = |denial| {
+            ApiError::AccessDenied(Box::new(AccessDenied {
+                caller: "arn:aws:iam::111122223333:user/alice".into(),
+                action: Action::SendSshPublicKey,
+                resource: "arn:aws:ec2:us-east-1:111122223333:instance/i-0123456789abcdef0".into(),
+                denial,
+            }))
         };
+        let by = |kind| StatementRef { kind, policy: "secret".into(), statement: "secret".into() };
         for (error, status, body) in [
             (ApiError::NotThisProtocol, 404, "<UnknownOperationException/>\n"),
             (
@@ -253,12 +278,22 @@ mod tests {
                 r#"{"__type":"com.amazon.coral.service#IncompleteSignatureException","message":"a \"b\""}"#,
             ),
             (
-                denied(false),
+                denied(Denial::Implicit(PolicyKind::IdentityBased)),
                 400,
                 r#"{"__type":"AccessDeniedException","Message":"User: arn:aws:iam::111122223333:user/alice is not authorized to perform: ec2-instance-connect:SendSSHPublicKey on resource: arn:aws:ec2:us-east-1:111122223333:instance/i-0123456789abcdef0 because no identity-based policy allows the ec2-instance-connect:SendSSHPublicKey action"}"#,
             ),
             (
-                denied(true),
+                denied(Denial::Implicit(PolicyKind::PermissionsBoundary)),
+                400,
+                r#"{"__type":"AccessDeniedException","Message":"User: arn:aws:iam::111122223333:user/alice is not authorized to perform: ec2-instance-connect:SendSSHPublicKey on resource: arn:aws:ec2:us-east-1:111122223333:instance/i-0123456789abcdef0 because no permissions boundary allows the ec2-instance-connect:SendSSHPublicKey action"}"#,
+            ),
+            (
+                denied(Denial::Explicit(by(PolicyKind::PermissionsBoundary))),
+                400,
+                r#"{"__type":"AccessDeniedException","Message":"User: arn:aws:iam::111122223333:user/alice is not authorized to perform: ec2-instance-connect:SendSSHPublicKey on resource: arn:aws:ec2:us-east-1:111122223333:instance/i-0123456789abcdef0 with an explicit deny in a permissions boundary"}"#,
+            ),
+            (
+                denied(Denial::Explicit(by(PolicyKind::IdentityBased))),
                 400,
                 r#"{"__type":"AccessDeniedException","Message":"User: arn:aws:iam::111122223333:user/alice is not authorized to perform: ec2-instance-connect:SendSSHPublicKey on resource: arn:aws:ec2:us-east-1:111122223333:instance/i-0123456789abcdef0 with an explicit deny in an identity-based policy"}"#,
             ),
@@ -307,6 +342,19 @@ mod tests {
             assert_eq!((wire.status, wire.body.as_str()), (status, body), "{error:?}");
             assert!(wire.body.contains(wire.code));
         }
+    }
+
+    #[test]
+    fn the_statement_that_denied_is_for_the_audit_log() {
+        let by = StatementRef { kind: PolicyKind::IdentityBased, policy: "p".into(), statement: "s".into() };
+        let denied = |denial| {
+            let (caller, resource) = (String::new(), String::new());
+            let action = Action::SendSshPublicKey;
+            ApiError::AccessDenied(Box::new(AccessDenied { caller, action, resource, denial }))
+        };
+        assert_eq!(denied(Denial::Explicit(by.clone())).denied_by(), Some(&by));
+        assert_eq!(denied(Denial::Implicit(PolicyKind::IdentityBased)).denied_by(), None);
+        assert_eq!(ApiError::Throttling.denied_by(), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod json;
 mod operation;
 mod validate;
 
-pub use error::{ApiError, WireError};
+pub use error::{AccessDenied, ApiError, WireError};
 pub use json::well_formed;
 pub use operation::{
     CONTENT_TYPE, Operation, SendSerialConsoleSshPublicKey, SendSshPublicKey, route, speaks_json,

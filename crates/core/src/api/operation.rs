@@ -32,14 +32,6 @@ impl Operation {
             Self::SendSerialConsoleSshPublicKey => "SendSerialConsoleSSHPublicKey",
         }
     }
-
-    /// The IAM action.
-    pub const fn action(self) -> &'static str {
-        match self {
-            Self::SendSshPublicKey => "ec2-instance-connect:SendSSHPublicKey",
-            Self::SendSerialConsoleSshPublicKey => "ec2-instance-connect:SendSerialConsoleSSHPublicKey",
-        }
-    }
 }
 
 /// Whether a request speaks AWS JSON 1.1: rule 1 of wire.md 1.10.

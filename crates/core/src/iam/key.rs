@@ -1,0 +1,255 @@
+//! The one table of condition keys: name, type, the actions that have it, and how a request gives it a value.
+
+use super::action::{Action, ActionSet};
+use super::request::{Context, Tags};
+use crate::inventory::UserKind;
+use std::fmt;
+
+/// What the text that a key stands for can be read as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ValueType {
+    /// Any text, such as a tag's value: every operator may read it.
+    Text,
+    /// An ARN.
+    Arn,
+    /// A number.
+    Number,
+    /// A date and time.
+    Date,
+    /// Seconds since 1970: a number, and a date.
+    EpochTime,
+    /// `true` or `false`.
+    Boolean,
+    /// An IP address.
+    IpAddress,
+}
+
+impl fmt::Display for ValueType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Arn => "an ARN",
+            Self::Number => "a number",
+            Self::Date => "a date",
+            Self::EpochTime => "a number of seconds",
+            Self::Boolean => "true or false",
+            Self::IpAddress => "an IP address",
+        })
+    }
+}
+
+struct KeyRow {
+    /// The name; for a key that names a tag, what stands before the tag's key.
+    name: &'static str,
+    value_type: ValueType,
+    /// The actions that have it. Which of their requests do is up to the value.
+    actions: ActionSet,
+    value: Source,
+}
+
+type Value = for<'c> fn(&'c Context<'_>) -> Option<&'c str>;
+type TagsOf = for<'c> fn(&'c Context<'_>) -> Option<&'c Tags>;
+
+enum Source {
+    Value(Value),
+    /// The value of a tag, whose key is the rest of the condition key.
+    Tag(TagsOf),
+}
+
+const fn row(name: &'static str, value_type: ValueType, actions: ActionSet, value: Value) -> KeyRow {
+    KeyRow { name, value_type, actions, value: Source::Value(value) }
+}
+
+const fn tag_row(name: &'static str, tags: TagsOf) -> KeyRow {
+    KeyRow { name, value_type: ValueType::Text, actions: ActionSet::ALL, value: Source::Tag(tags) }
+}
+
+/// Every key (wire.md 7.1, 7.4). Values are single: no key of these actions has several.
+static KEYS: [KeyRow; 24] = {
+    use ValueType::{Arn, Boolean, Date, EpochTime, IpAddress, Number, Text};
+    const ALL: ActionSet = ActionSet::ALL;
+    const PUSH: ActionSet = ActionSet::only(Action::SendSshPublicKey);
+    const TUNNEL: ActionSet = ActionSet::only(Action::OpenTunnel);
+    [
+        row("ec2:osuser", Text, PUSH, |c| c.os_user()),
+        row("ec2-instance-connect:remotePort", Number, TUNNEL, |c| c.remote_port.as_deref()),
+        row("ec2-instance-connect:privateIpAddress", IpAddress, TUNNEL, |c| c.private_ip_address.as_deref()),
+        row("ec2-instance-connect:maxTunnelDuration", Number, TUNNEL, |c| c.max_tunnel_duration.as_deref()),
+        tag_row("aws:ResourceTag/", |c| c.request.resource_tags),
+        tag_row("ec2:ResourceTag/", |c| c.request.resource_tags),
+        row("aws:ResourceAccount", Text, ALL, |c| Some(c.request.caller.account.as_str())),
+        row("aws:RequestedRegion", Text, ALL, |c| Some(c.request.region.as_str())),
+        row("aws:CurrentTime", Date, ALL, |c| Some(&c.current_time)),
+        row("aws:EpochTime", EpochTime, ALL, |c| Some(&c.epoch_time)),
+        row("aws:SourceIp", IpAddress, ALL, |c| Some(&c.source_ip)),
+        row("aws:SecureTransport", Boolean, ALL, |c| Some(boolean(c.request.origin.secure_transport))),
+        row("aws:UserAgent", Text, ALL, |c| Some(&c.request.origin.user_agent)),
+        row("aws:PrincipalArn", Arn, ALL, |c| Some(&c.principal_arn)),
+        row("aws:PrincipalAccount", Text, ALL, |c| Some(c.request.caller.account.as_str())),
+        row("aws:PrincipalType", Text, ALL, |c| Some(by_kind(c, "Account", "User"))),
+        tag_row("aws:PrincipalTag/", |c| Some(&c.request.caller.tags)),
+        row("aws:userid", Text, ALL, |c| {
+            Some(by_kind(c, c.request.caller.account.as_str(), c.request.caller.id.as_str()))
+        }),
+        row("aws:username", Text, ALL, |c| {
+            let caller = c.request.caller;
+            (caller.kind == UserKind::IamUser).then_some(caller.name.as_str())
+        }),
+        row("aws:ViaAWSService", Boolean, ALL, |_| Some(boolean(false))),
+        row("aws:PrincipalIsAWSService", Boolean, ALL, |_| Some(boolean(false))),
+        // Only temporary credentials have these, and there are none. AWS leaves them out for access keys as well.
+        row("aws:MultiFactorAuthPresent", Boolean, ALL, |_| None),
+        row("aws:MultiFactorAuthAge", Number, ALL, |_| None),
+        row("aws:TokenIssueTime", Date, ALL, |_| None),
+    ]
+};
+
+const fn boolean(value: bool) -> &'static str {
+    if value { "true" } else { "false" }
+}
+
+fn by_kind<'c>(context: &Context<'_>, root: &'c str, user: &'c str) -> &'c str {
+    match context.request.caller.kind {
+        UserKind::Root => root,
+        UserKind::IamUser => user,
+    }
+}
+
+/// A condition key as a policy names it.
+#[derive(Clone)]
+pub(super) struct ConditionKey {
+    name: String,
+    /// `None` for a key of another service, or one that no request has here.
+    row: Option<&'static KeyRow>,
+}
+
+impl ConditionKey {
+    /// Reads a key. Names compare without regard to case, those of tags included.
+    ///
+    /// # Errors
+    /// What no service could have as a key, in words for the author.
+    pub(super) fn parse(name: &str) -> Result<Self, String> {
+        let row = KEYS.iter().find(|row| row.is_named(name));
+        if let Some(KeyRow { value: Source::Tag(_), .. }) = row
+            && !name.split_once('/').is_some_and(|(_, tag)| is_tag_key(tag))
+        {
+            return Err(format!("{name:?} names no tag; write its key behind the slash, without wildcards"));
+        }
+        let (service, rest) = name.split_once(':').unwrap_or_default();
+        if service.is_empty() || rest.is_empty() {
+            return Err(format!("{name:?} is no condition key; write service:Name such as aws:SourceIp"));
+        }
+        Ok(Self { name: name.to_owned(), row })
+    }
+
+    /// Whether this service gives it a value, for any action.
+    pub(super) const fn is_known(&self) -> bool {
+        self.row.is_some()
+    }
+
+    /// The actions whose requests can have it.
+    pub(super) fn actions(&self) -> ActionSet {
+        self.row.map_or(ActionSet::NONE, |row| row.actions)
+    }
+
+    /// What its value can be read as; `None` where it is not known.
+    pub(super) fn value_type(&self) -> Option<ValueType> {
+        self.row.map(|row| row.value_type)
+    }
+
+    /// What it stands for in this request; `None` where the request does not have it.
+    pub(super) fn value<'c>(&self, context: &'c Context<'_>) -> Option<&'c str> {
+        match self.row?.value {
+            Source::Value(value) => value(context),
+            Source::Tag(tags) => tag(tags(context)?, self.name.split_once('/')?.1),
+        }
+    }
+}
+
+impl KeyRow {
+    fn is_named(&self, name: &str) -> bool {
+        match self.value {
+            Source::Value(_) => name.eq_ignore_ascii_case(self.name),
+            Source::Tag(_) => name
+                .split_at_checked(self.name.len())
+                .is_some_and(|(start, _)| start.eq_ignore_ascii_case(self.name)),
+        }
+    }
+}
+
+/// The value of a tag. The key as written comes first; only then does case not matter.
+fn tag<'t>(tags: &'t Tags, key: &str) -> Option<&'t str> {
+    let same = || tags.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value);
+    tags.get(key).or_else(same).map(String::as_str)
+}
+
+/// The characters that a tag's key may have at AWS. Among the others are those of wildcards and variables, which would
+/// read as if they worked here.
+fn is_tag_key(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == ' ' || "_.:/=+-@".contains(c))
+}
+
+impl fmt::Display for ConditionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.name.escape_debug())
+    }
+}
+
+impl fmt::Debug for ConditionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.name, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_has_one_row() {
+        for (position, row) in KEYS.iter().enumerate() {
+            assert_eq!(
+                KEYS.iter().position(|other| other.is_named(row.name)),
+                Some(position),
+                "{}",
+                row.name
+            );
+        }
+    }
+
+    #[test]
+    fn names() {
+        for (name, known) in [
+            ("ec2:osuser", true),
+            ("EC2:OSUser", true),
+            ("AWS:sourceip", true),
+            ("aws:resourcetag/Cost Center", true),
+            ("aws:PrincipalTag/a/b", true),
+            ("ec2:Region", false),
+            ("s3:prefix", false),
+        ] {
+            assert_eq!(ConditionKey::parse(name).unwrap().is_known(), known, "{name}");
+        }
+        for name in [
+            "",
+            "osuser",
+            ":",
+            "ec2:",
+            ":osuser",
+            "aws:ResourceTag/",
+            "aws:ResourceTag/t*",
+            "aws:PrincipalTag/${x}",
+        ] {
+            assert!(ConditionKey::parse(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn tags_that_differ_in_case() {
+        let tags = Tags::from([("TEAM".into(), "1".into()), ("team".into(), "2".into())]);
+        assert_eq!(
+            ["TEAM", "team", "Team", "te"].map(|key| tag(&tags, key)),
+            [Some("1"), Some("2"), Some("1"), None]
+        );
+    }
+}

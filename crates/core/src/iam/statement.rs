@@ -1,0 +1,170 @@
+//! A statement: when all of its parts match a request, its effect holds.
+
+use super::action::ActionSet;
+use super::condition::{Condition, Scope, any_matches};
+use super::pattern::{Pattern, Syntax, TextTest, Variable};
+use super::request::Context;
+
+/// What a statement does where it matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Allows, unless something denies.
+    Allow,
+    /// Denies, whatever allows.
+    Deny,
+}
+
+/// A statement of a policy.
+#[derive(Clone, Debug)]
+pub(super) struct Statement {
+    /// Its `Sid`, or `#` and its position in the policy, from 0. No `Sid` contains a `#`.
+    pub(super) name: String,
+    pub(super) effect: Effect,
+    actions: ActionSet,
+    resources: Resources,
+    conditions: Vec<Condition>,
+}
+
+/// A statement as written. Of `Action` and `NotAction`, and of `Resource` and `NotResource`, there is exactly one.
+#[derive(Debug)]
+pub(super) struct StatementText {
+    pub(super) effect: Effect,
+    pub(super) actions: Listed,
+    pub(super) resources: Listed,
+    pub(super) conditions: Vec<ConditionText>,
+}
+
+/// A condition as written.
+#[derive(Debug)]
+pub(super) struct ConditionText {
+    pub(super) operator: String,
+    pub(super) key: String,
+    pub(super) values: Vec<String>,
+}
+
+/// What an element lists: what it covers, or in its `Not…` form all that it does not cover.
+#[derive(Debug)]
+pub(super) enum Listed {
+    Only(Vec<String>),
+    AllBut(Vec<String>),
+}
+
+/// The resources that a statement is about.
+#[derive(Clone, Debug)]
+struct Resources {
+    listed: Vec<Resource>,
+    all_but: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Resource {
+    /// `*`
+    Any,
+    Arn(Pattern),
+}
+
+/// The first part of a statement that does not match a request, and the variable to blame if there is one.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Mismatch<'s> {
+    Action,
+    Resource { unresolved: Option<&'s Variable> },
+    Condition { condition: &'s Condition, unresolved: Option<&'s Variable> },
+}
+
+impl Statement {
+    /// Reads a statement, and adds to the warnings what makes it narrower than its author may think.
+    ///
+    /// # Errors
+    /// What could not be evaluated fully, in words for the author.
+    pub(super) fn parse(
+        name: String,
+        text: StatementText,
+        variables: bool,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, String> {
+        let StatementText { effect, actions, resources, conditions: texts } = text;
+        let actions = match actions {
+            Listed::Only(listed) => ActionSet::matched_by(&listed)?,
+            Listed::AllBut(listed) => ActionSet::ALL.without(ActionSet::matched_by(&listed)?),
+        };
+        let scope = Scope { effect, actions, variables };
+        let resources = Resources::parse(&resources, scope, warnings)?;
+        let conditions = texts
+            .into_iter()
+            .map(|text| Condition::parse(text, scope, warnings))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { name, effect, actions, resources, conditions })
+    }
+
+    /// Whether it matches: what [`super::evaluate`] decides by and [`super::explain`] tells.
+    ///
+    /// # Errors
+    /// The first part that does not.
+    pub(super) fn judge<'s>(&'s self, context: &Context<'_>) -> Result<(), Mismatch<'s>> {
+        if !self.actions.contains(context.request.action.action()) {
+            return Err(Mismatch::Action);
+        }
+        self.resources.cover(self.effect, context).map_err(|unresolved| Mismatch::Resource { unresolved })?;
+        self.conditions.iter().try_for_each(|condition| {
+            condition
+                .holds(self.effect, context)
+                .map_err(|unresolved| Mismatch::Condition { condition, unresolved })
+        })
+    }
+}
+
+impl Resources {
+    fn parse(text: &Listed, scope: Scope, warnings: &mut Vec<String>) -> Result<Self, String> {
+        let (texts, all_but) = match text {
+            Listed::Only(texts) => (texts, false),
+            Listed::AllBut(texts) => (texts, true),
+        };
+        let listed: Vec<Resource> =
+            texts.iter().map(|text| Resource::parse(text, scope.variables)).collect::<Result<_, _>>()?;
+        warnings.extend(scope.check_variables(listed.iter().filter_map(Resource::pattern))?);
+        Ok(Self { listed, all_but })
+    }
+
+    /// Whether the request's resource is among them. A variable that stands for nothing is taken as in
+    /// [`Condition::holds`].
+    fn cover(&self, effect: Effect, context: &Context<'_>) -> Result<(), Option<&Variable>> {
+        let matches = if self.listed.iter().any(|resource| resource.pattern().is_none()) {
+            Ok(true)
+        } else {
+            let patterns = self.listed.iter().filter_map(Resource::pattern);
+            any_matches(patterns, TextTest::Arn, context.request.resource, context)
+        };
+        let (covers, unresolved) = match (matches, self.all_but) {
+            (Ok(matches), all_but) => (matches != all_but, None),
+            (Err(variable), all_but) => (all_but && effect == Effect::Deny, Some(variable)),
+        };
+        if covers { Ok(()) } else { Err(unresolved) }
+    }
+}
+
+impl Resource {
+    const fn pattern(&self) -> Option<&Pattern> {
+        match self {
+            Self::Any => None,
+            Self::Arn(pattern) => Some(pattern),
+        }
+    }
+
+    fn parse(text: &str, variables: bool) -> Result<Self, String> {
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        let parts: Vec<&str> = text.splitn(6, ':').collect();
+        let refused = |problem: &str| Err(format!("Resource {text:?} {problem}"));
+        if parts.first() != Some(&"arn") {
+            return refused("is neither \"*\" nor an ARN");
+        }
+        if variables && parts.iter().take(5).any(|part| part.contains("${")) {
+            return refused("has a policy variable before its sixth part; write * there");
+        }
+        if parts.len() < 6 {
+            return refused("has fewer than the six parts of an ARN, such as arn:aws:ec2:*:*:instance/*");
+        }
+        Ok(Self::Arn(Pattern::parse(text, Syntax { wildcards: true, variables })?))
+    }
+}
