@@ -21,7 +21,7 @@ text_id! {
 }
 
 text_id! {
-    /// The unique id of a user, such as `AIDA…` (the IAM model), or of an account's root (wire.md 7.4).
+    /// The unique id of a user, such as `AIDA…` (the IAM model), or of an account's root (wire.md 7.6).
     UserId,
     |text| is_iam_id(text) || is_account_id(text),
     "a user id is 16 to 128 letters, digits and underscores; that of an account's root is the account id"

@@ -60,7 +60,7 @@ pub enum UserKind {
 pub struct User {
     /// Whether it is an IAM user or the account's root.
     pub kind: UserKind,
-    /// Unique id, never used again. That of the account's root is the account's (wire.md 7.4).
+    /// Unique id, never used again. That of the account's root is the account's (wire.md 7.6).
     pub id: UserId,
     /// The account it belongs to.
     pub account: AccountId,

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-/// Groups a user is in: IAM's own bound (wire.md 7.4).
+/// Groups a user is in: IAM's own bound (wire.md 7.6).
 pub const GROUPS_PER_USER: u32 = 10;
 
-/// Managed policies attached to one user or one group: IAM's own bound (wire.md 7.4).
+/// Managed policies attached to one user or one group: IAM's own bound (wire.md 7.6).
 pub const ATTACHED_POLICIES: u32 = 10;
 
 /// Tags on one instance or user: EC2's own bound, and IAM's.

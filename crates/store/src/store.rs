@@ -21,7 +21,7 @@ use std::fmt;
 /// There is no deleting of accounts, users and instances: their ids stand in audit records and certificates, and a
 /// reused instance id would bring the generations of its agents back. They are suspended or terminated instead.
 ///
-/// What IAM does for an account is done here under IAM's names, limits and rules (wire.md 7.4). A group or managed policy
+/// What IAM does for an account is done here under IAM's names, limits and rules (wire.md 7.6). A group or managed policy
 /// is named as in its account, and a user can only be given those of its own. Every policy is refused that could not be
 /// evaluated fully, before anything else is looked at. The account's root is a user that has a status and access keys,
 /// and nothing else of what users have: that is [`Refusal::Root`](crate::Refusal::Root).

@@ -20,7 +20,7 @@ pub(crate) fn check_instance_tags(tags: &BTreeMap<String, String>) -> Result<(),
     Ok(())
 }
 
-/// Policies decide by a user's tags, so no two keys may be one to a condition (wire.md 7.4).
+/// Policies decide by a user's tags, so no two keys may be one to a condition (wire.md 7.6).
 pub(crate) fn check_user_tags(tags: &BTreeMap<String, String>) -> Result<(), Refusal> {
     if tags.len() > TAGS {
         return Err(Refusal::TooManyTags);
