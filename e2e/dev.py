@@ -256,8 +256,10 @@ class Dev:
 
     def audit(self, request_id):
         """The records of a request, oldest first."""
-        lines = Path(self.ready["audit_log"]).read_text().splitlines()
-        return [record for record in map(json.loads, lines) if record["requestID"] == request_id]
+        live = Path(self.ready["audit_log"])
+        files = [*sorted(live.parent.glob(f"{live.stem}-*{live.suffix}")), live]
+        lines = [line for file in files for line in file.read_text().splitlines()]
+        return [record for record in map(json.loads, lines) if record.get("requestID") == request_id]
 
 
 @dataclass

@@ -11,6 +11,30 @@ pub const JSON_DEPTH: usize = 16;
 /// Longest user agent in a record, in characters; CloudTrail cuts it there too.
 pub const USER_AGENT: usize = 1024;
 
+/// Longest user agent in the record of a refused request, in characters: SDKs need less, and whoever fills it on purpose
+/// shall not fill the disk.
+pub const REFUSED_USER_AGENT: usize = 256;
+
+/// Refused requests recorded in a minute: enough to see who asks for what, and less than 200 MB a day of the longest
+/// records there are. The others are counted.
+pub const REFUSALS_RECORDED: u32 = 30;
+
+/// Refused requests of one source recorded in a minute, so that one that is loud does not hide the others.
+pub const REFUSALS_RECORDED_PER_SOURCE: u32 = 5;
+
+/// Longest line of the audit log that is read back, in bytes: a key of 4096 characters, a user agent and an error message
+/// of which each character is an escape.
+pub const AUDIT_LINE: u64 = 256 * 1024;
+
+/// Pushes under way at once that a control plane can leave behind when it is killed: more than it has connections.
+pub const OPEN_INTENTS: usize = 16 * 1024;
+
+/// How long a file of the audit log grows, in bytes, unless its settings say otherwise: about 45,000 pushes.
+pub const AUDIT_FILE: u64 = 100 * 1024 * 1024;
+
+/// How far apart an intent and its record may be written: a push lasts [`DELIVERY_WAIT`] and two commits.
+pub const AUDIT_INTENT_AGE: Duration = Duration::from_secs(60);
+
 /// How long a pushed key is offered, from the push (wire.md 2.2).
 pub const GRANT_LIFETIME: Duration = Duration::from_secs(60);
 

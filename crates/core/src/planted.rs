@@ -6,6 +6,7 @@
         feature = "planted-allow-beats-deny",
         feature = "planted-boundary-ignored",
         feature = "planted-missing-variable-empty",
+        feature = "planted-lines-unescaped",
         feature = "planted-parser-panics",
         feature = "planted-private-key-echoed",
         feature = "planted-presigned-never-expires",

@@ -5,6 +5,7 @@ mod link;
 #[cfg(test)]
 mod tests;
 
+use crate::api;
 use crate::audit_log::AuditLog;
 use crate::http::{self, Body};
 use crate::inventory::{LiveInventory, StaleInventory};
@@ -17,9 +18,13 @@ use hyper::header::{
 };
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
+use instance_connect_core::audit::{self, Refused};
 use instance_connect_core::environment::Random;
 use instance_connect_core::ids::{BootId, Region};
-use instance_connect_core::link::{AgentUrn, ENROLL_PATH, EnrollError, EnrollErrorCode, LINK_PATH};
+use instance_connect_core::link::{
+    AgentUrn, ENROLL_PATH, EnrollAnswer, EnrollError, EnrollErrorCode, LINK_PATH,
+};
+use instance_connect_core::origin::Origin;
 use instance_connect_store::Store;
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -97,6 +102,29 @@ impl Agents {
         request: Request<Incoming>,
         peer: SocketAddr,
     ) -> Result<Response<Body>, EnrollError> {
+        let origin = Origin {
+            request: api::fresh_request_id(self.random.as_ref()),
+            time: self.links.clock().wall(),
+            source: http::source(peer),
+            user_agent: api::user_agent(request.headers()),
+            secure_transport: true,
+        };
+        let enrolled = self.enroll_from(request, &origin).await;
+        if let Err(error) = &enrolled {
+            let code = error.code.name();
+            self.audit.refuse(origin.source, code, || {
+                let event_id = api::fresh_uuid(self.random.as_ref());
+                audit::refusal(Refused::Enrolment, &origin, &self.region, code, None, &event_id)
+            });
+        }
+        Ok(json_response(200, enrolled?.to_json()))
+    }
+
+    async fn enroll_from(
+        &self,
+        request: Request<Incoming>,
+        origin: &Origin,
+    ) -> Result<EnrollAnswer, EnrollError> {
         let body =
             http::read_body(request.into_body(), instance_connect_core::link::limits::ENROLL_BODY).await;
         let body = body.map_err(|error| match error {
@@ -105,8 +133,7 @@ impl Agents {
                 refusal(EnrollErrorCode::BadRequest, "the request did not arrive whole")
             }
         })?;
-        let answer = enroll::enroll(self, &body, http::source(peer)).await?;
-        Ok(json_response(200, answer.to_json()))
+        enroll::enroll(self, &body, origin).await
     }
 
     /// Upgrades a request to a link, for the identity its connection has proved.

@@ -4,19 +4,19 @@ use crate::audit_log::AuditLog;
 use crate::http::{self, Body, BodyError};
 use crate::inventory::LiveInventory;
 use crate::links::{Delivered, DeliveryError, Links};
-use hyper::body::Incoming;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{HeaderMap, Request, Response, StatusCode};
 use instance_connect_core::api::{
     self, ApiError, Operation, SendSerialConsoleSshPublicKey, SendSshPublicKey, success_body, well_formed,
 };
-use instance_connect_core::audit::{self, Outcome, Parameters as _};
+use instance_connect_core::audit::{self, AuditedRequest, Outcome, Refused};
 use instance_connect_core::authz::{Caller, authorize, claimed_caller};
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::environment::{Clock, Random};
 use instance_connect_core::grant::Grant;
-use instance_connect_core::ids::{Region, RequestId};
+use instance_connect_core::ids::{AccessKeyId, Region, RequestId};
 use instance_connect_core::inventory::Inventory;
 use instance_connect_core::limits;
 use instance_connect_core::link::Refusal;
@@ -24,7 +24,6 @@ use instance_connect_core::origin::Origin;
 use instance_connect_core::sigv4::{Expected, Presented, Verified};
 use instance_connect_core::ssh_key::KeyTypes;
 use instance_connect_kill_point::kill_point;
-use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -70,10 +69,10 @@ impl Api {
     /// Answers one request: whatever becomes of it, with a request id.
     async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
         let origin = Origin {
-            request: self.fresh_request_id(),
+            request: fresh_request_id(self.random.as_ref()),
             time: self.clock.wall(),
             source: http::source(peer),
-            user_agent: user_agent(&request),
+            user_agent: user_agent(request.headers()),
             secure_transport: false,
         };
         let result = self.handle(request, &origin).await;
@@ -81,8 +80,31 @@ impl Api {
         response(&origin.request, &result)
     }
 
-    /// From bytes to a verified caller: unambiguous, bounded, well-formed, authenticated, in the order of wire.md 1.10.
+    /// From bytes to what the caller is told.
     async fn handle(&self, request: Request<Incoming>, origin: &Origin) -> Result<String, ApiError> {
+        let mut claimed = None;
+        match self.authenticate(request, origin, &mut claimed).await {
+            Ok(call) => self.perform(call, origin).await,
+            Err(error) => {
+                let code = error.to_wire().code;
+                self.audit.refuse(origin.source, code, || {
+                    let event_id = fresh_uuid(self.random.as_ref());
+                    let claimed = claimed.as_ref();
+                    audit::refusal(Refused::ApiRequest, origin, &self.region, code, claimed, &event_id)
+                });
+                Err(error)
+            }
+        }
+    }
+
+    /// From bytes to a verified caller: unambiguous, bounded, well-formed, authenticated, in the order of wire.md 1.10.
+    /// `claimed` is set once the request claims an access key.
+    async fn authenticate(
+        &self,
+        request: Request<Incoming>,
+        origin: &Origin,
+        claimed: &mut Option<AccessKeyId>,
+    ) -> Result<Call, ApiError> {
         let (parts, body) = request.into_parts();
         let target = parts.uri.to_string();
         let head = http::read_head(&parts, &target)?;
@@ -99,27 +121,21 @@ impl Api {
         let (region, window) = (self.region.as_str(), self.clock_window);
         let expected = Expected { region, service: SERVICE, now: origin.time, window };
         let presented = Presented::read(&head, &expected)?;
+        *claimed = presented.access_key_id().cloned();
         let inventory = self.inventory.current().map_err(|error| internal(origin, error))?;
         let key = presented.access_key_id().and_then(|claimed| claimed_caller(&inventory, claimed));
         let caller = presented.verify(&body, key)?;
-        self.perform(operation, caller, &body, &inventory, origin).await
+        Ok(Call { operation, caller, body, inventory })
     }
 
     /// Performs an operation for a verified caller, and records what came of it before anyone is told.
-    async fn perform(
-        &self,
-        operation: Operation,
-        caller: Verified<Caller>,
-        body: &[u8],
-        inventory: &Inventory,
-        origin: &Origin,
-    ) -> Result<String, ApiError> {
-        let by = caller.get().clone();
-        let mut parameters = Value::Null;
+    async fn perform(&self, call: Call, origin: &Origin) -> Result<String, ApiError> {
+        let Call { operation, caller, body, inventory } = call;
+        let mut audited = AuditedRequest::new(origin, caller.get(), operation, &self.region);
         let result = match operation {
-            Operation::SendSshPublicKey => self.push(caller, body, inventory, origin, &mut parameters).await,
+            Operation::SendSshPublicKey => self.push(caller, &body, &inventory, origin, &mut audited).await,
             Operation::SendSerialConsoleSshPublicKey => {
-                self.push_serial(caller, body, inventory, origin, &mut parameters)
+                self.push_serial(caller, &body, &inventory, origin, &mut audited)
             }
         };
         let outcome = match &result {
@@ -127,9 +143,8 @@ impl Api {
             Err(error) => Outcome::Failure(error),
         };
         let event_id = fresh_uuid(self.random.as_ref());
-        let record = audit::record(origin, &by, operation, parameters, &self.region, outcome, &event_id);
         kill_point("outcome-before");
-        if let Err(error) = self.audit.commit(record).await {
+        if let Err(error) = self.audit.commit(audited.record(outcome, &event_id)).await {
             // Without a record there is no success, and no key may stay behind.
             if let Ok(delivered) = &result {
                 self.links.withdraw(&delivered.grant);
@@ -147,17 +162,16 @@ impl Api {
         body: &[u8],
         inventory: &Inventory,
         origin: &Origin,
-        recorded: &mut Value,
+        audited: &mut AuditedRequest,
     ) -> Result<Delivered, ApiError> {
         let parameters = SendSshPublicKey::parse(body, &self.key_types)?;
-        *recorded = parameters.recorded();
+        audited.parameters(&parameters);
         let authorized = authorize(caller, parameters, inventory, &self.region, origin)?;
+        audited.decided_by(authorized.decided_by());
         let grant =
             Grant::issue(&authorized, origin.request.clone(), self.clock.wall(), self.clock.monotonic())?;
-        let intent =
-            audit::intent(origin, authorized.caller(), Operation::SendSshPublicKey, recorded, &self.region);
         kill_point("intent-before");
-        self.audit.commit(intent).await.map_err(|error| internal(origin, error))?;
+        self.audit.commit(audited.intent()).await.map_err(|error| internal(origin, error))?;
         kill_point("intent-after");
         self.links.deliver(grant).await.map_err(|error| delivery_error(origin, error))
     }
@@ -169,18 +183,28 @@ impl Api {
         body: &[u8],
         inventory: &Inventory,
         origin: &Origin,
-        recorded: &mut Value,
+        audited: &mut AuditedRequest,
     ) -> Result<Delivered, ApiError> {
         let parameters = SendSerialConsoleSshPublicKey::parse(body, &self.key_types)?;
-        *recorded = parameters.recorded();
-        authorize(caller, parameters, inventory, &self.region, origin)?;
+        audited.parameters(&parameters);
+        let authorized = authorize(caller, parameters, inventory, &self.region, origin)?;
+        audited.decided_by(authorized.decided_by());
         Err(ApiError::SerialConsoleAccessDisabled)
     }
+}
 
-    #[expect(clippy::expect_used, reason = "the hyphenated form of a UUID is what a request id is")]
-    fn fresh_request_id(&self) -> RequestId {
-        fresh_uuid(self.random.as_ref()).parse().expect("a UUID is a request id")
-    }
+/// A request of a verified caller.
+struct Call {
+    operation: Operation,
+    caller: Verified<Caller>,
+    body: Bytes,
+    inventory: Arc<Inventory>,
+}
+
+/// The id of another request.
+#[expect(clippy::expect_used, reason = "the hyphenated form of a UUID is what a request id is")]
+pub(crate) fn fresh_request_id(random: &dyn Random) -> RequestId {
+    fresh_uuid(random).parse().expect("a UUID is a request id")
 }
 
 /// A random UUID.
@@ -226,8 +250,8 @@ fn internal(origin: &Origin, error: impl std::fmt::Display) -> ApiError {
 }
 
 /// The client's name for itself, cut to what a record holds.
-fn user_agent(request: &Request<Incoming>) -> String {
-    let value = request.headers().get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+pub(crate) fn user_agent(headers: &HeaderMap) -> String {
+    let value = headers.get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
     String::from_utf8_lossy(value).chars().take(limits::USER_AGENT).collect()
 }
 

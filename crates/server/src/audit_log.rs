@@ -1,16 +1,29 @@
-//! The audit log on disk: what is committed here has reached the disk before anyone goes on.
+//! The audit log on disk: what is committed here has reached the disk before anyone goes on (docs/audit.md).
 //!
 //! All lines that wait are written and synced at once, so that many requests share one sync (group commit). One task
 //! gathers them and tells those who wait; one thread writes, since a sync blocks.
 
+mod files;
+mod recovery;
+#[cfg(test)]
+mod tests;
+
+use crate::api::fresh_uuid;
 use anyhow::Context as _;
-use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use files::LogFile;
+use instance_connect_core::audit::{self, Line, Sampler};
+use instance_connect_core::environment::{Clock, Random};
+use instance_connect_core::ids::Region;
+use instance_connect_core::limits;
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::mpsc as blocking;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
+use tokio::time::MissedTickBehavior;
 
 /// Lines that may wait for the writer; more than that and requests wait.
 const QUEUE: usize = 1024;
@@ -18,12 +31,31 @@ const QUEUE: usize = 1024;
 /// Lines in one write.
 const BATCH: usize = 256;
 
+/// How long refused requests are counted into one record.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Where the audit log is kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AuditSettings {
+    /// The file that is written to. Finished ones are beside it.
+    pub(crate) path: PathBuf,
+    /// How long a file grows, in bytes, before another one begins.
+    #[serde(default = "default_max_bytes")]
+    pub(crate) max_bytes: u64,
+}
+
+const fn default_max_bytes() -> u64 {
+    limits::AUDIT_FILE
+}
+
 /// A handle to the log.
 #[derive(Clone, Debug)]
 pub(crate) struct AuditLog {
     queue: mpsc::Sender<Entry>,
+    refused: Arc<Mutex<Sampler>>,
     #[cfg(test)]
-    failing: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    failing: Arc<std::sync::atomic::AtomicBool>,
 }
 
 /// The log cannot be written. No audit, no action: whatever was to be recorded must not happen.
@@ -32,33 +64,60 @@ pub(crate) struct AuditLog {
 pub(crate) struct AuditUnavailable;
 
 struct Entry {
-    line: String,
-    committed: oneshot::Sender<()>,
+    line: Line,
+    /// Whom to tell, if anybody waits.
+    committed: Option<oneshot::Sender<()>>,
 }
 
 /// Lines for the disk, and where to say what became of them.
 struct Batch {
-    lines: String,
+    lines: Vec<u8>,
     written: oneshot::Sender<std::io::Result<()>>,
 }
 
 impl AuditLog {
-    /// Opens the log for appending, readable by its owner only, and starts its writer. Called within a runtime.
-    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
-        let file =
-            open_whole(path).with_context(|| format!("cannot open the audit log {}", path.display()))?;
+    /// Opens the log, closes the intents that were left open, and starts the log's writer. Called within a runtime;
+    /// blocks on the disk.
+    pub(crate) fn open(
+        settings: &AuditSettings,
+        clock: Arc<dyn Clock>,
+        random: &dyn Random,
+    ) -> anyhow::Result<Self> {
+        let path = settings.path.display();
+        let mut file = LogFile::open(settings).with_context(|| format!("cannot use the audit log {path}"))?;
+        if cfg!(not(feature = "planted-interrupted-skipped")) {
+            let closed = recovery::close_open_intents(&mut file, clock.wall(), random)
+                .with_context(|| format!("cannot close what the audit log {path} has left open"))?;
+            if closed > 0 {
+                tracing::warn!(
+                    pushes = closed,
+                    "pushes were interrupted when the service ended; they are on record"
+                );
+            }
+        }
+        Self::start(file, clock)
+    }
+
+    fn start(file: LogFile, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let (to_disk, batches) = blocking::sync_channel(1);
         std::thread::Builder::new()
             .name("audit-log".to_owned())
-            .spawn(move || write_batches(file, &batches))
+            .spawn(move || write_batches(file, &batches, clock.as_ref()))
             .context("cannot start the audit log's writer")?;
         let (queue, entries) = mpsc::channel(QUEUE);
         tokio::spawn(gather(entries, to_disk));
         Ok(Self {
             queue,
+            refused: Arc::default(),
             #[cfg(test)]
-            failing: std::sync::Arc::default(),
+            failing: Arc::default(),
         })
+    }
+
+    /// A log whose disk takes no byte.
+    #[cfg(test)]
+    pub(crate) fn on_a_full_disk(clock: Arc<dyn Clock>) -> Self {
+        Self::start(LogFile::on_a_full_disk(), clock).unwrap()
     }
 
     /// From now on nothing can be committed.
@@ -72,9 +131,9 @@ impl AuditLog {
     /// # Errors
     /// [`AuditUnavailable`] when it cannot be written, now or before: the writer never goes on past a failure, since
     /// what is on disk is then unknown.
-    pub(crate) async fn commit(&self, line: String) -> Result<(), AuditUnavailable> {
+    pub(crate) async fn commit(&self, line: Line) -> Result<(), AuditUnavailable> {
         #[cfg(feature = "planted-audit-skipped")]
-        if line.contains("AwsApiCall") {
+        if String::from_utf8_lossy(line.as_bytes()).contains("AwsApiCall") {
             return Ok(());
         }
         #[cfg(test)]
@@ -82,43 +141,63 @@ impl AuditLog {
             return Err(AuditUnavailable);
         }
         let (committed, on_disk) = oneshot::channel();
-        self.queue.send(Entry { line, committed }).await.map_err(|_| AuditUnavailable)?;
+        let entry = Entry { line, committed: Some(committed) };
+        self.queue.send(entry).await.map_err(|_| AuditUnavailable)?;
         on_disk.await.map_err(|_| AuditUnavailable)
     }
-}
 
-/// Opens the log, readable by its owner only. A line that a failure has cut off is ended, so that the next one stands
-/// alone.
-fn open_whole(path: &Path) -> std::io::Result<File> {
-    let mut file = OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(path)?;
-    let mut last = [b'\n'];
-    if file.metadata()?.len() > 0 {
-        file.seek(SeekFrom::End(-1))?;
-        file.read_exact(&mut last)?;
+    /// Counts a refused request, and records a few of them with the line that is made for it. Nobody waits for that: the
+    /// answer does not, and where others wait for the log, it is left to them.
+    pub(crate) fn refuse(&self, source: IpAddr, error_code: &'static str, line: impl FnOnce() -> Line) {
+        let mut refused = self.refused();
+        if refused.pick(source, error_code) {
+            let has_room = self.queue.capacity() > QUEUE / 2;
+            let entry = || Entry { line: line(), committed: None };
+            if !has_room || self.queue.try_send(entry()).is_err() {
+                refused.lose();
+            }
+        }
     }
-    if last != *b"\n" {
-        file.write_all(b"\n")?;
+
+    /// Records the counts of refused requests, a minute at a time, until the process ends or the log fails.
+    pub(crate) async fn record_refusals(
+        self,
+        region: Region,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) {
+        let mut minutes = tokio::time::interval(MINUTE);
+        minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            minutes.tick().await;
+            let counts = self.refused().end_minute();
+            let Some(counts) = counts else { continue };
+            let event_id = fresh_uuid(random.as_ref());
+            let line = audit::refusal_counts(&counts, clock.wall(), &region, &event_id);
+            if self.commit(line).await.is_err() {
+                return;
+            }
+        }
     }
-    // A new file's name has to last as well as what is in it.
-    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-        File::open(directory)?.sync_all()?;
+
+    /// Nothing that holds this lock can panic with the counts half changed.
+    fn refused(&self) -> MutexGuard<'_, Sampler> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    Ok(file)
 }
 
 /// Gathers lines into batches, one at a time on its way to the disk, and tells everyone whose line has arrived there.
 async fn gather(mut entries: mpsc::Receiver<Entry>, to_disk: blocking::SyncSender<Batch>) {
     let mut waiting = Vec::with_capacity(BATCH);
     while let Some(first) = entries.recv().await {
-        let mut lines = first.line;
-        waiting.push(first.committed);
+        let mut lines = first.line.into_bytes();
+        waiting.extend(first.committed);
         // Whoever is about to commit shares the sync. Nobody is waited for: where nothing else runs, this goes on at once.
         yield_now().await;
-        while waiting.len() < BATCH
-            && let Ok(entry) = entries.try_recv()
-        {
-            lines.push_str(&entry.line);
-            waiting.push(entry.committed);
+        for _ in 1..BATCH {
+            let Ok(entry) = entries.try_recv() else { break };
+            lines.extend_from_slice(entry.line.as_bytes());
+            waiting.extend(entry.committed);
         }
         let (written, outcome) = oneshot::channel();
         // There is room for it: the one before has been written. Without a writer the outcome says so.
@@ -140,50 +219,13 @@ async fn gather(mut entries: mpsc::Receiver<Entry>, to_disk: blocking::SyncSende
     }
 }
 
-fn write_batches(mut file: File, batches: &blocking::Receiver<Batch>) {
+fn write_batches(mut file: LogFile, batches: &blocking::Receiver<Batch>, clock: &dyn Clock) {
     while let Ok(Batch { lines, written }) = batches.recv() {
-        let result = file.write_all(lines.as_bytes()).and_then(|()| file.sync_data());
+        let result = file.append(&lines, clock.wall());
         let failed = result.is_err();
         let _ = written.send(result);
         if failed {
             return;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn committed_lines_are_in_the_file() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("audit.log");
-        let log = AuditLog::open(&path).unwrap();
-        let commits = (0..100).map(|n| log.commit(format!("{n}\n")));
-        for commit in futures_util::future::join_all(commits).await {
-            commit.unwrap();
-        }
-        let lines = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(lines.lines().count(), 100);
-        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap());
-        assert_eq!(mode & 0o777, 0o600);
-    }
-
-    #[tokio::test]
-    async fn a_line_that_was_cut_off_does_not_spoil_the_next() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("audit.log");
-        std::fs::write(&path, "whole\ncut o").unwrap();
-        AuditLog::open(&path).unwrap().commit("next\n".into()).await.unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole\ncut o\nnext\n");
-    }
-
-    #[tokio::test]
-    async fn a_full_disk_refuses_everyone() {
-        // A device that takes no byte stands for a full disk.
-        let log = AuditLog::open(Path::new("/dev/full")).unwrap();
-        assert!(log.commit("line\n".into()).await.is_err());
-        assert!(log.commit("line\n".into()).await.is_err());
     }
 }

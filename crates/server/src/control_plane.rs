@@ -2,7 +2,7 @@
 
 use crate::agents::{self, Agents};
 use crate::api::{Api, ClockGuard};
-use crate::audit_log::AuditLog;
+use crate::audit_log::{AuditLog, AuditSettings};
 use crate::inventory::LiveInventory;
 use crate::links::Links;
 use crate::pki::Pki;
@@ -43,8 +43,7 @@ pub(crate) struct Settings {
     pub(crate) store: PathBuf,
     /// The file of the key that the store's secrets are sealed with.
     pub(crate) master_key: PathBuf,
-    /// The audit log.
-    pub(crate) audit_log: PathBuf,
+    pub(crate) audit: AuditSettings,
     /// How far a signed request's time may be from ours, in whole seconds.
     pub(crate) clock_window: Duration,
 }
@@ -124,7 +123,7 @@ async fn start(settings: Settings) -> anyhow::Result<Listening> {
     let pki = Arc::new(Pki::load(store.as_ref(), random.as_ref(), &region, clock.wall()).await?);
     let inventory = Arc::new(LiveInventory::load(Arc::clone(&store), Arc::clone(&clock)).await?);
     let links = Arc::new(Links::new(Arc::clone(&pki), Arc::clone(&clock)));
-    let audit = AuditLog::open(&settings.audit_log)?;
+    let audit = AuditLog::open(&settings.audit, Arc::clone(&clock), random.as_ref())?;
     let tls = pki.agents_tls(&settings.agents_names, clock.wall())?;
 
     let agents_listener = bind(settings.agents).await?;
@@ -141,18 +140,19 @@ async fn start(settings: Settings) -> anyhow::Result<Listening> {
         clock_id: system::boot_id()?,
     });
     let api = Api {
-        region,
+        region: region.clone(),
         key_types: settings.key_types,
         inventory: Arc::clone(&inventory),
         links,
-        audit,
-        clock,
+        audit: audit.clone(),
+        clock: Arc::clone(&clock),
         clock_guard: ClockGuard::default(),
         clock_window: settings.clock_window,
-        random,
+        random: Arc::clone(&random),
     };
 
     tokio::spawn(async move { inventory.follow().await });
+    tokio::spawn(audit.record_refusals(region, clock, random));
     tokio::spawn(agents.serve(agents_listener, tls));
     tokio::spawn(Arc::new(api).serve(api_listener));
     Ok(Listening { api: api_address, agents: agents_address })

@@ -21,6 +21,10 @@ fn start_log() {
 
 #[cfg(all(
     not(debug_assertions),
-    any(feature = "planted-audit-skipped", feature = "planted-doubtful-connection-kept")
+    any(
+        feature = "planted-audit-skipped",
+        feature = "planted-doubtful-connection-kept",
+        feature = "planted-interrupted-skipped"
+    )
 ))]
 compile_error!("a planted bug is for showing that a test catches it, never for a release");

@@ -1,6 +1,7 @@
 //! Enrolment: a one-time token for an identity.
 
 use super::{Agents, refusal};
+use crate::api::fresh_uuid;
 use crate::pki::{AgentKey, Pki};
 use instance_connect_core::audit;
 use instance_connect_core::document::UnixSeconds;
@@ -11,8 +12,8 @@ use instance_connect_core::limits;
 use instance_connect_core::link::{
     AgentUrn, EnrollAnswer, EnrollError, EnrollErrorCode as Code, EnrollRequest, JoinTokenText,
 };
+use instance_connect_core::origin::Origin;
 use instance_connect_store::{RedeemError, RedeemRefusal, Store, StoreError};
-use std::net::IpAddr;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -20,10 +21,10 @@ use zeroize::Zeroizing;
 pub(super) async fn enroll(
     agents: &Agents,
     body: &[u8],
-    source: IpAddr,
+    origin: &Origin,
 ) -> Result<EnrollAnswer, EnrollError> {
     let request = EnrollRequest::from_json(body)?;
-    let now = agents.links.clock().wall();
+    let now = origin.time;
     let pki = agents.links.pki();
     // A request that cannot be certified must not use the token up, nor tell which instances there are.
     let key = AgentKey::from_request(&request.csr);
@@ -40,8 +41,7 @@ pub(super) async fn enroll(
         instance: instance.id.clone(),
         generation: identity.generation,
     };
-    let uuid = || crate::api::fresh_uuid(agents.random.as_ref());
-    let record = audit::enrolment(&uuid(), now, source, &urn, &uuid());
+    let record = audit::enrolment(origin, &urn, &fresh_uuid(agents.random.as_ref()));
     agents.audit.commit(record).await.map_err(|error| {
         tracing::error!(%error, "an enrolment cannot be recorded");
         unavailable()

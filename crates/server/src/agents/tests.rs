@@ -1,6 +1,7 @@
 //! The agents listener as agents meet it: over TLS, enrolled by the real agent's own enrolment.
 
 use super::*;
+use crate::audit_log::AuditSettings;
 use crate::links::DeliveryError;
 use crate::pki::Pki;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -54,6 +55,11 @@ impl Setting {
         store.create_instance(instance).await.unwrap();
         let pki = Pki::load(store.as_ref(), random.as_ref(), &world.region, today).await.unwrap();
         let tls = pki.agents_tls(&["127.0.0.1".to_owned()], today).unwrap();
+        let settings = AuditSettings {
+            path: directory.path().join("audit.log"),
+            max_bytes: instance_connect_core::limits::AUDIT_FILE,
+        };
+        let audit = AuditLog::open(&settings, clock.clone(), random.as_ref()).unwrap();
         let agents = Arc::new(Agents {
             region: world.region.clone(),
             inventory: Arc::new(LiveInventory::load(Arc::clone(&store), clock.clone()).await.unwrap()),
@@ -61,7 +67,7 @@ impl Setting {
             store,
             random,
             places: Arc::new(Semaphore::new(LINKS)),
-            audit: AuditLog::open(&directory.path().join("audit.log")).unwrap(),
+            audit,
             clock_id: read_boot_id().unwrap(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -74,6 +80,11 @@ impl Setting {
         let Agents { store, links, random, .. } = self.agents.as_ref();
         let (pki, instance, now) = (links.pki(), &self.world.instance, links.clock().wall());
         create_join_token(store.as_ref(), pki, random.as_ref(), instance, now).await.unwrap()
+    }
+
+    fn audit_records(&self) -> Vec<serde_json::Value> {
+        let log = std::fs::read_to_string(self.directory.path().join("audit.log")).unwrap();
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Enrols a machine whose folder has this name.
@@ -209,9 +220,7 @@ async fn an_enrolment_again_revokes_the_identity_before_it_at_once() {
     assert_eq!(status(&setting.upgrade("first").await.unwrap_err()), 403);
     setting.open("second").await;
     // Both are on record, in their order.
-    let log = std::fs::read_to_string(setting.directory.path().join("audit.log")).unwrap();
-    let records: Vec<serde_json::Value> =
-        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let records = setting.audit_records();
     let generations: Vec<_> =
         records.iter().map(|record| &record["responseElements"]["generation"]).collect();
     assert_eq!(generations, [1, 2]);
@@ -276,6 +285,12 @@ async fn a_token_works_once_and_tells_nothing_before() {
     setting.enroll_with("first", token.parse().unwrap()).await.unwrap();
     let again = setting.enroll_with("second", token.parse().unwrap()).await.unwrap_err();
     assert!(again.to_string().contains("used"), "{again}");
+    // That it was refused is on record before the enrolment that follows is.
+    setting.enroll("second").await.unwrap();
+    let records = setting.audit_records();
+    let codes: Vec<_> = records.iter().map(|record| record.get("errorCode")).collect();
+    assert_eq!(codes, [None, Some(&"token_used".into()), None]);
+    assert!(records.iter().all(|record| record["eventName"] == "EnrollAgent"));
     // An unknown token for an instance that is there, that is not, and that is gone: all the same.
     let refusals = async |id: &str| {
         let text = token.replace(setting.world.instance.as_str(), id);

@@ -1,13 +1,16 @@
 mod sockets;
 
 use super::*;
+use crate::audit_log::AuditSettings;
 use crate::links::Link;
 use crate::pki::Pki;
 use instance_connect_core::document::ServerInstant;
 use instance_connect_core::link::{AckOutcome, ServerFrame};
 use instance_connect_store::{MasterKey, SqliteStore, Store};
 use instance_connect_testkit::{ManualClock, SeededRandom, World};
-use std::path::Path;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 struct Setting {
@@ -19,11 +22,16 @@ struct Setting {
 impl Setting {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let audit_log = directory.path().join("audit.log");
-        Self::with_audit_log(directory, &audit_log).await
+        let settings =
+            AuditSettings { path: directory.path().join("audit.log"), max_bytes: limits::AUDIT_FILE };
+        Self::with_audit_log(directory, |clock, random| AuditLog::open(&settings, clock, random).unwrap())
+            .await
     }
 
-    async fn with_audit_log(directory: tempfile::TempDir, audit_log: &Path) -> Self {
+    async fn with_audit_log(
+        directory: tempfile::TempDir,
+        open: impl FnOnce(Arc<dyn Clock>, &dyn Random) -> AuditLog,
+    ) -> Self {
         let (world, random) = (World::new(), Arc::new(SeededRandom::new(1)));
         let clock = Arc::new(ManualClock::new(world.now, ServerInstant(1_000_000_000)));
         let key = MasterKey::from_bytes([1; 32]);
@@ -36,7 +44,7 @@ impl Setting {
             key_types: KeyTypes::default(),
             inventory: Arc::new(LiveInventory::load(store, clock.clone()).await.unwrap()),
             links: Arc::new(Links::new(Arc::new(pki), clock.clone())),
-            audit: AuditLog::open(audit_log).unwrap(),
+            audit: open(clock.clone(), random.as_ref()),
             clock,
             clock_guard: ClockGuard::default(),
             clock_window: limits::CLOCK_WINDOW,
@@ -57,8 +65,20 @@ impl Setting {
         let body = self.world.push_body(os_user);
         let caller = self.world.verified(body.as_bytes()).unwrap();
         let origin = self.world.origin();
-        let operation = Operation::SendSshPublicKey;
-        self.api.perform(operation, caller, body.as_bytes(), &self.world.inventory, &origin).await
+        let (operation, inventory) = (Operation::SendSshPublicKey, Arc::new(self.world.inventory.clone()));
+        self.api.perform(Call { operation, caller, body: body.into(), inventory }, &origin).await
+    }
+
+    /// Sends a request head and body, and reads the answer to its end.
+    async fn exchange(&self, request: &[u8]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let server = tokio::spawn(Arc::clone(&self.api).serve(listener));
+        stream.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        server.abort();
+        answer
     }
 
     fn audit_records(&self) -> Vec<Value> {
@@ -105,6 +125,8 @@ async fn a_success_is_on_record_before_it_is_answered() {
     assert_eq!(record["responseElements"]["success"], true);
     assert_eq!(record["responseElements"]["requestId"], record["requestID"]);
     assert_eq!(intent["requestID"], record["requestID"]);
+    let statement = json!({ "policy": "policy", "statement": "#0" });
+    assert_eq!(record["additionalEventData"], json!({ "osUserExists": true, "decidedBy": statement }));
 }
 
 #[tokio::test]
@@ -122,8 +144,8 @@ async fn a_denial_is_on_record_and_nothing_is_sent() {
 
 #[tokio::test]
 async fn without_audit_nothing_happens() {
-    // A device that takes no byte stands for a full disk.
-    let setting = Setting::with_audit_log(tempfile::tempdir().unwrap(), Path::new("/dev/full")).await;
+    let directory = tempfile::tempdir().unwrap();
+    let setting = Setting::with_audit_log(directory, |clock, _| AuditLog::on_a_full_disk(clock)).await;
     let (_link, mut queue) = setting.connect();
     assert_eq!(setting.push("deploy").await, Err(ApiError::Service));
     assert!(queue.try_recv().is_err(), "a key left without its intent on disk");
@@ -153,6 +175,53 @@ async fn an_unacknowledged_push_is_on_record_as_unknown() {
     let [_intent, record] = setting.audit_records().try_into().unwrap();
     assert_eq!(record["errorCode"], "EC2InstanceUnavailableException");
     assert_eq!(record["additionalEventData"]["delivery"], "unknown");
+}
+
+/// Nobody was verified, so nothing waits for the record and it says what was claimed, not who it was.
+#[tokio::test]
+async fn a_request_that_is_not_verified_is_sampled() {
+    let setting = Setting::new().await;
+    let body = setting.world.push_body("deploy");
+    let date = "20310211T020506Z";
+    let scope = "20310211/us-east-1/ec2-instance-connect/aws4_request";
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nuser-agent: \u{9b}2J\r\ncontent-length: {}\r\n\
+         content-type: application/x-amz-json-1.1\r\nx-amz-target: AWSEC2InstanceConnectService.SendSSHPublicKey\r\n\
+         x-amz-date: {date}\r\nauthorization: AWS4-HMAC-SHA256 Credential=AKIAEXAMPLEEXAMPLE01/{scope}, \
+         SignedHeaders=content-type;host;x-amz-date;x-amz-target, Signature={}\r\n\r\n{body}",
+        body.len(),
+        "0".repeat(64),
+    );
+    let answer = setting.exchange(head.as_bytes()).await;
+    assert!(answer.contains("InvalidSignatureException"), "{answer}");
+    let unread = setting.exchange(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert!(unread.starts_with("HTTP/1.1 404 "), "{unread}");
+    // Lines are written in the order in which they came: once this one is there, they are.
+    let (origin, caller) = (setting.world.origin(), setting.world.verified(b"").unwrap());
+    let operation = Operation::SendSshPublicKey;
+    let last = AuditedRequest::new(&origin, caller.get(), operation, &setting.world.region).intent();
+    setting.api.audit.commit(last).await.unwrap();
+    let [refused, unread, _last] = setting.audit_records().try_into().unwrap();
+    assert_eq!(refused["eventName"], "RefuseRequest");
+    assert_eq!(refused["errorCode"], "InvalidSignatureException");
+    assert_eq!(refused["userIdentity"], json!({ "type": "Unknown", "accessKeyId": "AKIAEXAMPLEEXAMPLE01" }));
+    assert_eq!(refused["sourceIPAddress"], "127.0.0.1");
+    assert_eq!(refused["userAgent"], "\u{9b}2J");
+    assert!(answer.contains(refused["requestID"].as_str().unwrap()), "{answer}");
+    assert_eq!(unread["errorCode"], "UnknownOperationException");
+    assert_eq!(unread["userIdentity"], json!({ "type": "Unknown" }));
+}
+
+#[test]
+fn a_user_agent_is_cut_and_text() {
+    let shown = |value: &[u8]| {
+        let value = HeaderValue::from_bytes(value).unwrap();
+        user_agent(&HeaderMap::from_iter([(USER_AGENT, value)]))
+    };
+    assert_eq!(shown(b"aws-cli/2.x"), "aws-cli/2.x");
+    assert_eq!(shown(b"\xff\xc3\xbc\x9b"), "\u{fffd}\u{fc}\u{fffd}");
+    assert_eq!(shown(&vec![b'x'; 1024 * 1024]), "x".repeat(limits::USER_AGENT));
+    assert_eq!(user_agent(&HeaderMap::new()), "");
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod processes;
 mod ready;
 
 use crate::agents::create_join_token;
+use crate::audit_log::AuditSettings;
 use crate::control_plane::Settings;
 use crate::pki::Pki;
 use crate::system::{SystemClock, SystemRandom};
@@ -84,6 +85,9 @@ pub struct Arguments {
     /// Start the control plane and agents again whenever they end
     #[arg(long, hide = true)]
     restart: bool,
+    /// How long a file of the audit log grows, in bytes
+    #[arg(long, value_name = "N", default_value_t = limits::AUDIT_FILE, hide = true, value_parser = clap::value_parser!(u64).range(4096..))]
+    audit_max_bytes: u64,
 }
 
 /// Between the end of a program and its next start.
@@ -184,7 +188,10 @@ async fn start(
         agents_names: vec![Ipv4Addr::LOCALHOST.to_string()],
         store: directory.path().join("data"),
         master_key: directory.path().join("master.key"),
-        audit_log: directory.path().join("audit.log"),
+        audit: AuditSettings {
+            path: directory.path().join("audit.log"),
+            max_bytes: arguments.audit_max_bytes,
+        },
         clock_window: Duration::from_secs(arguments.clock_window),
     };
     write_master_key(&settings.master_key)?;
@@ -194,7 +201,7 @@ async fn start(
     let join_token = async |instance: &Instance| {
         create_join_token(store.as_ref(), &pki, &SystemRandom, &instance.id, SystemClock.wall()).await
     };
-    let audit_log = settings.audit_log.clone();
+    let audit_log = settings.audit.path.clone();
     let control_plane = ControlPlane::start(settings, directory).await?;
     let agents = control_plane.listening.agents;
 

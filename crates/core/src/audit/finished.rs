@@ -1,0 +1,101 @@
+//! The names of finished files of the log.
+
+use instance_connect_document::UnixSeconds;
+use std::fmt;
+use std::str::FromStr;
+
+/// What tells a finished file of the log from the others: when it was finished, in UTC, and a number, as in
+/// `20310211T020506Z-0001`. They are in order as they follow each other, and so are their texts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FinishedFile {
+    time: String,
+    number: u32,
+}
+
+/// The text is not that of a finished file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a finished file of the audit log is named like 20310211T020506Z-0001")]
+pub struct NotAFinishedFile;
+
+impl FinishedFile {
+    /// The one that is finished `now`, and behind the `last` one even where the clock has gone back since.
+    pub fn after(last: Option<&Self>, now: UnixSeconds) -> Self {
+        let time =
+            jiff::Timestamp::from_second(now.0).unwrap_or_default().strftime("%Y%m%dT%H%M%SZ").to_string();
+        match last {
+            Some(last) if last.time >= time => {
+                Self { time: last.time.clone(), number: last.number.saturating_add(1) }
+            }
+            _ => Self { time, number: 1 },
+        }
+    }
+}
+
+impl fmt::Display for FinishedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:04}", self.time, self.number)
+    }
+}
+
+impl FromStr for FinishedFile {
+    type Err = NotAFinishedFile;
+
+    /// Takes exactly what `Display` writes.
+    fn from_str(text: &str) -> Result<Self, NotAFinishedFile> {
+        let (time, number) = text.split_once('-').ok_or(NotAFinishedFile)?;
+        let is_time = time.len() == 16
+            && time.bytes().enumerate().all(|(position, byte)| match position {
+                8 => byte == b'T',
+                15 => byte == b'Z',
+                _ => byte.is_ascii_digit(),
+            });
+        let number = number.parse().map_err(|_| NotAFinishedFile)?;
+        let file = Self { time: time.to_owned(), number };
+        if is_time && file.to_string() == text { Ok(file) } else { Err(NotAFinishedFile) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names() {
+        let name = |last: Option<&FinishedFile>, now| FinishedFile::after(last, UnixSeconds(now));
+        let first = name(None, 1_928_541_906);
+        assert_eq!(first.to_string(), "20310211T020506Z-0001");
+        let second = name(Some(&first), 1_928_541_906);
+        assert_eq!(second.to_string(), "20310211T020506Z-0002");
+        assert_eq!(name(Some(&second), 1_928_541_905).to_string(), "20310211T020506Z-0003");
+        assert_eq!(name(Some(&second), 1_928_541_907).to_string(), "20310211T020507Z-0001");
+        for text in
+            ["", "20310211T020506Z", "20310211T020506Z-1", "20310211T020506Z-+001", "20310211-020506Z-0001"]
+        {
+            assert_eq!(text.parse::<FinishedFile>(), Err(NotAFinishedFile), "{text}");
+        }
+    }
+
+    proptest! {
+        /// Whatever the clock does.
+        #[test]
+        fn each_name_is_new_and_behind_the_one_before(times in prop::collection::vec(0i64..5_000_000_000, 1..20)) {
+            let mut last: Option<FinishedFile> = None;
+            for time in times {
+                let next = FinishedFile::after(last.as_ref(), UnixSeconds(time));
+                prop_assert_eq!(next.to_string().parse(), Ok(next.clone()));
+                if let Some(last) = last {
+                    prop_assert!(last < next && last.to_string() < next.to_string());
+                }
+                last = Some(next);
+            }
+        }
+
+        #[test]
+        fn a_name_is_read_exactly(text in "[0-9]{8}T[0-9]{6}Z-[0-9]{1,5}") {
+            if let Ok(file) = text.parse::<FinishedFile>() {
+                prop_assert_eq!(file.to_string(), text);
+            }
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The audit log's lines: records in CloudTrail's shape (wire.md 8) and what is ours beside them (docs/audit.md), as
+//! text. Where they are kept is the server's business.
+
+mod finished;
+mod line;
+mod own;
+mod recovery;
+mod request;
+mod sampling;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+pub use finished::{FinishedFile, NotAFinishedFile};
+pub use line::Line;
+pub use own::{Refused, enrolment, refusal, refusal_counts};
+pub use recovery::{OpenIntents, OpenIntentsError};
+pub use request::{AuditedRequest, Outcome, Parameters};
+pub use sampling::{RefusalCounts, Sampler};

@@ -1,0 +1,85 @@
+//! Events that AWS does not have, in the same shape.
+
+use super::line::Line;
+use super::sampling::RefusalCounts;
+use super::shape::{EventType, Failure, Head, ResponseElements, Rest, Shared, UserIdentity};
+use crate::ids::{AccessKeyId, Region};
+use crate::limits;
+use crate::link::AgentUrn;
+use crate::origin::Origin;
+use instance_connect_document::UnixSeconds;
+use serde::Serialize;
+
+/// What was asked for and refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// A request to the control API.
+    ApiRequest,
+    /// An enrolment.
+    Enrolment,
+}
+
+/// The record of an enrolment, on disk before the machine has its certificate. A generation above 1 has replaced, and
+/// so revoked, the identity before it.
+pub fn enrolment(origin: &Origin, identity: &AgentUrn, event_id: &str) -> Line {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Recorded<'a> {
+        instance_id: &'a str,
+    }
+    let account_id = identity.account.as_str();
+    let agent = UserIdentity::Agent { principal_id: &identity.to_string(), account_id };
+    let mut shared = Shared::new(&Head {
+        source: Some(origin.source),
+        user_agent: Some(&origin.user_agent),
+        ..Head::new("EnrollAgent", agent, origin.time, &identity.region)
+    });
+    shared.set_parameters(&Recorded { instance_id: identity.instance.as_str() });
+    let rest = Rest {
+        response_elements: Some(ResponseElements::Enrolled { generation: identity.generation }),
+        request: Some(origin.request.as_str()),
+        event_id: Some(event_id),
+        recipient_account_id: Some(account_id),
+        ..Rest::new(EventType::Event)
+    };
+    shared.line(None, &rest)
+}
+
+/// The record of a request that was refused before anybody was verified: nothing in it is proved but its address. Only
+/// what a [`super::Sampler`] admits is recorded. The error's message is left out, for it may repeat what was sent.
+pub fn refusal(
+    refused: Refused,
+    origin: &Origin,
+    region: &Region,
+    error_code: &str,
+    claimed: Option<&AccessKeyId>,
+    event_id: &str,
+) -> Line {
+    let event_name = match refused {
+        Refused::ApiRequest => "RefuseRequest",
+        Refused::Enrolment => "EnrollAgent",
+    };
+    // A secret sent in the place of its id by mistake has lower-case letters.
+    let is_id = |id: &&str| id.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+    let access_key_id = claimed.map(AccessKeyId::as_str).filter(is_id);
+    let user_agent: String = origin.user_agent.chars().take(limits::REFUSED_USER_AGENT).collect();
+    let shared = Shared::new(&Head {
+        source: Some(origin.source),
+        user_agent: Some(&user_agent),
+        ..Head::new(event_name, UserIdentity::Unknown { access_key_id }, origin.time, region)
+    });
+    let rest = Rest {
+        request: Some(origin.request.as_str()),
+        event_id: Some(event_id),
+        ..Rest::new(EventType::Event)
+    };
+    shared.line(Some(Failure { error_code, error_message: None }), &rest)
+}
+
+/// The record of a minute in which requests were refused: how many, and how many of them are not on record.
+pub fn refusal_counts(counts: &RefusalCounts, time: UnixSeconds, region: &Region, event_id: &str) -> Line {
+    let head = Head::new("CountRefusals", UserIdentity::InstanceConnect, time, region);
+    let mut rest = Rest { event_id: Some(event_id), ..Rest::new(EventType::Event) };
+    rest.additional_event_data.refusals = Some(counts);
+    Shared::new(&head).line(None, &rest)
+}

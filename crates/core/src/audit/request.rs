@@ -1,0 +1,167 @@
+//! The lines of a request of a verified caller: the record, and before it the intent of what is allowed.
+
+use super::line::Line;
+use super::shape::{
+    AdditionalEventData, DecidedBy, Delivery, EventType, Failure, Head, ResponseElements, Rest, Shared,
+    UserIdentity,
+};
+use crate::api::{ApiError, Operation, SendSerialConsoleSshPublicKey, SendSshPublicKey};
+use crate::authz::Caller;
+use crate::iam::StatementRef;
+use crate::ids::{AccountId, AvailabilityZone, Region, RequestId};
+use crate::inventory::UserKind;
+use crate::origin::Origin;
+use serde::Serialize;
+
+/// The event source of the API. The real events say this, and the model's trait is wrong (wire.md 1.1).
+const EVENT_SOURCE: &str = "ec2-instance-connect.amazonaws.com";
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome<'a> {
+    /// Answered with success: the key is on the machine.
+    Success {
+        /// Whether the machine has the OS user, as far as its agent could tell.
+        os_user_exists: bool,
+    },
+    /// Answered with an error.
+    Failure(&'a ApiError),
+}
+
+/// A request of a verified caller as its lines show it. What they share is put into JSON once.
+#[derive(Debug)]
+pub struct AuditedRequest {
+    request: RequestId,
+    account: AccountId,
+    shared: Shared,
+    decided_by: Option<StatementRef>,
+}
+
+impl AuditedRequest {
+    /// A request whose parameters have not been read.
+    pub fn new(origin: &Origin, caller: &Caller, operation: Operation, region: &Region) -> Self {
+        let user = &caller.user;
+        let (account_id, access_key_id) = (user.account.as_str(), caller.access_key.as_str());
+        let arn = &user.arn();
+        let user_identity = match user.kind {
+            UserKind::IamUser => {
+                let (principal_id, user_name) = (user.id.as_str(), user.name.as_str());
+                UserIdentity::IamUser { principal_id, arn, account_id, access_key_id, user_name }
+            }
+            UserKind::Root => UserIdentity::Root { principal_id: account_id, arn, account_id, access_key_id },
+        };
+        let head = Head {
+            event_source: EVENT_SOURCE,
+            source: Some(origin.source),
+            user_agent: Some(&origin.user_agent),
+            ..Head::new(operation.name(), user_identity, origin.time, region)
+        };
+        Self {
+            request: origin.request.clone(),
+            account: user.account.clone(),
+            shared: Shared::new(&head),
+            decided_by: None,
+        }
+    }
+
+    /// Shows the parameters. Without them they are null: they could not be read.
+    pub fn parameters(&mut self, parameters: &impl Parameters) {
+        self.shared.set_parameters(&parameters.recorded());
+    }
+
+    /// Names the statement that allowed the request, if one had to.
+    pub fn decided_by(&mut self, statement: Option<&StatementRef>) {
+        self.decided_by = statement.cloned();
+    }
+
+    /// The intent of an authorised push: on disk before the key leaves for the machine.
+    pub fn intent(&self) -> Line {
+        self.shared.line(None, &self.rest(EventType::Intent))
+    }
+
+    /// The record of the request: on disk before its answer. `event_id` is a fresh UUID.
+    pub fn record(&self, outcome: Outcome<'_>, event_id: &str) -> Line {
+        let mut rest = Rest { event_id: Some(event_id), ..self.rest(EventType::AwsApiCall) };
+        match outcome {
+            Outcome::Success { os_user_exists } => {
+                rest.additional_event_data.os_user_exists = Some(os_user_exists);
+                rest.response_elements =
+                    Some(ResponseElements::Pushed { request_id: self.request.as_str(), success: true });
+                self.shared.line(None, &rest)
+            }
+            Outcome::Failure(error) => {
+                if let ApiError::InstanceUnavailable { refused } = error {
+                    // Without a refusal the machine may have the key; a withdrawal follows it.
+                    let delivery = if refused.is_some() { Delivery::Refused } else { Delivery::Unknown };
+                    rest.additional_event_data.delivery = Some(delivery);
+                    rest.additional_event_data.reason = *refused;
+                }
+                if let Some(statement) = error.denied_by() {
+                    rest.additional_event_data.decided_by = Some(DecidedBy::from(statement));
+                }
+                let wire = error.to_wire();
+                let error_message = Some(wire.message.as_str()).filter(|message| !message.is_empty());
+                self.shared.line(Some(Failure { error_code: wire.code, error_message }), &rest)
+            }
+        }
+    }
+
+    fn rest(&self, event_type: EventType) -> Rest<'_> {
+        let decided_by = self.decided_by.as_ref().map(DecidedBy::from);
+        Rest {
+            additional_event_data: AdditionalEventData { decided_by, ..AdditionalEventData::default() },
+            request: Some(self.request.as_str()),
+            recipient_account_id: Some(self.account.as_str()),
+            ..Rest::new(event_type)
+        }
+    }
+}
+
+/// The parameters of a request as its record shows them.
+pub trait Parameters {
+    /// Member names keep the model's spelling with the first letter lowered (wire.md 8.1).
+    fn recorded(&self) -> impl Serialize;
+}
+
+impl Parameters for SendSshPublicKey {
+    fn recorded(&self) -> impl Serialize {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Recorded<'a> {
+            instance_id: &'a str,
+            #[serde(rename = "instanceOSUser")]
+            os_user: &'a str,
+            #[serde(rename = "sSHPublicKey")]
+            key: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            availability_zone: Option<&'a str>,
+        }
+        Recorded {
+            instance_id: self.instance.as_str(),
+            os_user: self.os_user.as_str(),
+            key: &self.key_text,
+            availability_zone: self.availability_zone.as_ref().map(AvailabilityZone::as_str),
+        }
+    }
+}
+
+impl Parameters for SendSerialConsoleSshPublicKey {
+    fn recorded(&self) -> impl Serialize {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Recorded<'a> {
+            instance_id: &'a str,
+            monitor_mode: bool,
+            serial_port: u32,
+            #[serde(rename = "sSHPublicKey")]
+            key: &'a str,
+        }
+        // `serialPort` and `monitorMode` are shown although no caller sends them (wire.md 8.2).
+        Recorded {
+            instance_id: self.instance.as_str(),
+            monitor_mode: false,
+            serial_port: 0,
+            key: &self.key_text,
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The shape of all lines. The parts below follow each other in CloudTrail's order of members (wire.md 8.1): [`Head`],
+//! [`Failure`] if it failed, the request's parameters, [`Rest`]. `tlsDetails` comes last, once this listener speaks TLS.
+
+use super::line::{Line, Members, json};
+use super::sampling::RefusalCounts;
+use crate::iam::StatementRef;
+use crate::ids::Region;
+use instance_connect_document::UnixSeconds;
+use serde::{Deserialize, Serialize, Serializer};
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+/// What stands before the parameters.
+const PARAMETERS: &str = r#","requestParameters":"#;
+
+/// What stands behind them.
+const AFTER_PARAMETERS: &str = r#","responseElements":"#;
+
+/// What all lines of one request share, as JSON.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    head: Members,
+    parameters: Vec<u8>,
+}
+
+impl Shared {
+    /// Without parameters.
+    pub(super) fn new(head: &Head<'_>) -> Self {
+        Self { head: Members::of(head), parameters: b"null".into() }
+    }
+
+    pub(super) fn set_parameters(&mut self, parameters: &impl Serialize) {
+        self.parameters = json(parameters);
+    }
+
+    /// Reads it from a line that [`Shared::line`] has written, without a failure. The quotation marks of what is looked
+    /// for are not escaped, so it is not in a text of the line's.
+    pub(super) fn read(line: &str) -> Option<Self> {
+        let (head, rest) = line.split_once(PARAMETERS)?;
+        let (parameters, _) = rest.split_once(AFTER_PARAMETERS)?;
+        Some(Self { head: Members::read(head), parameters: parameters.into() })
+    }
+
+    pub(super) fn line(&self, failure: Option<Failure<'_>>, rest: &Rest<'_>) -> Line {
+        let mut line = self.head.clone();
+        if let Some(failure) = failure {
+            line.add(&failure);
+        }
+        line.add_json(PARAMETERS, &self.parameters);
+        line.add(rest);
+        line.close()
+    }
+}
+
+/// What a line begins with.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Head<'a> {
+    pub(super) event_version: &'static str,
+    pub(super) user_identity: UserIdentity<'a>,
+    pub(super) event_time: EventTime,
+    pub(super) event_source: &'static str,
+    pub(super) event_name: &'static str,
+    pub(super) aws_region: &'a str,
+    #[serde(rename = "sourceIPAddress", skip_serializing_if = "Option::is_none")]
+    pub(super) source: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) user_agent: Option<&'a str>,
+}
+
+impl<'a> Head<'a> {
+    /// Of an event of ours.
+    pub(super) fn new(
+        event_name: &'static str,
+        user_identity: UserIdentity<'a>,
+        time: UnixSeconds,
+        region: &'a Region,
+    ) -> Self {
+        Self {
+            event_version: "1.08",
+            user_identity,
+            event_time: EventTime(time),
+            event_source: "instance-connect",
+            event_name,
+            aws_region: region.as_str(),
+            source: None,
+            user_agent: None,
+        }
+    }
+}
+
+/// Who did it.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all_fields = "camelCase")]
+pub(super) enum UserIdentity<'a> {
+    #[serde(rename = "IAMUser")]
+    IamUser {
+        principal_id: &'a str,
+        arn: &'a str,
+        account_id: &'a str,
+        access_key_id: &'a str,
+        user_name: &'a str,
+    },
+    /// The account itself, which has no name.
+    Root { principal_id: &'a str, arn: &'a str, account_id: &'a str, access_key_id: &'a str },
+    /// A machine.
+    #[serde(rename = "InstanceConnectAgent")]
+    Agent { principal_id: &'a str, account_id: &'a str },
+    /// Nobody who is known. The key is the one that the request claims.
+    Unknown {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        access_key_id: Option<&'a str>,
+    },
+    /// This program.
+    InstanceConnect,
+}
+
+/// Printed as `2031-02-11T02:05:06Z`.
+pub(super) struct EventTime(UnixSeconds);
+
+impl Serialize for EventTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&jiff::Timestamp::from_second(self.0.0).unwrap_or_default())
+    }
+}
+
+/// What went wrong.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Failure<'a> {
+    pub(super) error_code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) error_message: Option<&'a str>,
+}
+
+/// What stands behind the parameters.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Rest<'a> {
+    /// Null on errors.
+    pub(super) response_elements: Option<ResponseElements<'a>>,
+    #[serde(skip_serializing_if = "AdditionalEventData::is_empty")]
+    pub(super) additional_event_data: AdditionalEventData<'a>,
+    #[serde(rename = "requestID", skip_serializing_if = "Option::is_none")]
+    pub(super) request: Option<&'a str>,
+    /// Every event has one; an intent is none yet.
+    #[serde(rename = "eventID", skip_serializing_if = "Option::is_none")]
+    pub(super) event_id: Option<&'a str>,
+    pub(super) read_only: bool,
+    pub(super) event_type: EventType,
+    pub(super) management_event: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) recipient_account_id: Option<&'a str>,
+    pub(super) event_category: &'static str,
+}
+
+impl Rest<'_> {
+    /// Says nothing but what kind of line it is.
+    pub(super) fn new(event_type: EventType) -> Self {
+        Self {
+            response_elements: None,
+            additional_event_data: AdditionalEventData::default(),
+            request: None,
+            event_id: None,
+            read_only: false,
+            event_type,
+            management_event: true,
+            recipient_account_id: None,
+            event_category: "Management",
+        }
+    }
+}
+
+/// What kind of line it is.
+#[derive(Clone, Copy, Serialize)]
+pub(super) enum EventType {
+    /// The record of a request of a verified caller, as CloudTrail has it.
+    AwsApiCall,
+    /// A push is allowed and begins now; its record follows. Named [`INTENT`].
+    #[serde(rename = "InstanceConnectIntent")]
+    Intent,
+    /// Stands for the record of a push whose end this program did not live to see.
+    #[serde(rename = "InstanceConnectInterrupted")]
+    Interrupted,
+    /// Something that AWS has no event for.
+    #[serde(rename = "InstanceConnectEvent")]
+    Event,
+}
+
+/// How [`EventType::Intent`] is written.
+pub(super) const INTENT: &str = "InstanceConnectIntent";
+
+/// What was answered.
+#[derive(Serialize)]
+#[serde(untagged, rename_all_fields = "camelCase")]
+pub(super) enum ResponseElements<'a> {
+    Pushed { request_id: &'a str, success: bool },
+    Enrolled { generation: u64 },
+}
+
+/// What AWS has no member for. What does not apply is absent.
+#[derive(Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct AdditionalEventData<'a> {
+    /// Whether the machine has the OS user, as far as its agent could tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) os_user_exists: Option<bool>,
+    /// What became of the key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) delivery: Option<Delivery>,
+    /// Why the machine's agent refused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) decided_by: Option<DecidedBy<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) refusals: Option<&'a RefusalCounts>,
+}
+
+impl AdditionalEventData<'_> {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The statement that allowed or denied a request.
+#[derive(PartialEq, Serialize, Deserialize)]
+pub(super) struct DecidedBy<'a> {
+    #[serde(borrow)]
+    policy: Cow<'a, str>,
+    #[serde(borrow)]
+    statement: Cow<'a, str>,
+}
+
+impl<'a> From<&'a StatementRef> for DecidedBy<'a> {
+    fn from(decided_by: &'a StatementRef) -> Self {
+        Self { policy: (&decided_by.policy).into(), statement: (&decided_by.statement).into() }
+    }
+}
+
+/// What became of a key that may not be on its machine.
+#[derive(Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Delivery {
+    /// It is not there.
+    Refused,
+    /// It may be there.
+    Unknown,
+}
