@@ -1,7 +1,7 @@
 //! The same without asynchronous code, for a service at an address of its own:
 //! `cargo run --example blocking -- http://127.0.0.1:8080 i-0123456789abcdef0 ec2-user ~/.ssh/id_ed25519.pub`
 
-use instance_connect_client::{Config, Environment, SendSshPublicKey, blocking};
+use instance_connect_client::{SendSshPublicKey, blocking};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -10,8 +10,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let key = std::fs::read_to_string(file)?;
 
-    let config = Config::new().region("us-east-1").endpoint_url(endpoint_url);
-    let client = blocking::Client::new(config.resolve(&Environment::of_process())?)?;
+    let builder = blocking::Client::builder().region("us-east-1").endpoint_url(endpoint_url);
+    let client = builder.build_blocking()?;
     let answer = client.send_ssh_public_key(&SendSshPublicKey::new(instance, user, key.trim_end()))?;
     if answer.success { Ok(()) } else { Err("the key is not in place".into()) }
 }

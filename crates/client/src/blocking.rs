@@ -1,7 +1,7 @@
 //! The client for programs without an asynchronous runtime.
 
 use crate::api::{Pushed, SendSerialConsoleSshPublicKey, SendSshPublicKey};
-use crate::config::Settings;
+use crate::config::{ClientBuilder, Settings};
 use crate::error::Error;
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -15,6 +15,11 @@ pub struct Client {
 }
 
 impl Client {
+    /// What a client is made from; [`ClientBuilder::build_blocking`] makes it.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
     /// A client with these settings. Nothing is sent yet.
     ///
     /// # Errors
@@ -35,8 +40,19 @@ impl Client {
 
     /// `SendSSHPublicKey`: for 60 seconds the key opens this OS user's account on this instance.
     ///
+    /// ```no_run
+    /// # use instance_connect_client::{Error, SendSshPublicKey, blocking};
+    /// # fn example() -> Result<(), Error> {
+    /// let client = blocking::Client::builder().region("us-east-1").build_blocking()?;
+    /// let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…";
+    /// let answer = client.send_ssh_public_key(&SendSshPublicKey::new("i-0123456789abcdef0", "ec2-user", key))?;
+    /// assert!(answer.success);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
-    /// The service's answer when it refuses, or why there was none.
+    /// As [`Client::send_ssh_public_key`](crate::Client::send_ssh_public_key).
     pub fn send_ssh_public_key(&self, parameters: &SendSshPublicKey) -> Result<Pushed, Error> {
         self.wait(self.client.send_ssh_public_key(parameters))
     }
@@ -44,7 +60,7 @@ impl Client {
     /// `SendSerialConsoleSSHPublicKey`: for 60 seconds the key opens this instance's serial console.
     ///
     /// # Errors
-    /// The service's answer when it refuses, or why there was none.
+    /// As [`Client::send_serial_console_ssh_public_key`](crate::Client::send_serial_console_ssh_public_key).
     pub fn send_serial_console_ssh_public_key(
         &self,
         parameters: &SendSerialConsoleSshPublicKey,

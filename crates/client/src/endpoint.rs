@@ -59,6 +59,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether an answer can only be the service's own: TLS says so, or nobody else is there.
+    pub(crate) fn is_authentic(&self) -> bool {
+        self.tls || self.is_loopback()
+    }
+
     /// The URL again, in one spelling.
     pub(crate) fn url(&self) -> String {
         let Self { authority, path, .. } = self;

@@ -8,7 +8,8 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, Hea
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
-use instance_connect_core::sigv4::{SigningScope, sign_headers};
+use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::sigv4::{Credentials, SigningScope, sign_headers};
 use serde_json::{Map, Value};
 
 /// What the API's targets begin with.
@@ -23,8 +24,6 @@ const JSON: &str = "application/x-amz-json-1.1";
 const X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const X_AMZ_SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 const X_AMZ_TARGET: HeaderName = HeaderName::from_static("x-amz-target");
-const X_AMZN_ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
-const X_AMZN_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
 /// An answer as it came, its body complete.
 pub(crate) struct Answer {
@@ -33,20 +32,31 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
 }
 
-/// Builds the signed request for `operation`. The headers signed are those botocore signs.
+impl Answer {
+    /// A header's value as text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The service's id of the request.
+    pub(crate) fn request_id(&self) -> Option<&str> {
+        self.header("x-amzn-requestid")
+    }
+}
+
+/// Builds the request for `operation`, signed at `now`. The headers signed are those botocore signs.
 pub(crate) fn signed_request<O: Operation>(
     operation: &O,
     settings: &Settings,
+    credentials: &Credentials,
+    now: UnixSeconds,
 ) -> Result<Request<Full<Bytes>>, Error> {
     let body = operation.body();
     let endpoint = &settings.endpoint;
     let target = format!("{TARGET_PREFIX}.{}", O::NAME);
     let to_sign = [("content-type", JSON), ("host", &endpoint.authority), ("x-amz-target", &target)];
     let scope = SigningScope { region: &settings.region, service: SERVICE };
-    let now = (settings.clock.0)();
-    let body_bytes = body.as_bytes();
-    let signed =
-        sign_headers("POST", &endpoint.path, &to_sign, body_bytes, &settings.credentials, scope, now);
+    let signed = sign_headers("POST", &endpoint.path, &to_sign, body.as_bytes(), credentials, scope, now);
     let Some(signed) = signed else {
         return Err(Error::Credentials("a request cannot be signed with these credentials now".to_owned()));
     };
@@ -71,18 +81,17 @@ pub(crate) fn signed_request<O: Operation>(
     Ok(request)
 }
 
-/// Reads an answer: a success, or the error it stands for.
-pub(crate) fn read_answer(answer: &Answer, settings: &Settings) -> Result<Pushed, Error> {
-    let header = |name| answer.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let request_id = header(X_AMZN_REQUEST_ID).map(str::to_owned);
-    let status = answer.status.as_u16();
+/// Reads an answer that came at `now` by this machine's clock: a success, or the error it stands for.
+pub(crate) fn read_answer(answer: &Answer, settings: &Settings, now: UnixSeconds) -> Result<Pushed, Error> {
     if let Some(observer) = &settings.observer {
         let body = &String::from_utf8_lossy(&answer.body);
-        observer.0(&Event::Answered { status, request_id: request_id.as_deref(), body });
+        let status = answer.status.as_u16();
+        observer.0(&Event::Answered { status, request_id: answer.request_id(), body });
     }
     if !answer.status.is_success() {
-        return Err(from_answer(status, header(X_AMZN_ERROR_TYPE), request_id, &answer.body));
+        return Err(from_answer(answer, now));
     }
+    let request_id = answer.request_id().map(str::to_owned);
     let members = match serde_json::from_slice::<Map<String, Value>>(&answer.body) {
         Ok(members) => members,
         Err(error) => return Err(Error::InvalidAnswer { reason: error.to_string(), request_id }),
@@ -127,10 +136,7 @@ fn shown(value: &HeaderValue) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        Config, Credentials, Environment, Secret, SendSerialConsoleSshPublicKey, SendSshPublicKey,
-        UnixSeconds,
-    };
+    use crate::{Client, Environment, Secret, SendSerialConsoleSshPublicKey, SendSshPublicKey};
 
     #[test]
     fn signed_as_botocore_signs() {
@@ -145,31 +151,34 @@ mod tests {
                 secret_access_key: secret(&fixture["secret_access_key"]),
                 session_token: case.get("session_token").map(secret),
             };
-            let config = Config::new()
-                .region(case["region"].as_str().unwrap_or("us-east-1"))
-                .credentials(credentials)
-                .clock(move || UnixSeconds(now));
-            let config = match case["endpoint_url"].as_str() {
-                Some(url) => config.endpoint_url(url),
-                None => config,
+            let region = case["region"].as_str().unwrap_or("us-east-1");
+            let builder = Client::builder().region(region).credentials(credentials.clone());
+            let builder = match case["endpoint_url"].as_str() {
+                Some(url) => builder.endpoint_url(url),
+                None => builder,
             };
-            let settings = config.resolve(&Environment::default()).unwrap();
-            assert_same(request_of(case, &settings), case);
+            let settings = builder.resolve(&Environment::default()).unwrap();
+            assert_same(request_of(case, &settings, &credentials, UnixSeconds(now)), case);
         }
     }
 
-    fn request_of(case: &Value, settings: &Settings) -> Request<Full<Bytes>> {
+    fn request_of(
+        case: &Value,
+        settings: &Settings,
+        credentials: &Credentials,
+        now: UnixSeconds,
+    ) -> Request<Full<Bytes>> {
         let parameters = &case["parameters"];
         let text = |name: &str| parameters[name].as_str().unwrap().to_owned();
         if case["operation"] == "SendSSHPublicKey" {
             let mut push =
                 SendSshPublicKey::new(text("InstanceId"), text("InstanceOSUser"), text("SSHPublicKey"));
             push.availability_zone = parameters["AvailabilityZone"].as_str().map(str::to_owned);
-            signed_request(&push, settings).unwrap()
+            signed_request(&push, settings, credentials, now).unwrap()
         } else {
             let mut push = SendSerialConsoleSshPublicKey::new(text("InstanceId"), text("SSHPublicKey"));
             push.serial_port = parameters["SerialPort"].as_u64().map(|port| u32::try_from(port).unwrap());
-            signed_request(&push, settings).unwrap()
+            signed_request(&push, settings, credentials, now).unwrap()
         }
     }
 
@@ -196,13 +205,13 @@ mod tests {
             [("AWS_REGION", "us-east-1"), ("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")],
             None,
         );
-        let settings = Config::new().resolve(&environment).unwrap();
+        let settings = Client::builder().resolve(&environment).unwrap();
         let headers = headers
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let status = StatusCode::from_u16(status).unwrap();
         let answer = Answer { status, headers: headers.collect(), body: Bytes::from_static(body.as_bytes()) };
-        read_answer(&answer, &settings)
+        read_answer(&answer, &settings, UnixSeconds(0))
     }
 
     #[test]

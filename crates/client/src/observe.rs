@@ -1,7 +1,10 @@
 //! What a client tells somebody who watches it, such as a `--debug` option. Never a secret.
 
+use crate::error::Error;
+use instance_connect_core::document::UnixSeconds;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One step of a call.
 #[derive(Debug)]
@@ -31,6 +34,25 @@ pub enum Event<'a> {
         request_id: Option<&'a str>,
         /// The answer's body as text.
         body: &'a str,
+    },
+    /// An attempt failed, and another follows.
+    Retrying {
+        /// Why it failed.
+        failure: &'a Error,
+        /// The pause before the other.
+        pause: Duration,
+    },
+    /// This machine's clock is wrong, which cost an attempt. From now on the service's time is signed.
+    ClockCorrected {
+        /// How many seconds the service's clock is ahead; negative when it is behind.
+        seconds: i64,
+    },
+    /// A `credential_process` gave credentials.
+    CredentialsIssued {
+        /// The id of their access key.
+        access_key_id: &'a str,
+        /// When they expire, if ever.
+        expires: Option<UnixSeconds>,
     },
 }
 

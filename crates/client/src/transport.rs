@@ -83,8 +83,8 @@ impl Transport {
             if sender.ready().await.is_err() {
                 continue;
             }
-            // The server may have closed it just now. A request that never left may go out on another connection; one
-            // that did leave may have been carried out, so that is the caller's to decide.
+            // The server may have closed it just now. A request that never left goes out on another connection; one that
+            // did leave may have been carried out, so another one is another attempt.
             match sender.try_send_request(request).await {
                 Ok(response) => return self.read(response, sender).await,
                 Err(mut failure) => match failure.take_message() {
@@ -120,10 +120,11 @@ impl Transport {
         let action = || format!("cannot connect to {}", self.endpoint.address());
         match timeout(self.connect_timeout, self.open()).await {
             Ok(Ok(sender)) => Ok(sender),
+            Ok(Err(source)) if is_about_tls(&*source) => Err(Error::Tls { action: action(), source }),
             Ok(Err(source)) => Err(Error::Transport { action: action(), source }),
             Err(_) => {
                 let action = format!("connecting to {}", self.endpoint.address());
-                Err(Error::Timeout { action, limit: self.connect_timeout })
+                Err(Error::Timeout { action, limit: self.connect_timeout, before: None })
             }
         }
     }
@@ -173,6 +174,12 @@ impl Transport {
             observer.0(event);
         }
     }
+}
+
+/// Whether TLS itself failed, which it will again, rather than the connection below it.
+fn is_about_tls(error: &(dyn StdError + 'static)) -> bool {
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    inner.is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
 async fn handshake<Stream>(stream: Stream) -> hyper::Result<Sender>

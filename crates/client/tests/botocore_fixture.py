@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""What botocore sends and how it reads its files, for the Rust tests to compare with.
+"""What botocore sends, how it reads its files and when it tries again, for the Rust tests to compare with.
 
     botocore_fixture.py            writes botocore_fixture.json next to this file
     botocore_fixture.py --check    fails when that file is not what the installed botocore makes
 
-Made with botocore 1.43.11. Time is frozen, nothing is sent, and neither the caller's environment nor home is read.
+Made with botocore 1.44.5. Time is frozen, nothing is sent, and neither the caller's environment nor home is read.
 """
 
 import base64
 import datetime
+import functools
+import itertools
 import json
 import os
 import pathlib
@@ -20,7 +22,8 @@ import botocore.auth
 import botocore.session
 from botocore.awsrequest import AWSResponse
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError
+from botocore.retries.standard import ExponentialBackoff
 
 FIXTURE = pathlib.Path(__file__).with_suffix(".json")
 
@@ -180,6 +183,128 @@ CONFIGS += [
 ]
 
 
+ISSUED = '{"Version": 1, "AccessKeyId": "P_ID", "SecretAccessKey": "P_SECRET"}'
+
+
+def process(command, **rest):
+    return {"config": f"[default]\ncredential_process = {command}\n", **rest}
+
+
+CONFIGS += [
+    {"name": "process", **process(f"echo '{ISSUED}'")},
+    {"name": "process: token and expiration", **process("echo '" + ISSUED.replace(
+        "}", ', "SessionToken": "P_TOKEN", "Expiration": "2099-01-02T03:04:05+06:00", "Other": 1}') + "'")},
+    {"name": "process: nulls", **process("echo '" + ISSUED.replace(
+        "}", ', "SessionToken": null, "Expiration": null}') + "'")},
+    {"name": "process: double quotes", **process(json.dumps("echo") + " " + json.dumps(ISSUED))},
+    {"name": "process: a shell of its own", **process(f"sh -c 'echo \"$0\"' '{ISSUED}'")},
+    {"name": "process: escaped blanks", **process("echo " + "".join(
+        "\\" + c if c in ' "{}' else c for c in ISSUED))},
+    {"name": "process: nothing is expanded", **process("echo '" + ISSUED.replace("P_ID", "$HOME") + "'")},
+    {"name": "process: no shell runs it", **process(f"echo '{ISSUED}' | cat")},
+    {"name": "process: nothing begins a comment", **process(f"echo '{ISSUED}' # comment")},
+    {"name": "process: before keys of the config file", "config":
+     f"[default]\ncredential_process = echo '{ISSUED}'\n" + FILE_KEYS},
+    {"name": "process: after keys of the credentials file", **process(f"echo '{ISSUED}'"),
+     "credentials": "[default]\n" + FILE_KEYS},
+    {"name": "process: in the credentials file", "credentials":
+     f"[default]\ncredential_process = echo '{ISSUED}'\n"},
+    {"name": "process: after variables", **process("false"), "variables": {
+        "AWS_ACCESS_KEY_ID": "ENV_ID", "AWS_SECRET_ACCESS_KEY": "ENV_SECRET"}},
+    {"name": "process: fails", **process("false")},
+    {"name": "process: does not exist", **process("/nowhere/at/all")},
+    {"name": "process: no JSON", **process("echo hello")},
+    {"name": "process: other version", **process("echo '" + ISSUED.replace("1", "2") + "'")},
+    {"name": "process: version in quotes", **process("echo '" + ISSUED.replace("1", '"1"') + "'")},
+    {"name": "process: no version", **process("echo '" + ISSUED.replace('"Version": 1, ', "") + "'")},
+    {"name": "process: no secret", **process("echo '{\"Version\": 1, \"AccessKeyId\": \"P_ID\"}'")},
+    {"name": "process: has expired", **process("echo '" + ISSUED.replace(
+        "}", ', "SessionToken": "P_TOKEN", "Expiration": "2020-01-02T03:04:05Z"}') + "'")},
+    {"name": "process: not a time", **process("echo '" + ISSUED.replace("}", ', "Expiration": "soon"}') + "'")},
+    {"name": "process: open quote", **process("echo 'a")},
+]
+
+CONFIGS += [
+    {"name": "retries: from variables", "config": "[default]\nmax_attempts = 9\nretry_mode = adaptive\n" + FILE_KEYS,
+     "variables": {"AWS_MAX_ATTEMPTS": "5", "AWS_RETRY_MODE": "standard"}},
+    {"name": "retries: from the profile", "config": "[default]\nmax_attempts = 2\nretry_mode = adaptive\n" + FILE_KEYS},
+    {"name": "retries: legacy", "config": "[default]\nmax_attempts = 2\nretry_mode = legacy\n" + FILE_KEYS},
+    {"name": "retries: none", "config": "[default]\nmax_attempts = 1\n" + FILE_KEYS},
+    {"name": "retries: less than one", "config": "[default]\nmax_attempts = 0\n" + FILE_KEYS},
+    {"name": "retries: no number", "config": "[default]\nmax_attempts = many\n" + FILE_KEYS},
+    {"name": "retries: no mode", "config": "[default]\nretry_mode = fast\n" + FILE_KEYS},
+    {"name": "retries: a mode in capitals", "config": "[default]\nretry_mode = Standard\n" + FILE_KEYS},
+]
+
+SUCCESS = {"status": 200, "body": '{"RequestId": "id", "Success": true}'}
+BROKEN_OFF = None
+
+
+def failure(code, status=400, **headers):
+    return {"status": status, "body": json.dumps({"__type": code, "message": "m"}), "headers": headers}
+
+
+def page(status, **headers):
+    return {"status": status, "body": "<html>no</html>", "headers": headers}
+
+
+def after(**milliseconds_or_seconds):
+    return {name.replace("_", "-"): value for name, value in milliseconds_or_seconds.items()}
+
+
+THROTTLED = failure("ThrottlingException")
+
+# The answers of a server, begun again when they have all been given; calls are made one after another by one client.
+CALLS = [
+    {"name": "success", "answers": [SUCCESS]},
+    {"name": "throttled twice", "answers": [THROTTLED, THROTTLED, SUCCESS]},
+    {"name": "throttled at half the longest pause", "answers": [THROTTLED, THROTTLED, SUCCESS], "random": 0.5},
+    {"name": "throttled for good", "answers": [THROTTLED]},
+    {"name": "throttled, many attempts", "answers": [THROTTLED], "max_attempts": 8},
+    {"name": "one attempt", "answers": [THROTTLED], "max_attempts": 1},
+    {"name": "broken off", "answers": [BROKEN_OFF, SUCCESS]},
+    {"name": "broken off for good", "answers": [BROKEN_OFF]},
+    {"name": "many attempts", "answers": [page(500)], "max_attempts": 12},
+    {"name": "kinds change", "answers": [page(502), THROTTLED, BROKEN_OFF, page(504), SUCCESS], "max_attempts": 5},
+    {"name": "retry after milliseconds", "answers": [page(503, **after(x_amz_retry_after="1500")), SUCCESS]},
+    {"name": "retry after less", "answers": [page(503, **after(x_amz_retry_after="0")), SUCCESS]},
+    {"name": "retry after too long", "answers": [page(503, **after(x_amz_retry_after="60000")), SUCCESS]},
+    {"name": "retry after nonsense", "answers": [page(503, **after(x_amz_retry_after="soon")), SUCCESS]},
+    {"name": "retry after when throttled", "answers": [
+        {**THROTTLED, "headers": after(x_amz_retry_after="2500")}, SUCCESS]},
+    {"name": "quota runs dry", "answers": [page(500)], "calls": 20},
+    {"name": "quota runs dry when throttled", "answers": [THROTTLED], "calls": 52},
+    {"name": "quota is given back", "answers": [page(500), page(500), SUCCESS], "calls": 40},
+    {"name": "quota comes back with successes", "answers": [page(500)] * 3 + [SUCCESS], "calls": 45},
+]
+CALLS += [
+    {"name": f"status {status}", "answers": [page(status)]}
+    for status in (307, 400, 403, 404, 408, 413, 429, 500, 501, 502, 503, 504, 509, 599)
+]
+CALLS += [
+    {"name": code, "answers": [failure(code, 500 if fault else 400)]}
+    for code, fault in [
+        ("AuthException", False), ("EC2InstanceNotFoundException", False), ("EC2InstanceStateInvalidException", False),
+        ("EC2InstanceTypeInvalidException", False), ("EC2InstanceUnavailableException", False),
+        ("InvalidArgsException", False), ("SerialConsoleAccessDisabledException", False),
+        ("SerialConsoleSessionLimitExceededException", False), ("SerialConsoleSessionUnavailableException", True),
+        ("SerialConsoleSessionUnsupportedException", False), ("ServiceException", True),
+        ("Throttling", False), ("ThrottledException", False), ("RequestThrottled", False),
+        ("RequestThrottledException", False), ("RequestLimitExceeded", False), ("TooManyRequestsException", False),
+        ("LimitExceededException", False), ("BandwidthLimitExceeded", False),
+        ("ProvisionedThroughputExceededException", False), ("TransactionInProgressException", False),
+        ("PriorRequestNotComplete", False), ("EC2ThrottledException", False), ("SlowDown", False),
+        ("RequestTimeout", False), ("RequestTimeoutException", False), ("AccessDeniedException", False),
+        ("UnrecognizedClientException", False), ("InternalFailure", True), ("SomethingNew", False),
+    ]
+]
+CALLS += [
+    {"name": "modelled, with the status of throttling", "answers": [failure("EC2InstanceUnavailableException", 429)]},
+    {"name": "modelled, with a status to retry", "answers": [failure("EC2InstanceUnavailableException", 503)]},
+    {"name": "unknown, with the status of throttling", "answers": [failure("SomethingNew", 429)]},
+]
+
+
 def isolated(variables, home):
     environment = {"HOME": home, "PATH": os.environ.get("PATH", ""), "AWS_EC2_METADATA_DISABLED": "true", **variables}
     return mock.patch.dict(os.environ, environment, clear=True)
@@ -251,8 +376,10 @@ def configuration(profile):
         region = session.get_config_variable("region")
         client = session.create_client("ec2-instance-connect", region_name=region or "us-east-1")
         request = capture(client, "SendSSHPublicKey", PUSH)
-    except BotoCoreError:
+    # Not every mistake has an exception of its own there.
+    except (BotoCoreError, OSError, RuntimeError, ValueError):
         return None
+    retries = client.meta.config.retries
     return {
         "region": region,
         "endpoint_url": request.url,
@@ -260,18 +387,58 @@ def configuration(profile):
         "secret_access_key": credentials.secret_key,
         "session_token": credentials.token,
         "ca_bundle": session.get_config_variable("ca_bundle"),
+        "max_attempts": retries.get("total_max_attempts", 3),
+        "retry_mode": retries["mode"],
     }
+
+
+def call_case(case, session):
+    """What one client does with these answers: of each call the pauses between attempts, and how it ended."""
+    answers = itertools.cycle(case["answers"])
+
+    def answer(request, **_):
+        given = next(answers)
+        if given is BROKEN_OFF:
+            raise ConnectionClosedError(endpoint_url=request.url, request=request, error=None)
+        body = mock.Mock(stream=lambda *_: [given["body"].encode()])
+        return AWSResponse(request.url, given["status"], given.get("headers", {}), body)
+
+    def call():
+        pauses = []
+        with mock.patch("time.sleep", pauses.append):
+            try:
+                outcome = "Success" if client.send_ssh_public_key(**PUSH)["Success"] else ""
+            except ClientError as error:
+                outcome = error.response["Error"]["Code"]
+            except ConnectionClosedError:
+                outcome = "ConnectionClosed"
+        return {"pauses": pauses, "outcome": outcome}
+
+    fixed = functools.partialmethod(ExponentialBackoff.__init__, random=lambda: case.get("random", 1))
+    with mock.patch.object(ExponentialBackoff, "__init__", fixed):
+        client = session.create_client(
+            "ec2-instance-connect",
+            region_name="us-east-1",
+            aws_access_key_id=ACCESS_KEY_ID,
+            aws_secret_access_key=SECRET_ACCESS_KEY,
+            config=Config(retries={"mode": "standard", "total_max_attempts": case.get("max_attempts", 3)}),
+        )
+        client.meta.events.register("before-send.ec2-instance-connect", answer)
+    return {**case, "made": [call() for _ in range(case.get("calls", 1))]}
 
 
 def fixture():
     with tempfile.TemporaryDirectory() as home, isolated({}, home):
         requests = [request_case(case) for case in REQUESTS]
+        session = botocore.session.Session()
+        calls = [call_case(case, session) for case in CALLS]
     made = {
         "now": int(NOW.replace(tzinfo=datetime.timezone.utc).timestamp()),
         "access_key_id": ACCESS_KEY_ID,
         "secret_access_key": SECRET_ACCESS_KEY,
         "requests": requests,
         "configs": [config_case(case) for case in CONFIGS],
+        "calls": calls,
     }
     return json.dumps(made, indent=1) + "\n"
 

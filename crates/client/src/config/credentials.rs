@@ -1,15 +1,18 @@
 //! Where credentials come from, in botocore's order.
 
 use super::files::{Files, Profile, shown};
+use super::ini::words;
+use crate::credentials::{CredentialProcess, Provider};
 use crate::environment::Environment;
 use crate::error::Error;
 use instance_connect_core::secret::Secret;
 use instance_connect_core::sigv4::Credentials;
+use std::sync::Arc;
 
-/// Credentials with where they were found, for people.
+/// Credentials, or who gives them, with where that was found, for people.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
-    pub(super) credentials: Credentials,
+    pub(super) provider: Provider,
     pub(super) source: String,
 }
 
@@ -26,20 +29,38 @@ pub(super) fn find(
         return Ok(found);
     }
     refuse_roles(environment, profile, name, chosen_by_caller)?;
-    if let Some(credentials) = in_section(profile.credentials, name)? {
+    if let Some(provider) = in_section(profile.credentials, name)? {
         let source = format!("profile {name} in {}", shown(files.credentials_path.as_deref()));
-        return Ok(Found { credentials, source });
+        return Ok(Found { provider, source });
     }
-    refuse_others(profile, name)?;
-    if let Some(credentials) = in_section(profile.config, name)? {
+    if profile.get("login_session").is_some() {
+        return Err(not_here(&format!("profile {name} gets its credentials from"), "`aws login`", name));
+    }
+    if let Some(command) = profile.get("credential_process") {
+        let source = format!("the credential_process of profile {name}");
+        return Ok(Found { provider: process(command, name)?, source });
+    }
+    if let Some(provider) = in_section(profile.config, name)? {
         let source = format!("profile {name} in {}", shown(files.config_path.as_deref()));
-        return Ok(Found { credentials, source });
+        return Ok(Found { provider, source });
     }
+    let variables =
+        if chosen_by_caller { "" } else { "neither AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY nor " };
     Err(Error::Credentials(format!(
-        "no credentials: neither AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY nor a profile {name} with keys in {} or {}",
+        "no credentials: {variables}a profile {name} with keys or a credential_process in {} or {}",
         shown(files.credentials_path.as_deref()),
         shown(files.config_path.as_deref()),
     )))
+}
+
+/// The words are those of a POSIX shell, with nothing expanded: as the AWS CLI splits them.
+fn process(command: &str, name: &str) -> Result<Provider, Error> {
+    let process = words(command).and_then(|words| CredentialProcess::new(name, words));
+    process.map(|process| Provider::Process(Arc::new(process))).ok_or_else(|| {
+        Error::Credentials(format!(
+            "the credential_process of profile {name} is no command: is a quote left open?"
+        ))
+    })
 }
 
 fn in_environment(environment: &Environment) -> Result<Option<Found>, Error> {
@@ -50,10 +71,10 @@ fn in_environment(environment: &Environment) -> Result<Option<Found>, Error> {
     };
     // The older name comes first, as in botocore.
     let token = environment.get("AWS_SECURITY_TOKEN").or_else(|| environment.get("AWS_SESSION_TOKEN"));
-    Ok(Some(Found { credentials: credentials(id, secret, token), source: "the environment".to_owned() }))
+    Ok(Some(Found { provider: keys(id, secret, token), source: "the environment".to_owned() }))
 }
 
-fn in_section(section: Option<&super::ini::Section>, name: &str) -> Result<Option<Credentials>, Error> {
+fn in_section(section: Option<&super::ini::Section>, name: &str) -> Result<Option<Provider>, Error> {
     let get = |key| Some(section?.get(key)?.as_str()).filter(|value: &&str| !value.is_empty());
     let Some(id) = get("aws_access_key_id") else { return Ok(None) };
     let Some(secret) = get("aws_secret_access_key") else {
@@ -62,15 +83,15 @@ fn in_section(section: Option<&super::ini::Section>, name: &str) -> Result<Optio
         )));
     };
     let token = get("aws_security_token").or_else(|| get("aws_session_token"));
-    Ok(Some(credentials(id, secret, token)))
+    Ok(Some(keys(id, secret, token)))
 }
 
-fn credentials(id: &str, secret: &str, token: Option<&str>) -> Credentials {
-    Credentials {
+fn keys(id: &str, secret: &str, token: Option<&str>) -> Provider {
+    Provider::Fixed(Arc::new(Credentials {
         access_key_id: id.to_owned(),
         secret_access_key: Secret::new(secret.as_bytes().to_vec()),
         session_token: token.map(|token| Secret::new(token.as_bytes().to_vec())),
-    }
+    }))
 }
 
 /// Sources that come before the credentials file.
@@ -99,25 +120,15 @@ fn refuse_roles(
     Err(not_here(&format!("profile {name} gets its credentials from"), source, name))
 }
 
-/// Sources that come after the credentials file and before the config file.
-fn refuse_others(profile: Profile<'_>, name: &str) -> Result<(), Error> {
-    let source = if profile.get("login_session").is_some() {
-        "`aws login`"
-    } else if profile.get("credential_process").is_some() {
-        "credential_process"
-    } else {
-        return Ok(());
-    };
-    Err(not_here(&format!("profile {name} gets its credentials from"), source, name))
-}
-
-/// The environment beats `AWS_PROFILE`, but not a profile the caller chose: hence the second half of the advice.
+/// Both ways that end without this client knowing the source. The environment beats `AWS_PROFILE`, but not a profile the
+/// caller chose: hence the end of the advice.
 fn not_here(who: &str, source: &str, name: &str) -> Error {
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'@'));
     let name = if plain { name.to_owned() } else { format!("{name:?}") };
+    let export = format!("aws configure export-credentials --profile {name}");
     Error::Credentials(format!(
         "{who} {source}, which this client does not do itself; \
-         run `eval \"$(aws configure export-credentials --profile {name} --format env)\"`, \
-         then call again without choosing a profile"
+         make another profile with `credential_process = {export}` and choose that, \
+         or run `eval \"$({export} --format env)\"` and call again without choosing a profile"
     ))
 }

@@ -102,8 +102,15 @@ pub(super) fn nested(value: &str) -> Option<Result<Section, ()>> {
     Some(pairs.collect())
 }
 
-/// The second of exactly two words, quotes and escapes removed as a shell does: the name in `profile "my name"`.
+/// The second of exactly two words: the name in `profile "my name"`.
 pub(super) fn second_word(text: &str) -> Option<String> {
+    let mut words = words(text)?;
+    if words.len() == 2 { words.pop() } else { None }
+}
+
+/// The words of a line, quotes and escapes removed as a POSIX shell does, nothing expanded. `None` when a quote or an
+/// escape is left open.
+pub(super) fn words(text: &str) -> Option<Vec<String>> {
     let mut words: Vec<String> = Vec::new();
     let mut word: Option<String> = None;
     let mut quote: Option<char> = None;
@@ -127,12 +134,30 @@ pub(super) fn second_word(text: &str) -> Option<String> {
         }
     }
     words.extend(word);
-    if quote.is_some() || words.len() != 2 { None } else { words.pop() }
+    if quote.is_some() { None } else { Some(words) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever is quoted comes out as it went in.
+        #[test]
+        fn quoted_words(expected in proptest::collection::vec(any::<String>(), 0..5)) {
+            let quoted = expected.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''")));
+            prop_assert_eq!(words(&quoted.collect::<Vec<_>>().join(" ")), Some(expected));
+        }
+
+        #[test]
+        fn any_file_is_refused_or_read(text in "[\\[\\]a=:#; \t\r\n'\"\\\\]{0,60}|.{0,60}") {
+            if let Ok(sections) = parse(&text) {
+                prop_assert!(sections.iter().all(|(name, _)| !name.is_empty()));
+            }
+            let _ = (words(&text), nested(&text));
+        }
+    }
 
     // The values below were checked against botocore; larger cases are in tests/botocore_fixture.json.
 

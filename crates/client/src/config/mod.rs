@@ -1,21 +1,26 @@
-//! Configuration in two stages: [`Config`] is what a caller gives, [`Settings`] what came of it together with the
+//! Configuration in two stages: [`ClientBuilder`] is what a caller gives, [`Settings`] what came of it together with the
 //! environment and the AWS files.
 
 mod credentials;
 mod files;
 mod ini;
+mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use settings::Settings;
+
+use crate::client::Client;
+use crate::credentials::Provider;
 use crate::endpoint::{Endpoint, Variant, aws_url, is_region};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::observe::{Event, Observer};
+use crate::retry::{MAX_ATTEMPTS, RetryMode};
+use crate::surroundings::{Surroundings, System};
 use credentials::Found;
 use files::{Files, Profile};
-use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::sigv4::Credentials;
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,12 +28,18 @@ use std::time::Duration;
 /// How long a connection may take to come about: just over three seconds, so that one lost SYN is sent again.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(3100);
 
-/// How long a call may take in all.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an attempt may take, connecting included. A service answers within seconds; where SDKs wait a minute or for
+/// ever, the people who wait for this one are about to log in.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a call may take, with all its attempts and pauses.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a caller says about a client. Everything may be left out; the environment and the AWS files are asked then.
+///
+/// A new one says nothing. [`Client::builder`](crate::Client::builder) makes it.
 #[derive(Clone, Debug, Default)]
-pub struct Config {
+pub struct ClientBuilder {
     profile: Option<String>,
     region: Option<String>,
     endpoint_url: Option<String>,
@@ -36,18 +47,15 @@ pub struct Config {
     ca_bundle: Option<PathBuf>,
     plain_http: bool,
     connect_timeout: Option<Duration>,
-    call_timeout: Option<Duration>,
+    attempt_timeout: Option<Duration>,
+    operation_timeout: Option<Duration>,
+    max_attempts: Option<u32>,
     application: Option<String>,
     observer: Option<Observer>,
-    clock: Option<Clock>,
+    surroundings: Option<Arc<dyn Surroundings>>,
 }
 
-impl Config {
-    /// Nothing said.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
+impl ClientBuilder {
     /// Uses this profile. Keys in the environment are then not looked at.
     #[must_use]
     pub fn profile(mut self, name: impl Into<String>) -> Self {
@@ -98,10 +106,26 @@ impl Config {
         self
     }
 
-    /// How long a call may take in all; 30 s unless said otherwise.
+    /// How long one attempt may take, connecting included; 10 s unless said otherwise.
     #[must_use]
-    pub fn call_timeout(mut self, limit: Duration) -> Self {
-        self.call_timeout = Some(limit);
+    pub fn attempt_timeout(mut self, limit: Duration) -> Self {
+        self.attempt_timeout = Some(limit);
+        self
+    }
+
+    /// How long a call may take in all, with every attempt and the pauses between them; 30 s unless said otherwise. A
+    /// `credential_process` has 60 s of its own.
+    #[must_use]
+    pub fn operation_timeout(mut self, limit: Duration) -> Self {
+        self.operation_timeout = Some(limit);
+        self
+    }
+
+    /// How many attempts a call may make in all, instead of what `AWS_MAX_ATTEMPTS` or the profile's `max_attempts` says,
+    /// else 3. With 1 nothing is tried again.
+    #[must_use]
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = Some(attempts);
         self
     }
 
@@ -119,11 +143,27 @@ impl Config {
         self
     }
 
-    /// Signs with the time that `clock` gives, instead of the system's clock.
+    /// Takes the time, chance and waiting from there instead of from the system: for tests.
     #[must_use]
-    pub fn clock(mut self, clock: impl Fn() -> UnixSeconds + Send + Sync + 'static) -> Self {
-        self.clock = Some(Clock(Arc::new(clock)));
+    pub fn surroundings(mut self, surroundings: Arc<dyn Surroundings>) -> Self {
+        self.surroundings = Some(surroundings);
         self
+    }
+
+    /// A client, with this process's environment for what was not said.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve) and [`Client::new`].
+    pub fn build(&self) -> Result<Client, Error> {
+        Client::new(self.resolve(&Environment::of_process())?)
+    }
+
+    /// The same for a program without an asynchronous runtime.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve) and [`blocking::Client::new`](crate::blocking::Client::new).
+    pub fn build_blocking(&self) -> Result<crate::blocking::Client, Error> {
+        crate::blocking::Client::new(self.resolve(&Environment::of_process())?)
     }
 
     /// Finds what was not said: first in variables, then in the profile.
@@ -143,27 +183,30 @@ impl Config {
         let region = self.resolve_region(environment, profile)?;
         let endpoint = self.resolve_endpoint(environment, &files, profile, &region)?;
         let found = match self.credentials.clone() {
-            Some(credentials) => Found { credentials, source: "the caller".to_owned() },
+            Some(credentials) => {
+                Found { provider: Provider::Fixed(Arc::new(credentials)), source: "the caller".to_owned() }
+            }
             None => credentials::find(environment, &files, profile, name, chosen.is_some())?,
         };
         let ca_bundle = match &self.ca_bundle {
             Some(path) => Some(path.clone()),
-            None => environment
-                .get("AWS_CA_BUNDLE")
-                .or_else(|| profile.get("ca_bundle"))
+            None => setting(environment, "AWS_CA_BUNDLE", profile, "ca_bundle")
                 .map(|path| environment.expand(path.as_ref())),
         };
         Ok(Settings {
             region,
             endpoint,
-            credentials: found.credentials,
+            credentials: found.provider,
             credentials_source: found.source,
             ca_bundle,
             connect_timeout: self.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
-            call_timeout: self.call_timeout.unwrap_or(CALL_TIMEOUT),
+            attempt_timeout: self.attempt_timeout.unwrap_or(ATTEMPT_TIMEOUT),
+            operation_timeout: self.operation_timeout.unwrap_or(OPERATION_TIMEOUT),
+            max_attempts: self.resolve_max_attempts(environment, profile)?,
+            retry_mode: retry_mode(environment, profile)?,
             user_agent: user_agent(self.application.as_deref()),
             observer: self.observer.clone(),
-            clock: self.clock.clone().unwrap_or_else(Clock::system),
+            surroundings: self.surroundings.clone().unwrap_or_else(|| Arc::new(System)),
         })
     }
 
@@ -185,6 +228,20 @@ impl Config {
         }
     }
 
+    fn resolve_max_attempts(&self, environment: &Environment, profile: Profile<'_>) -> Result<u32, Error> {
+        let configured = setting(environment, "AWS_MAX_ATTEMPTS", profile, "max_attempts");
+        let attempts = match (self.max_attempts, configured) {
+            (Some(attempts), _) => attempts,
+            (None, Some(text)) => text.parse().unwrap_or_default(),
+            (None, None) => MAX_ATTEMPTS,
+        };
+        if attempts == 0 {
+            let given = configured.filter(|_| self.max_attempts.is_none()).unwrap_or("0");
+            return Err(Error::Configuration(format!("max_attempts {given:?} is not a number from 1 on")));
+        }
+        Ok(attempts)
+    }
+
     fn resolve_endpoint(
         &self,
         environment: &Environment,
@@ -193,8 +250,8 @@ impl Config {
         region: &str,
     ) -> Result<Endpoint, Error> {
         let switched_on = |variable, key| {
-            let value = environment.get(variable).or_else(|| profile.get(key));
-            value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
+            setting(environment, variable, profile, key)
+                .is_some_and(|value| value.eq_ignore_ascii_case("true"))
         };
         let variant = Variant {
             fips: switched_on("AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint"),
@@ -217,6 +274,25 @@ impl Config {
         }
         Ok(endpoint)
     }
+}
+
+fn retry_mode(environment: &Environment, profile: Profile<'_>) -> Result<RetryMode, Error> {
+    let Some(text) = setting(environment, "AWS_RETRY_MODE", profile, "retry_mode") else {
+        return Ok(RetryMode::default());
+    };
+    RetryMode::parse(text).ok_or_else(|| {
+        Error::Configuration(format!("retry_mode {text:?} is none of standard, adaptive and legacy"))
+    })
+}
+
+/// What a variable says, else the profile.
+fn setting<'a>(
+    environment: &'a Environment,
+    variable: &str,
+    profile: Profile<'a>,
+    key: &str,
+) -> Option<&'a str> {
+    environment.get(variable).or_else(|| profile.get(key))
 }
 
 /// The endpoint URL outside the program: the service's variable, the common one, then the profile's in the same order.
@@ -251,65 +327,4 @@ fn no_such_profile(name: &str, files: &Files) -> Error {
 fn user_agent(application: Option<&str>) -> String {
     let ours = concat!("instance-connect-client/", env!("CARGO_PKG_VERSION"));
     application.map_or_else(|| ours.to_owned(), |name| format!("{name} {ours}"))
-}
-
-/// Everything a client needs, complete and checked. Made by [`Config::resolve`].
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub(crate) region: String,
-    pub(crate) endpoint: Endpoint,
-    pub(crate) credentials: Credentials,
-    pub(crate) credentials_source: String,
-    pub(crate) ca_bundle: Option<PathBuf>,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) call_timeout: Duration,
-    pub(crate) user_agent: String,
-    pub(crate) observer: Option<Observer>,
-    pub(crate) clock: Clock,
-}
-
-impl Settings {
-    /// The region that requests are signed for.
-    pub fn region(&self) -> &str {
-        &self.region
-    }
-
-    /// Where requests go.
-    pub fn endpoint_url(&self) -> String {
-        self.endpoint.url()
-    }
-
-    /// The id of the access key that signs.
-    pub fn access_key_id(&self) -> &str {
-        &self.credentials.access_key_id
-    }
-
-    /// Where the credentials were found, for people.
-    pub fn credentials_source(&self) -> &str {
-        &self.credentials_source
-    }
-}
-
-/// Where the time of a signature comes from.
-#[derive(Clone)]
-pub(crate) struct Clock(pub(crate) Arc<dyn Fn() -> UnixSeconds + Send + Sync>);
-
-impl Clock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the edge where a client takes the real time, unless it is given one"
-    )]
-    fn system() -> Self {
-        Self(Arc::new(|| {
-            let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            let seconds = since_epoch.map_or(0, |duration| duration.as_secs());
-            UnixSeconds(seconds.try_into().unwrap_or(i64::MAX))
-        }))
-    }
-}
-
-impl fmt::Debug for Clock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Clock(…)")
-    }
 }

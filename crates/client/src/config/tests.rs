@@ -1,6 +1,8 @@
 //! Configuration against botocore's (the fixture) and where ours goes beyond it.
 
 use super::*;
+use crate::credentials::Keyring;
+use instance_connect_core::document::UnixSeconds;
 use serde_json::Value;
 use std::fs;
 use tempfile::TempDir;
@@ -30,11 +32,11 @@ impl Machine {
         Environment::new(self.variables.clone(), Some(self.home.path().to_owned()))
     }
 
-    fn resolve(&self, config: &Config) -> Result<Settings, Error> {
+    fn resolve(&self, config: &ClientBuilder) -> Result<Settings, Error> {
         config.resolve(&self.environment())
     }
 
-    fn refusal(&self, config: &Config) -> String {
+    fn refusal(&self, config: &ClientBuilder) -> String {
         self.resolve(config).unwrap_err().to_string()
     }
 }
@@ -54,14 +56,22 @@ fn found_as_botocore_finds_it() {
             }
         }
         let found = &case["found"];
-        let mut config = Config::new();
+        let mut config = Client::builder();
         config.profile = case["profile"].as_str().map(str::to_owned);
         config.region = found["region"].is_null().then(|| "us-east-1".to_owned());
-        match machine.resolve(&config) {
-            Ok(settings) => assert_same(&settings, found, name),
+        match machine.resolve(&config).and_then(|settings| Ok((issued(&settings)?, settings))) {
+            Ok((credentials, settings)) => assert_same(&credentials, &settings, found, name),
             Err(error) => assert!(found.is_null(), "{name}: {error}"),
         }
     }
+}
+
+/// The credentials that a client with these settings would sign with.
+fn issued(settings: &Settings) -> Result<Arc<Credentials>, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let keyring = Keyring::new(settings.credentials.clone(), None);
+    // 2026-03-01, as in the fixture.
+    runtime.block_on(keyring.at(UnixSeconds(1_772_368_496)))
 }
 
 fn strings(object: &Value) -> Vec<(String, String)> {
@@ -69,8 +79,8 @@ fn strings(object: &Value) -> Vec<(String, String)> {
     members.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect()
 }
 
-fn assert_same(settings: &Settings, found: &Value, name: &str) {
-    let Credentials { access_key_id, secret_access_key, session_token } = &settings.credentials;
+fn assert_same(credentials: &Credentials, settings: &Settings, found: &Value, name: &str) {
+    let Credentials { access_key_id, secret_access_key, session_token } = credentials;
     let token = session_token.as_ref().map(|token| std::str::from_utf8(token.expose()).unwrap());
     assert_eq!(found["access_key_id"], access_key_id.as_str(), "{name}");
     assert_eq!(
@@ -85,6 +95,8 @@ fn assert_same(settings: &Settings, found: &Value, name: &str) {
     }
     let ca_bundle = settings.ca_bundle.as_ref().map(|path| path.to_str().unwrap());
     assert_eq!(found["ca_bundle"].as_str(), ca_bundle, "{name}");
+    assert_eq!(found["max_attempts"], settings.max_attempts(), "{name}");
+    assert_eq!(found["retry_mode"], format!("{:?}", settings.retry_mode()).to_lowercase(), "{name}");
 }
 
 const KEYS: &str = "[default]\naws_access_key_id = FILE_ID\naws_secret_access_key = FILE_SECRET\n";
@@ -95,14 +107,14 @@ fn region() {
     let config = "[default]\nregion = profile-1\n";
     let both = [("AWS_REGION", "first-1"), ("AWS_DEFAULT_REGION", "second-1")];
     let with = |variables| Machine::new(config, KEYS, variables);
-    assert_eq!(with(&both).resolve(&Config::new().region("given-1")).unwrap().region(), "given-1");
-    assert_eq!(with(&both).resolve(&Config::new()).unwrap().region(), "first-1");
-    assert_eq!(with(&both[1..]).resolve(&Config::new()).unwrap().region(), "second-1");
-    assert_eq!(with(&[]).resolve(&Config::new()).unwrap().region(), "profile-1");
-    assert_eq!(with(&[("AWS_REGION", "")]).resolve(&Config::new()).unwrap().region(), "profile-1");
-    let none = Machine::new("", KEYS, &[]).refusal(&Config::new());
+    assert_eq!(with(&both).resolve(&Client::builder().region("given-1")).unwrap().region(), "given-1");
+    assert_eq!(with(&both).resolve(&Client::builder()).unwrap().region(), "first-1");
+    assert_eq!(with(&both[1..]).resolve(&Client::builder()).unwrap().region(), "second-1");
+    assert_eq!(with(&[]).resolve(&Client::builder()).unwrap().region(), "profile-1");
+    assert_eq!(with(&[("AWS_REGION", "")]).resolve(&Client::builder()).unwrap().region(), "profile-1");
+    let none = Machine::new("", KEYS, &[]).refusal(&Client::builder());
     assert_eq!(none, "no region: neither AWS_REGION, AWS_DEFAULT_REGION nor the profile gives one");
-    let odd = with(&[]).refusal(&Config::new().region("x.example.com/"));
+    let odd = with(&[]).refusal(&Client::builder().region("x.example.com/"));
     assert_eq!(odd, "\"x.example.com/\" is not a region such as us-east-1");
 }
 
@@ -120,7 +132,7 @@ fn given_values_come_first() {
         secret_access_key: instance_connect_core::secret::Secret::new(b"GIVEN_SECRET".to_vec()),
         session_token: None,
     };
-    let config = Config::new()
+    let config = Client::builder()
         .region("us-east-1")
         .endpoint_url("https://given.example")
         .ca_bundle("/given.pem")
@@ -128,7 +140,7 @@ fn given_values_come_first() {
     let settings = Machine::new("", "", &variables).resolve(&config).unwrap();
     assert_eq!(settings.endpoint_url(), "https://given.example/");
     assert_eq!(settings.ca_bundle, Some("/given.pem".into()));
-    assert_eq!((settings.access_key_id(), settings.credentials_source()), ("GIVEN", "the caller"));
+    assert_eq!((settings.access_key_id(), settings.credentials_source()), (Some("GIVEN"), "the caller"));
     let debug = format!("{config:?} {settings:?} {:?}", Machine::new("", "", &variables).environment());
     assert!(!debug.contains("GIVEN_SECRET") && !debug.contains("ENV_SECRET"), "{debug}");
 }
@@ -136,7 +148,7 @@ fn given_values_come_first() {
 #[test]
 fn plain_http_stays_on_this_machine() {
     let machine = Machine::new("", KEYS, &[]);
-    let config = Config::new().region("us-east-1").endpoint_url("http://10.0.0.1:8080");
+    let config = Client::builder().region("us-east-1").endpoint_url("http://10.0.0.1:8080");
     let expected = "endpoint URL \"http://10.0.0.1:8080/\": plain http is refused unless it stays on this machine; \
                     use https, or allow it";
     assert_eq!(machine.refusal(&config), expected);
@@ -152,37 +164,58 @@ fn sources_that_are_not_here_say_what_to_do() {
         ("", "role_arn = arn:aws:iam::1:role/r\nsource_profile = b", "an assumed role"),
         ("role_arn = a\nweb_identity_token_file = /t", "", "a role assumed with a web identity"),
         ("login_session = x", "", "`aws login`"),
-        ("credential_process = /bin/secret --password x", "", "credential_process"),
     ] {
         let config = format!("[profile dev]\n{settings}\naws_access_key_id = c\naws_secret_access_key = d\n");
         let machine =
             Machine::new(&config, &format!("[dev]\n{credentials}\n"), &[("AWS_REGION", "us-east-1")]);
         let expected = format!(
-            "profile dev gets its credentials from {source}, which this client does not do itself; run `eval \
-             \"$(aws configure export-credentials --profile dev --format env)\"`, then call again without choosing a \
-             profile"
+            "profile dev gets its credentials from {source}, which this client does not do itself; make another profile \
+             with `credential_process = aws configure export-credentials --profile dev` and choose that, or run `eval \
+             \"$(aws configure export-credentials --profile dev --format env)\"` and call again without choosing a profile"
         );
-        assert_eq!(machine.refusal(&Config::new().profile("dev")), expected);
+        assert_eq!(machine.refusal(&Client::builder().profile("dev")), expected);
     }
-    // Keys in the credentials file come before a process.
-    let machine = Machine::new("[default]\ncredential_process = x", KEYS, &[("AWS_REGION", "us-east-1")]);
-    assert_eq!(machine.resolve(&Config::new()).unwrap().access_key_id(), "FILE_ID");
     let variables = [("AWS_WEB_IDENTITY_TOKEN_FILE", "/t"), ("AWS_REGION", "us-east-1")];
-    let refusal = Machine::new("", KEYS, &variables).refusal(&Config::new());
+    let refusal = Machine::new("", KEYS, &variables).refusal(&Client::builder());
     assert!(refusal.starts_with("AWS_WEB_IDENTITY_TOKEN_FILE asks for a role"), "{refusal}");
 }
 
 #[test]
 fn refusals_name_the_place_and_no_secret() {
     let machine = Machine::new("[default]\nregion = us-east-1\nSECRET\n", "", &[]);
-    let refusal = machine.refusal(&Config::new());
+    let refusal = machine.refusal(&Client::builder());
     let home = machine.home.path().display();
     assert_eq!(refusal, format!("{home}/.aws/config: line 3: neither a [section] nor key = value"));
     let none = Machine::new("", "", &[("AWS_REGION", "us-east-1")]);
     let home = none.home.path().display();
     let expected = format!(
-        "no credentials: neither AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY nor a profile default with keys in \
-         {home}/.aws/credentials or {home}/.aws/config"
+        "no credentials: neither AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY nor a profile default with keys or a \
+         credential_process in {home}/.aws/credentials or {home}/.aws/config"
     );
-    assert_eq!(none.refusal(&Config::new()), expected);
+    assert_eq!(none.refusal(&Client::builder()), expected);
+    // A profile that the caller chose is the only place looked at.
+    let bare = Machine::new("[profile bare]\nregion = us-east-1\n", "", &[("AWS_ACCESS_KEY_ID", "a")]);
+    let refusal = bare.refusal(&Client::builder().profile("bare"));
+    assert!(
+        refusal.starts_with("no credentials: a profile bare with keys or a credential_process in "),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn attempts() {
+    let variables = [("AWS_MAX_ATTEMPTS", "5"), ("AWS_RETRY_MODE", "adaptive"), ("AWS_REGION", "us-east-1")];
+    let machine = Machine::new("", KEYS, &variables);
+    let settings = machine.resolve(&Client::builder().max_attempts(2)).unwrap();
+    assert_eq!((settings.max_attempts(), settings.retry_mode()), (2, RetryMode::Adaptive));
+    let refusal = machine.refusal(&Client::builder().max_attempts(0));
+    assert_eq!(refusal, "max_attempts \"0\" is not a number from 1 on");
+    for (variable, value, expected) in [
+        ("AWS_MAX_ATTEMPTS", "-1", "max_attempts \"-1\" is not a number from 1 on"),
+        ("AWS_MAX_ATTEMPTS", "4294967296", "max_attempts \"4294967296\" is not a number from 1 on"),
+        ("AWS_RETRY_MODE", "slow", "retry_mode \"slow\" is none of standard, adaptive and legacy"),
+    ] {
+        let machine = Machine::new("", KEYS, &[("AWS_REGION", "us-east-1"), (variable, value)]);
+        assert_eq!(machine.refusal(&Client::builder()), expected);
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::server::{Reply, Server, client_of, credentials};
 use instance_connect_client::{
-    Config, Environment, Error, Event, SendSerialConsoleSshPublicKey, SendSshPublicKey, blocking,
+    Client, Environment, Error, Event, SendSerialConsoleSshPublicKey, SendSshPublicKey, blocking,
 };
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +15,7 @@ fn push() -> SendSshPublicKey {
 #[tokio::test]
 async fn a_push_as_it_goes_over_the_wire() {
     let server = Server::start(Reply::success()).await;
-    let client = server.client_with(Config::new().application("test/1"));
+    let client = server.client_with(Client::builder().application("test/1"));
     let answer = client.send_ssh_public_key(&push().availability_zone("us-east-1a")).await.unwrap();
     assert_eq!((answer.request_id.as_deref(), answer.success), (Some("id-1"), true));
 
@@ -84,18 +84,26 @@ async fn every_error_has_its_variant() {
         ("ServiceException", 500, true, variant!(ServiceFailure)),
         ("ThrottlingException", 400, true, variant!(Throttling)),
         ("AccessDeniedException", 400, false, variant!(AccessDenied)),
+        ("AccessDenied", 403, false, variant!(AccessDenied)),
         ("UnrecognizedClientException", 400, false, variant!(UnrecognizedClient)),
-        ("InvalidSignatureException", 400, false, variant!(InvalidSignature)),
-        ("MissingAuthenticationTokenException", 403, false, variant!(MissingAuthenticationToken)),
-        ("IncompleteSignatureException", 400, false, variant!(IncompleteSignature)),
+        ("InvalidClientTokenId", 403, false, variant!(UnrecognizedClient)),
         ("ExpiredTokenException", 400, false, variant!(ExpiredToken)),
+        ("InvalidSignatureException", 400, false, variant!(InvalidSignature)),
+        ("SignatureDoesNotMatch", 403, false, variant!(InvalidSignature)),
+        ("MissingAuthenticationTokenException", 403, false, variant!(InvalidSignature)),
+        ("IncompleteSignatureException", 400, false, variant!(InvalidSignature)),
+        ("RequestTimeTooSkewed", 403, false, variant!(ClockSkew)),
+        ("RequestExpired", 400, false, variant!(ClockSkew)),
+        ("UnknownOperationException", 400, false, variant!(UnknownOperation)),
+        ("SlowDown", 503, true, variant!(Throttling)),
         ("SomethingNewException", 400, false, variant!(Service)),
         ("InternalFailure", 500, true, variant!(Service)),
     ];
     for (code, status, retryable, is_variant) in table {
         let body = format!(r#"{{"__type":"{code}","Message":"what happened"}}"#);
         let server = Server::start(Reply::json(*status, &body)).await;
-        let error = server.client().send_ssh_public_key(&push()).await.unwrap_err();
+        let client = server.client_with(Client::builder().max_attempts(1));
+        let error = client.send_ssh_public_key(&push()).await.unwrap_err();
         assert!(is_variant(&error), "{code}: {error:?}");
         let fault = error.fault().unwrap();
         assert_eq!(
@@ -123,7 +131,7 @@ async fn an_observer_sees_the_call_and_no_secret() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&seen);
     let config =
-        Config::new().observer(move |event: &Event<'_>| log.lock().unwrap().push(format!("{event:?}")));
+        Client::builder().observer(move |event: &Event<'_>| log.lock().unwrap().push(format!("{event:?}")));
     let client = server.client_with(config);
     client.send_ssh_public_key(&push()).await.unwrap();
     let seen = seen.lock().unwrap();
@@ -141,7 +149,7 @@ async fn an_observer_sees_the_call_and_no_secret() {
 fn blocking_calls() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let server = runtime.block_on(Server::start(Reply::success()));
-    let config = Config::new().region("us-east-1").endpoint_url(&server.url).credentials(credentials());
+    let config = Client::builder().region("us-east-1").endpoint_url(&server.url).credentials(credentials());
     let client = blocking::Client::new(config.resolve(&Environment::default()).unwrap()).unwrap();
     for _ in 0..3 {
         assert!(client.send_ssh_public_key(&push()).unwrap().success);
@@ -160,13 +168,12 @@ async fn values_no_header_can_carry() {
     let mut credentials = credentials();
     credentials.access_key_id = "AKID\nX-Injected: yes".to_owned();
     let config =
-        Config::new().region("us-east-1").endpoint_url("http://127.0.0.1:9").credentials(credentials);
-    let client =
-        instance_connect_client::Client::new(config.resolve(&Environment::default()).unwrap()).unwrap();
+        Client::builder().region("us-east-1").endpoint_url("http://127.0.0.1:9").credentials(credentials);
+    let client = Client::new(config.resolve(&Environment::default()).unwrap()).unwrap();
     let error = client.send_ssh_public_key(&push()).await.unwrap_err();
     assert!(matches!(error, Error::Credentials(_)), "{error:?}");
 
-    let client = client_of("http://127.0.0.1:9", Config::new().application("a\r\nb"));
+    let client = client_of("http://127.0.0.1:9", Client::builder().application("a\r\nb"));
     let error = client.send_ssh_public_key(&push()).await.unwrap_err();
     assert!(matches!(error, Error::Configuration(_)), "{error:?}");
 }

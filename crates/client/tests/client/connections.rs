@@ -1,7 +1,7 @@
 //! Connections: kept, broken, slow, too talkative, encrypted.
 
-use crate::server::{Reply, Server, client_of, raw};
-use instance_connect_client::{Config, Error, SendSshPublicKey};
+use crate::server::{Act, Reply, Server, acting, client_of, http};
+use instance_connect_client::{Client, Error, SendSshPublicKey};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::error::Error as _;
 use std::io::Write as _;
@@ -15,10 +15,6 @@ use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 
 fn push() -> SendSshPublicKey {
     SendSshPublicKey::new("i-0123456789abcdef0", "ec2-user", "ssh-ed25519 AAAA")
-}
-
-fn http(head: &str, body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{head}\r\n{body}", body.len()).into_bytes()
 }
 
 #[tokio::test]
@@ -45,13 +41,15 @@ async fn errors_keep_the_connection_too() {
 /// The server closes after each answer, with and without saying so.
 #[tokio::test]
 async fn a_closed_connection_is_replaced() {
-    for head in ["", "Connection: close\r\n"] {
-        let (address, connections) = raw(Some(http(head, r#"{"Success":true}"#))).await;
-        let client = client_of(&format!("http://{address}"), Config::new());
+    let success = r#"{"Success":true}"#;
+    let silently = format!("HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{success}").into_bytes();
+    for act in [http(200, "", success), Act::Write(silently)] {
+        let (address, connections) = acting(vec![act.clone()]).await;
+        let client = client_of(&format!("http://{address}"), Client::builder());
         for _ in 0..20 {
-            assert!(client.send_ssh_public_key(&push()).await.unwrap().success, "{head:?}");
+            assert!(client.send_ssh_public_key(&push()).await.unwrap().success, "{act:?}");
         }
-        assert_eq!(connections.load(Ordering::SeqCst), 20, "{head:?}");
+        assert_eq!(connections.load(Ordering::SeqCst), 20, "{act:?}");
     }
 }
 
@@ -75,32 +73,44 @@ async fn nobody_listens() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let client = client_of(&format!("http://{address}"), Config::new());
+    let client = client_of(&format!("http://{address}"), Client::builder());
     let error = client.send_ssh_public_key(&push()).await.unwrap_err();
     assert_eq!(error.to_string(), format!("cannot connect to {address}"));
     assert!(error.source().unwrap().to_string().contains("refused"), "{error:?}");
     assert!(error.is_retryable());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn no_answer_in_time() {
-    let (address, _) = raw(None).await;
-    let limit = Duration::from_millis(50);
-    let client = client_of(&format!("http://{address}"), Config::new().call_timeout(limit));
+    let (address, connections) = acting(vec![Act::Silence]).await;
+    let client = client_of(&format!("http://{address}"), Client::builder());
     let error = client.send_ssh_public_key(&push()).await.unwrap_err();
-    assert_eq!(error.to_string(), format!("a call of {address} took longer than 0.05 s"));
-    assert!(matches!(error, Error::Timeout { .. }));
+    assert_eq!(error.to_string(), format!("an answer of {address} took longer than 10 s"));
+    assert!(matches!(error, Error::Timeout { before: None, .. }), "{error:?}");
+    assert_eq!(connections.load(Ordering::SeqCst), 3);
+}
+
+/// The limit of the call ends the third attempt, and the second is not forgotten.
+#[tokio::test(start_paused = true)]
+async fn no_success_in_time() {
+    let (address, connections) = acting(vec![Act::Silence]).await;
+    let client =
+        client_of(&format!("http://{address}"), Client::builder().operation_timeout(Duration::from_secs(25)));
+    let error = client.send_ssh_public_key(&push()).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("a call of {address} took longer than 25 s"));
+    let before = error.source().unwrap().to_string();
+    assert_eq!(before, format!("an answer of {address} took longer than 10 s"));
+    assert_eq!(connections.load(Ordering::SeqCst), 3);
 }
 
 /// The time to connect includes TLS: here the server never says hello.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn no_connection_in_time() {
-    let (address, _) = raw(None).await;
+    let (address, _) = acting(vec![Act::Silence]).await;
     let authority = Authority::new();
-    let config = Config::new().connect_timeout(Duration::from_millis(50)).ca_bundle(authority.file.path());
-    let client = client_of(&format!("https://{address}"), config);
+    let client = client_of(&format!("https://{address}"), Client::builder().ca_bundle(authority.file.path()));
     let error = client.send_ssh_public_key(&push()).await.unwrap_err();
-    assert_eq!(error.to_string(), format!("connecting to {address} took longer than 0.05 s"));
+    assert_eq!(error.to_string(), format!("connecting to {address} took longer than 3.1 s"));
 }
 
 #[tokio::test]
@@ -114,40 +124,92 @@ async fn answers_are_bounded() {
     assert!(error.to_string().ends_with("it is longer than 65536 bytes"), "{error}");
 
     let long_head = format!("X-Long: {}\r\n", "x".repeat(200_000));
-    let (address, _) = raw(Some(http(&long_head, "{}"))).await;
-    let error = client_of(&format!("http://{address}"), Config::new()).send_ssh_public_key(&push()).await;
+    let (address, _) = acting(vec![http(200, &long_head, "{}")]).await;
+    let error = client_of(&format!("http://{address}"), Client::builder()).send_ssh_public_key(&push()).await;
     assert!(matches!(error, Err(Error::Transport { .. })), "{error:?}");
 }
 
 #[tokio::test]
 async fn answers_that_are_not_http_or_not_whole() {
-    for bytes in ["", "SSH-2.0-OpenSSH_9.2\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"] {
-        let (address, connections) = raw(Some(bytes.as_bytes().to_vec())).await;
-        let client = client_of(&format!("http://{address}"), Config::new());
+    let half = b"HTTP/1.1 200 OK\r\nContent-Length: 35\r\n\r\n{\"RequestId\":";
+    for act in [
+        Act::Write(b"".to_vec()),
+        Act::Write(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()),
+        Act::Write(b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n{}".to_vec()),
+        Act::Write(half.to_vec()),
+        Act::Reset(half.to_vec()),
+        Act::Reset(Vec::new()),
+    ] {
+        let (address, connections) = acting(vec![act.clone()]).await;
+        let client = client_of(&format!("http://{address}"), Client::builder());
         let error = client.send_ssh_public_key(&push()).await.unwrap_err();
-        assert_eq!(error.to_string(), format!("the connection to {address} broke off"), "{bytes:?}");
-        // The request was sent, so it is not sent again.
-        assert_eq!(connections.load(Ordering::SeqCst), 1);
+        assert_eq!(error.to_string(), format!("the connection to {address} broke off"), "{act:?}");
+        assert_eq!(connections.load(Ordering::SeqCst), 3);
+
+        let success = http(200, "", r#"{"Success":true}"#);
+        let (address, connections) = acting(vec![act.clone(), success]).await;
+        let client = client_of(&format!("http://{address}"), Client::builder());
+        assert!(client.send_ssh_public_key(&push()).await.unwrap().success, "{act:?}");
+        assert_eq!(connections.load(Ordering::SeqCst), 2);
     }
+}
+
+/// A length that is too small leaves bytes behind, which must not become the answer to the next call.
+#[tokio::test]
+async fn an_answer_longer_than_it_says() {
+    let body = r#"{"Success":true}HTTP/1.1 200 OK
+Content-Length: 17
+
+{"Success":false}"#;
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{body}");
+    let (address, connections) = acting(vec![Act::Write(answer.into_bytes())]).await;
+    let client = client_of(&format!("http://{address}"), Client::builder());
+    for _ in 0..5 {
+        assert!(client.send_ssh_public_key(&push()).await.unwrap().success);
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 5);
+}
+
+/// A call that nobody waits for any more takes its connection with it; the client goes on.
+#[tokio::test]
+async fn a_call_that_is_dropped() {
+    let success = http(200, "", r#"{"Success":true}"#);
+    let (address, connections) = acting(vec![Act::Silence, success]).await;
+    let client = client_of(&format!("http://{address}"), Client::builder());
+    let connected = async {
+        while connections.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let push = push();
+    tokio::select! {
+        answer = client.send_ssh_public_key(&push) => panic!("{answer:?}"),
+        () = connected => {}
+    }
+    assert!(client.send_ssh_public_key(&push).await.unwrap().success);
+    assert_eq!(connections.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
 async fn tls_with_an_authority_of_ones_own() {
     let authority = Authority::new();
     let server = Server::start_with(Reply::success(), Some(authority.acceptor("127.0.0.1"))).await;
-    let client = server.client_with(Config::new().ca_bundle(authority.file.path()));
+    let client = server.client_with(Client::builder().ca_bundle(authority.file.path()));
     for _ in 0..2 {
         assert!(client.send_ssh_public_key(&push()).await.unwrap().success);
     }
     assert_eq!(server.connections(), 1);
 
     let somebody_else = Authority::named("two");
-    let client = server.client_with(Config::new().ca_bundle(somebody_else.file.path()));
+    let client = server.client_with(Client::builder().ca_bundle(somebody_else.file.path()));
     let error = client.send_ssh_public_key(&push()).await.unwrap_err();
     assert!(error.source().unwrap().to_string().contains("UnknownIssuer"), "{error:?}");
+    // Nothing is gained by asking again.
+    assert!(matches!(error, Error::Tls { .. }) && !error.is_retryable(), "{error:?}");
+    assert_eq!(server.connections(), 2);
 
     let other_name = Server::start_with(Reply::success(), Some(authority.acceptor("127.0.0.2"))).await;
-    let client = other_name.client_with(Config::new().ca_bundle(authority.file.path()));
+    let client = other_name.client_with(Client::builder().ca_bundle(authority.file.path()));
     let error = client.send_ssh_public_key(&push()).await.unwrap_err();
     assert!(error.source().unwrap().to_string().contains("not valid for name"), "{error:?}");
 }
@@ -160,10 +222,10 @@ fn authorities_that_cannot_be_read() {
         ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "UnknownIssuer"),
     ] {
         file.write_all(content.as_bytes()).unwrap();
-        let config = Config::new().ca_bundle(file.path()).region("us-east-1");
+        let config = Client::builder().ca_bundle(file.path()).region("us-east-1");
         let config = config.credentials(crate::server::credentials());
         let settings = config.resolve(&instance_connect_client::Environment::default()).unwrap();
-        let error = instance_connect_client::Client::new(settings).unwrap_err().to_string();
+        let error = Client::new(settings).unwrap_err().to_string();
         assert!(error.starts_with(&format!("CA bundle {}: ", file.path().display())), "{error}");
         assert!(error.contains(reason) || content.contains("AAAA"), "{error}");
     }

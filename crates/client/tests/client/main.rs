@@ -6,4 +6,8 @@ mod calls;
 #[cfg(test)]
 mod connections;
 #[cfg(test)]
+mod credentials;
+#[cfg(test)]
+mod retries;
+#[cfg(test)]
 mod server;
