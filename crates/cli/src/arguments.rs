@@ -23,7 +23,8 @@ Exit codes, as the AWS CLI has them:
 const WHERE_FROM: &str = "\
 What is not given is taken from where the AWS CLI takes it: AWS_PROFILE, AWS_REGION, AWS_DEFAULT_REGION, \
 AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, AWS_ENDPOINT_URL_EC2_INSTANCE_CONNECT, \
-AWS_ENDPOINT_URL, AWS_CA_BUNDLE, ~/.aws/config and ~/.aws/credentials.";
+AWS_ENDPOINT_URL, AWS_CA_BUNDLE, AWS_MAX_ATTEMPTS, ~/.aws/config and ~/.aws/credentials, a profile's \
+credential_process included.";
 
 /// Push an SSH public key to a machine for 60 seconds, and log in with it.
 #[derive(Parser)]

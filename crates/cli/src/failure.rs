@@ -37,7 +37,10 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let exit = match &error {
             Error::Configuration(_) | Error::Credentials(_) => Exit::Configuration,
-            Error::Transport { .. } | Error::Timeout { .. } | Error::InvalidAnswer { .. } => Exit::General,
+            Error::Transport { .. }
+            | Error::Tls { .. }
+            | Error::Timeout { .. }
+            | Error::InvalidAnswer { .. } => Exit::General,
             _ => Exit::Service,
         };
         let mut message = error.to_string();
@@ -49,47 +52,79 @@ impl From<Error> for Failure {
         if let Some(id) = error.request_id() {
             message = format!("{message} (request id {})", id.escape_default());
         }
-        Self { exit, hint: hint_for(&error, &message).map(str::to_owned), message }
+        Self { exit, hint: hint_for(&error, &message), message }
     }
 }
 
+/// What is wrong with a clock; `service_ahead` is in seconds, negative where the service's is behind.
+pub(crate) fn wrong_clock(service_ahead: i64) -> String {
+    let which = if service_ahead > 0 { "behind" } else { "ahead of" };
+    let (amount, unit) = match service_ahead.unsigned_abs() / 60 {
+        minutes @ 0..120 => (minutes, "minutes"),
+        minutes @ 120..2880 => (minutes / 60, "hours"),
+        minutes => (minutes / 60 / 24, "days"),
+    };
+    format!("this machine's clock is {amount} {unit} {which} the service's; set it, for example by NTP")
+}
+
 /// What usually helps. The service's own text stays in front; this is only a pointer.
-fn hint_for(error: &Error, message: &str) -> Option<&'static str> {
-    match error {
-        Error::AccessDenied(_) => Some(
-            "ask for a policy that allows ec2-instance-connect:SendSSHPublicKey on this instance for this OS user",
-        ),
-        Error::UnrecognizedClient(_) => Some(
-            "this service does not know the access key; --debug shows which key and which endpoint were used",
-        ),
-        Error::InvalidSignature(_) if message.contains("expired") || message.contains("not yet current") => {
-            Some("this machine's clock differs from the service's; set it, for example by NTP")
+fn hint_for(error: &Error, message: &str) -> Option<String> {
+    if let Some(service_ahead) = error.wrong_clock() {
+        return Some(wrong_clock(service_ahead));
+    }
+    let hint = match error {
+        Error::AccessDenied(_) => {
+            "ask for a policy that allows ec2-instance-connect:SendSSHPublicKey on this instance for this OS user"
         }
-        Error::InvalidSignature(_) => Some(
-            "the secret key may belong to another access key, or the region to another service; see --debug",
-        ),
-        Error::ExpiredToken(_) => Some("get new temporary credentials"),
-        Error::Ec2InstanceNotFound(_) => Some("check the instance id and the region (--region)"),
-        Error::Ec2InstanceStateInvalid(_) => Some("the instance must be running"),
-        Error::Ec2InstanceUnavailable(_) => {
-            Some("the instance cannot be reached at the moment; try again shortly")
+        Error::UnrecognizedClient(_) => {
+            "this service does not know the access key; --debug shows which key and which endpoint were used"
         }
-        Error::Throttling(_) => Some("wait a moment and try again"),
-        Error::Transport { .. } if message.contains("UnknownIssuer") => {
-            Some("name the service's certificate authority with --ca-bundle or AWS_CA_BUNDLE")
+        Error::ClockSkew(_) => "this machine's clock may be wrong; set it, for example by NTP",
+        Error::InvalidSignature(_) => {
+            "the secret key may belong to another access key, or the region to another service; see --debug"
         }
-        Error::Transport { .. } | Error::Timeout { .. } => Some(
-            "is the service there? its URL comes from --endpoint-url, AWS_ENDPOINT_URL or the profile; see --debug",
-        ),
+        Error::ExpiredToken(_) => "get new temporary credentials",
+        Error::UnknownOperation(_) => "another service may be listening there; see --debug",
+        Error::Ec2InstanceNotFound(_) => "check the instance id and the region (--region)",
+        Error::Ec2InstanceStateInvalid(_) => "the instance must be running",
+        Error::Ec2InstanceUnavailable(_) => "the instance cannot be reached at the moment; try again shortly",
+        Error::Throttling(_) => "wait a moment and try again",
+        Error::Tls { .. } if message.contains("UnknownIssuer") => {
+            "name the service's certificate authority with --ca-bundle or AWS_CA_BUNDLE"
+        }
+        Error::Transport { .. } | Error::Tls { .. } | Error::Timeout { .. } => {
+            "is the service there? its URL comes from --endpoint-url, AWS_ENDPOINT_URL or the profile; see --debug"
+        }
         Error::Configuration(text) if text.starts_with("no region") => {
-            Some("give --region, such as --region us-east-1")
+            "give --region, such as --region us-east-1"
         }
         Error::Configuration(text) if text.contains("plain http") => {
-            Some("--allow-plain-http allows it, for networks where nobody can listen")
+            "--allow-plain-http allows it, for networks where nobody can listen"
         }
         Error::Credentials(text) if text.starts_with("no credentials") => {
-            Some("set the two variables, or run `aws configure`, or name a profile with --profile")
+            "set the two variables, or run `aws configure`, or name a profile with --profile"
         }
-        _ => None,
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks() {
+        for (seconds, expected) in [
+            (600, "10 minutes behind"),
+            (-719, "11 minutes ahead of"),
+            (7200, "2 hours behind"),
+            (-86_400 * 400, "400 days ahead of"),
+            (i64::MIN, "106751991167300 days ahead of"),
+        ] {
+            let expected =
+                format!("this machine's clock is {expected} the service's; set it, for example by NTP");
+            assert_eq!(wrong_clock(seconds), expected);
+        }
     }
 }

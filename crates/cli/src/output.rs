@@ -17,6 +17,11 @@ pub(crate) fn failure(failure: &Failure) {
     }
 }
 
+/// What went well and should not stay as it is, on standard error.
+pub(crate) fn warning(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "warning: {text}");
+}
+
 /// One step, on standard error, for `--debug`. What a terminal would obey is escaped: some of it comes from outside.
 pub(crate) fn debug(text: &str) {
     let mut line = String::with_capacity(text.len());

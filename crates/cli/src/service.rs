@@ -1,10 +1,10 @@
 //! The service a command calls: options, ready file, environment and AWS files become a client.
 
 use crate::arguments::ServiceOptions;
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::output;
 use crate::ready_file::ReadyFile;
-use instance_connect_client::{Client, Config, Environment, Event};
+use instance_connect_client::{Client, Environment, Event, RetryMode, Settings};
 
 /// The ready file that was named, read.
 pub(crate) fn ready_file(options: &ServiceOptions) -> Result<Option<ReadyFile>, Failure> {
@@ -14,17 +14,16 @@ pub(crate) fn ready_file(options: &ServiceOptions) -> Result<Option<ReadyFile>, 
 /// A client of the service.
 pub(crate) fn client(options: &ServiceOptions, ready: Option<&mut ReadyFile>) -> Result<Client, Failure> {
     let environment = Environment::of_process();
-    let mut config = Config::new()
+    let shows_steps = options.debug;
+    let mut config = Client::builder()
         .application(concat!("instance-connect/", env!("CARGO_PKG_VERSION")))
-        .allow_plain_http(options.allow_plain_http);
+        .allow_plain_http(options.allow_plain_http)
+        .observer(move |event| observe(event, shows_steps));
     if let Some(profile) = &options.profile {
         config = config.profile(profile);
     }
     if let Some(file) = &options.ca_bundle {
         config = config.ca_bundle(file);
-    }
-    if options.debug {
-        config = config.observer(show);
     }
     // A ready file was named on purpose and describes one service, so it comes before what lies around in variables and
     // profiles; single options come before it.
@@ -48,16 +47,20 @@ pub(crate) fn client(options: &ServiceOptions, ready: Option<&mut ReadyFile>) ->
         config = config.endpoint_url(url);
     }
     let settings = config.resolve(&environment)?;
-    debug(options, || {
-        format!(
-            "endpoint {}, region {}, access key {} from {}",
-            settings.endpoint_url(),
-            settings.region(),
-            settings.access_key_id(),
-            settings.credentials_source(),
-        )
-    });
+    debug(options, || shown(&settings));
     Ok(Client::new(settings)?)
+}
+
+fn shown(settings: &Settings) -> String {
+    let key =
+        settings.access_key_id().map_or_else(|| "credentials".to_owned(), |id| format!("access key {id}"));
+    let (endpoint, region) = (settings.endpoint_url(), settings.region());
+    let mut text =
+        format!("endpoint {endpoint}, region {region}, {key} from {}", settings.credentials_source());
+    if settings.retry_mode() != RetryMode::Standard {
+        text.push_str(", retry mode standard instead of the one asked for");
+    }
+    text
 }
 
 /// Prints a line for `--debug`.
@@ -67,8 +70,14 @@ pub(crate) fn debug<Text: AsRef<str>>(options: &ServiceOptions, text: impl FnOnc
     }
 }
 
-fn show(event: &Event<'_>) {
+/// What is worth saying always, and the rest for `--debug`.
+fn observe(event: &Event<'_>, shows_steps: bool) {
     match event {
+        Event::ClockCorrected { seconds } => output::warning(&format!(
+            "{}; the service's time was signed instead",
+            failure::wrong_clock(*seconds)
+        )),
+        _ if !shows_steps => {}
         Event::Sending { url, headers, body } => {
             output::debug(&format!("POST {url}"));
             headers.iter().for_each(|(name, value)| output::debug(&format!("> {name}: {value}")));
@@ -80,6 +89,12 @@ fn show(event: &Event<'_>) {
         Event::Answered { status, request_id, body } => {
             output::debug(&format!("< {status}, request id {}", request_id.unwrap_or("none")));
             output::debug(&format!("< {body}"));
+        }
+        Event::Retrying { failure, pause } => {
+            output::debug(&format!("trying again in {} ms after: {failure}", pause.as_millis()));
+        }
+        Event::CredentialsIssued { access_key_id, .. } => {
+            output::debug(&format!("access key {access_key_id} from the credential_process"));
         }
         _ => {}
     }

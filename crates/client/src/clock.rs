@@ -1,5 +1,5 @@
 //! The service's clock, when this machine's is wrong: learnt from the `Date` of an answer that refused a signature, and
-//! kept (wire.md 1.12). No I/O.
+//! kept (wire.md 1.13). No I/O.
 
 use crate::error::Error;
 use instance_connect_core::document::UnixSeconds;

@@ -1,4 +1,4 @@
-//! Whether a failed attempt is followed by another, and when: what the SDKs call the standard mode (wire.md 1.12). No I/O.
+//! Whether a failed attempt is followed by another, and when: what the SDKs call the standard mode (wire.md 1.13). No I/O.
 //!
 //! A push may be sent again although it may have been carried out: the same key for the same user on the same machine is
 //! then in place twice, which opens nothing more, and lives 60 seconds from the later one.

@@ -1,7 +1,7 @@
 //! `send-key`, and what all commands share: configuration, messages, exit codes.
 
 use crate::run::{INSTANCE, Outcome, Person, key_pair};
-use crate::server::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, Server};
+use crate::server::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, SUCCESS, Server};
 use std::fs;
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f";
@@ -179,6 +179,90 @@ fn signatures_that_are_not_right() {
     let person = Person::of(&server).with("AWS_ACCESS_KEY_ID", "AKIDUNKNOWN0000000");
     let outcome = person.run(&["send-key", INSTANCE, "--ssh-public-key", KEY]);
     assert!(outcome.stderr.contains("hint: this service does not know the access key"), "{outcome:?}");
+}
+
+/// A failure that may be an accident is not shown to people before the client has tried again, and told with `--debug`.
+#[test]
+fn accidents() {
+    let page = (502, "<html>bad gateway</html>");
+    let server = Server::answering(vec![page, page, SUCCESS]);
+    let outcome = Person::of(&server).run(&["send-key", INSTANCE, "--ssh-public-key", KEY]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""), "{outcome:?}");
+    assert_eq!(server.pushes.lock().unwrap().len(), 3);
+
+    let server = Server::answering(vec![page]);
+    let outcome = Person::of(&server).run(&["--debug", "send-key", INSTANCE, "--ssh-public-key", KEY]);
+    assert_eq!(server.pushes.lock().unwrap().len(), 3);
+    assert_eq!(outcome.code, 254, "{outcome:?}");
+    assert_eq!(outcome.stderr.matches("ms after: 502: <html>bad gateway</html>\n").count(), 2, "{outcome:?}");
+    let end = "error: 502: <html>bad gateway</html> (request id 0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11)\n";
+    assert!(outcome.stderr.ends_with(end), "{outcome:?}");
+
+    // As often as the caller likes.
+    let server = Server::start(400, r#"{"__type":"ThrottlingException","Message":"Server is busy!"}"#);
+    let person = Person::of(&server).with("AWS_MAX_ATTEMPTS", "1").with("AWS_RETRY_MODE", "adaptive");
+    let outcome = person.run(&["--debug", "send-key", INSTANCE, "--ssh-public-key", KEY]);
+    assert_eq!((outcome.code, server.pushes.lock().unwrap().len()), (254, 1), "{outcome:?}");
+    assert!(outcome.stderr.contains(", retry mode standard instead of the one asked for\n"), "{outcome:?}");
+    let end = "error: ThrottlingException: Server is busy! (request id 0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11)\n\
+               hint: wait a moment and try again\n";
+    assert!(outcome.stderr.ends_with(end), "{outcome:?}");
+}
+
+#[test]
+fn wrong_clocks() {
+    for (ahead, clock) in [(750, "12 minutes behind"), (-750, "12 minutes ahead of")] {
+        let server = Server::with_clock(ahead, vec![SUCCESS]);
+        let outcome = Person::of(&server).run(&["send-key", INSTANCE, "--ssh-public-key", KEY]);
+        assert_eq!(outcome.code, 0, "{outcome:?}");
+        let warning = format!(
+            "warning: this machine's clock is {clock} the service's; set it, for example by NTP; the service's time \
+             was signed instead\n"
+        );
+        assert_eq!(outcome.stderr, warning);
+
+        // An answer that anybody may have sent is not believed, but it may be right.
+        let url = server.url().replace("127.0.0.1", "0.0.0.0");
+        let person = Person::of(&server).with("AWS_ENDPOINT_URL", &url);
+        let outcome = person.run(&["--allow-plain-http", "send-key", INSTANCE, "--ssh-public-key", KEY]);
+        assert_eq!(outcome.code, 254, "{outcome:?}");
+        assert!(outcome.stderr.starts_with("error: InvalidSignatureException: Signature "), "{outcome:?}");
+        let hint =
+            format!("hint: this machine's clock is {clock} the service's; set it, for example by NTP\n");
+        assert!(outcome.stderr.ends_with(&hint), "{outcome:?}");
+    }
+}
+
+#[test]
+fn credentials_of_a_program() {
+    let server = Server::success();
+    let person = Person::new().with("AWS_REGION", REGION).with("AWS_ENDPOINT_URL", &server.url());
+    person.script(
+        "give-credentials",
+        &format!(
+            r#"echo '{{"Version": 1, "AccessKeyId": "{ACCESS_KEY_ID}", "SecretAccessKey": "{SECRET_ACCESS_KEY}"}}'"#
+        ),
+    );
+    person.file(
+        ".aws/config",
+        "[profile program]\ncredential_process = give-credentials\n[profile broken]\n\
+         credential_process = sh -c \"echo a-secret; echo 'touch the token' >&2; exit 3\"\n",
+    );
+    let send = ["--debug", "send-key", INSTANCE, "--ssh-public-key", KEY];
+    let outcome = person.run(&[&send[..], &["--profile", "program"]].concat());
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    for part in [
+        "region us-east-1, credentials from the credential_process of profile program\n".to_owned(),
+        format!("debug: access key {ACCESS_KEY_ID} from the credential_process\n"),
+    ] {
+        assert!(outcome.stderr.contains(&part), "{outcome:?}");
+    }
+    assert!(!format!("{outcome:?}").contains(SECRET_ACCESS_KEY), "{outcome:?}");
+
+    let outcome = person.run(&[&send[..], &["--profile", "broken"]].concat());
+    let end = "error: the credential_process of profile broken failed (exit status: 3): touch the token\n";
+    assert!(outcome.code == 253 && outcome.stderr.ends_with(end), "{outcome:?}");
+    assert!(!format!("{outcome:?}").contains("a-secret"), "{outcome:?}");
 }
 
 #[test]

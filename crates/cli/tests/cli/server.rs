@@ -13,6 +13,9 @@ pub(crate) const ACCESS_KEY_ID: &str = "AKIDEXAMPLE0000000";
 pub(crate) const SECRET_ACCESS_KEY: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 pub(crate) const REGION: &str = "us-east-1";
 
+pub(crate) const SUCCESS: (u16, &str) =
+    (200, r#"{"RequestId":"0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11","Success":true}"#);
+
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// The bodies of the requests whose signature was right.
@@ -22,19 +25,31 @@ pub(crate) struct Server {
 impl Server {
     /// Answers good requests with this status and body.
     pub(crate) fn start(status: u16, body: &'static str) -> Self {
+        Self::with_clock(0, vec![(status, body)])
+    }
+
+    pub(crate) fn success() -> Self {
+        Self::with_clock(0, vec![SUCCESS])
+    }
+
+    /// Answers good requests with one of `answers` after the other, and then begins again.
+    pub(crate) fn answering(answers: Vec<(u16, &'static str)>) -> Self {
+        Self::with_clock(0, answers)
+    }
+
+    /// A server whose clock is so many seconds ahead.
+    pub(crate) fn with_clock(ahead: i64, answers: Vec<(u16, &'static str)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = Self { address: listener.local_addr().unwrap(), pushes: Arc::default() };
         let pushes = Arc::clone(&server.pushes);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                serve(stream.unwrap(), status, body, &pushes);
+                let count = pushes.lock().unwrap().len();
+                let now = UnixSeconds(now().0 + ahead);
+                serve(stream.unwrap(), answers[count % answers.len()], now, &pushes);
             }
         });
         server
-    }
-
-    pub(crate) fn success() -> Self {
-        Self::start(200, r#"{"RequestId":"0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11","Success":true}"#)
     }
 
     pub(crate) fn url(&self) -> String {
@@ -48,7 +63,7 @@ impl Server {
     }
 }
 
-fn serve(mut stream: TcpStream, status: u16, body: &str, pushes: &Mutex<Vec<Value>>) {
+fn serve(mut stream: TcpStream, (status, body): (u16, &str), now: UnixSeconds, pushes: &Mutex<Vec<Value>>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut lines = Vec::new();
     loop {
@@ -71,7 +86,7 @@ fn serve(mut stream: TcpStream, status: u16, body: &str, pushes: &Mutex<Vec<Valu
     reader.read_exact(&mut sent).unwrap();
     assert_eq!(lines[0], "POST / HTTP/1.1");
 
-    let (status, body) = match verify(&head, &sent) {
+    let (status, body) = match verify(&head, &sent, now) {
         Ok(()) => {
             pushes.lock().unwrap().push(serde_json::from_slice(&sent).unwrap());
             (status, body.to_owned())
@@ -86,8 +101,9 @@ fn serve(mut stream: TcpStream, status: u16, body: &str, pushes: &Mutex<Vec<Valu
     };
     let id = "0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11";
     let length = body.len();
+    let date = jiff::Timestamp::from_second(now.0).unwrap().strftime("%a, %d %b %Y %H:%M:%S GMT");
     let head = format!(
-        "HTTP/1.1 {status} X\r\nx-amzn-RequestId: {id}\r\nContent-Length: {length}\r\nConnection: close"
+        "HTTP/1.1 {status} X\r\nDate: {date}\r\nx-amzn-RequestId: {id}\r\nContent-Length: {length}\r\nConnection: close"
     );
     stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
 }
@@ -96,14 +112,14 @@ fn serve(mut stream: TcpStream, status: u16, body: &str, pushes: &Mutex<Vec<Valu
     clippy::disallowed_methods,
     reason = "the program under test signs with the real time, so it is checked against it"
 )]
-fn verify(head: &RequestHead<'_>, body: &[u8]) -> Result<(), AuthenticationError> {
+fn now() -> UnixSeconds {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let expected = Expected {
-        region: REGION,
-        service: "ec2-instance-connect",
-        now: UnixSeconds(now.as_secs().try_into().unwrap()),
-        window: Duration::from_secs(60),
-    };
+    UnixSeconds(now.as_secs().try_into().unwrap())
+}
+
+fn verify(head: &RequestHead<'_>, body: &[u8], now: UnixSeconds) -> Result<(), AuthenticationError> {
+    let expected =
+        Expected { region: REGION, service: "ec2-instance-connect", now, window: Duration::from_secs(60) };
     let presented = Presented::read(head, &expected)?;
     let secret = Secret::new(SECRET_ACCESS_KEY.as_bytes().to_vec());
     let known = presented.access_key_id().is_some_and(|id| id.as_str() == ACCESS_KEY_ID);

@@ -77,7 +77,7 @@ fn classify(fault: Fault) -> Error {
         "SerialConsoleSessionUnavailableException" => Error::SerialConsoleSessionUnavailable,
         "SerialConsoleSessionUnsupportedException" => Error::SerialConsoleSessionUnsupported,
         "ServiceException" => Error::ServiceFailure,
-        // Every code that the SDKs know for it (wire.md 1.12).
+        // Every code that the SDKs know for it (wire.md 1.13).
         "ThrottlingException"
         | "Throttling"
         | "ThrottledException"

@@ -190,7 +190,7 @@ impl Error {
         skew_behind(self, 0)
     }
 
-    /// What the failure says about another attempt: the SDKs' rule (wire.md 1.12). `EC2InstanceUnavailableException` is
+    /// What the failure says about another attempt: the SDKs' rule (wire.md 1.13). `EC2InstanceUnavailableException` is
     /// none of them, since it comes with status 400 and means minutes.
     pub(crate) fn retryable(&self) -> Option<Retryable> {
         let transient = match self.fault() {
