@@ -36,8 +36,7 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a caller says about a client. Everything may be left out; the environment and the AWS files are asked then.
-///
-/// A new one says nothing. [`Client::builder`](crate::Client::builder) makes it.
+/// [`Client::builder`](crate::Client::builder) makes one that says nothing.
 #[derive(Clone, Debug, Default)]
 pub struct ClientBuilder {
     profile: Option<String>,
@@ -229,17 +228,17 @@ impl ClientBuilder {
     }
 
     fn resolve_max_attempts(&self, environment: &Environment, profile: Profile<'_>) -> Result<u32, Error> {
-        let configured = setting(environment, "AWS_MAX_ATTEMPTS", profile, "max_attempts");
-        let attempts = match (self.max_attempts, configured) {
-            (Some(attempts), _) => attempts,
-            (None, Some(text)) => text.parse().unwrap_or_default(),
-            (None, None) => MAX_ATTEMPTS,
+        let configured =
+            || setting(environment, "AWS_MAX_ATTEMPTS", profile, "max_attempts").map(str::to_owned);
+        let Some(text) = self.max_attempts.map(|attempts| attempts.to_string()).or_else(configured) else {
+            return Ok(MAX_ATTEMPTS);
         };
-        if attempts == 0 {
-            let given = configured.filter(|_| self.max_attempts.is_none()).unwrap_or("0");
-            return Err(Error::Configuration(format!("max_attempts {given:?} is not a number from 1 on")));
+        match text.parse() {
+            Ok(0) | Err(_) => {
+                Err(Error::Configuration(format!("max_attempts {text:?} is not a number from 1 on")))
+            }
+            Ok(attempts) => Ok(attempts),
         }
-        Ok(attempts)
     }
 
     fn resolve_endpoint(
