@@ -15,22 +15,22 @@ pub(crate) fn ready_file(options: &ServiceOptions) -> Result<Option<ReadyFile>, 
 pub(crate) fn client(options: &ServiceOptions, ready: Option<&mut ReadyFile>) -> Result<Client, Failure> {
     let environment = Environment::of_process();
     let shows_steps = options.debug;
-    let mut config = Client::builder()
+    let mut builder = Client::builder()
         .application(concat!("instance-connect/", env!("CARGO_PKG_VERSION")))
         .allow_plain_http(options.allow_plain_http)
         .observer(move |event| observe(event, shows_steps));
     if let Some(profile) = &options.profile {
-        config = config.profile(profile);
+        builder = builder.profile(profile);
     }
     if let Some(file) = &options.ca_bundle {
-        config = config.ca_bundle(file);
+        builder = builder.ca_bundle(file);
     }
     // A ready file was named on purpose and describes one service, so it comes before what lies around in variables and
     // profiles; single options come before it.
     let ready_url = ready.as_ref().map(|file| file.endpoint_url.clone());
     let ready_region = ready.as_ref().map(|file| file.region.clone());
     if let Some(region) = options.region.clone().or(ready_region) {
-        config = config.region(region);
+        builder = builder.region(region);
     }
     // Its key is for its own endpoint, and for callers who named no other. The default profile does not count as named:
     // it is usually somebody's real AWS account, which this service knows nothing of.
@@ -41,12 +41,12 @@ pub(crate) fn client(options: &ServiceOptions, ready: Option<&mut ReadyFile>) ->
             .any(|variable| environment.get(variable).is_some());
     if let Some(credentials) = ready.filter(|_| !elsewhere && !named).and_then(ReadyFile::administrator) {
         debug(options, || "no credentials were named, so the administrator's of the ready file are used");
-        config = config.credentials(credentials);
+        builder = builder.credentials(credentials);
     }
     if let Some(url) = options.endpoint_url.clone().or(ready_url) {
-        config = config.endpoint_url(url);
+        builder = builder.endpoint_url(url);
     }
-    let settings = config.resolve(&environment)?;
+    let settings = builder.resolve(&environment)?;
     debug(options, || shown(&settings));
     Ok(Client::new(settings)?)
 }
@@ -74,7 +74,7 @@ pub(crate) fn debug<Text: AsRef<str>>(options: &ServiceOptions, text: impl FnOnc
 fn observe(event: &Event<'_>, shows_steps: bool) {
     match event {
         Event::ClockCorrected { seconds } => output::warning(&format!(
-            "{}; the service's time was signed instead",
+            "{}; the service's time is signed meanwhile",
             failure::wrong_clock(*seconds)
         )),
         _ if !shows_steps => {}

@@ -217,7 +217,7 @@ fn wrong_clocks() {
         assert_eq!(outcome.code, 0, "{outcome:?}");
         let warning = format!(
             "warning: this machine's clock is {clock} the service's; set it, for example by NTP; the service's time \
-             was signed instead\n"
+             is signed meanwhile\n"
         );
         assert_eq!(outcome.stderr, warning);
 
