@@ -15,9 +15,11 @@ pub mod inventory;
 pub mod limits;
 pub mod link;
 pub mod origin;
+pub mod places;
 mod planted;
 pub mod secret;
 pub mod sigv4;
 pub mod ssh_key;
+pub mod throttle;
 
 pub use instance_connect_document as document;

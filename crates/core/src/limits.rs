@@ -1,5 +1,7 @@
 //! Every bound on input, queues and state, each with its reason. A limit that is not here does not exist.
 
+use crate::places::ConnectionLimits;
+use crate::throttle::Rate;
 use std::time::Duration;
 
 /// Largest request body of the control API, in bytes. A push is under 5 KiB; AWS JSON services refuse far less than 64 KiB.
@@ -74,3 +76,26 @@ pub const POLICY_TEXT: usize = 128 * 1024;
 /// Policy variables in one value of a policy; two or three are usual. What they stand for is found once, without
 /// allocating.
 pub const POLICY_VARIABLES: usize = 8;
+
+/// Requests of one principal. AWS publishes no figure (wire.md 1.14). A script that logs in to a fleet, machine after
+/// machine, stays below it; a loop that has run away does not.
+pub const PRINCIPAL_RATE: Rate = Rate::new(20, 100);
+
+/// What one principal does to one instance. Tools that open several sessions to one machine push once for each, so ten
+/// come through at once.
+pub const INSTANCE_RATE: Rate = Rate::new(5, 10);
+
+/// Requests of one source that end before anybody is authenticated. Generous: many people may be behind one address, and
+/// one broken script among them must not shut all of them out. Still far fewer than would keep a processor busy.
+pub const UNAUTHENTICATED_RATE: Rate = Rate::new(50, 500);
+
+/// Connections open at the API at a time; each costs a descriptor and up to about 30 KiB. One source, which may be an
+/// office behind one address, has a twentieth of them, so that it takes many to fill all places.
+pub const API_CONNECTIONS: ConnectionLimits = ConnectionLimits { in_all: 10_000, per_source: 512 };
+
+/// Connections at the agents listener that are no links yet. A whole site of machines may be behind one address, and
+/// after a restart of the control plane they all come at once.
+pub const AGENT_CONNECTIONS: ConnectionLimits = ConnectionLimits { in_all: 10_000, per_source: 4096 };
+
+/// Links open at a time, each some tens of KiB.
+pub const LINKS: usize = 20_000;

@@ -7,11 +7,13 @@
         feature = "planted-boundary-ignored",
         feature = "planted-missing-variable-empty",
         feature = "planted-lines-unescaped",
+        feature = "planted-burst-exceeded",
         feature = "planted-parser-panics",
         feature = "planted-private-key-echoed",
         feature = "planted-presigned-never-expires",
         feature = "planted-repeated-headers-pass",
         feature = "planted-unsorted-signed-headers",
+        feature = "planted-work-cut-off",
     )
 ))]
 compile_error!("a planted bug must never reach a release build");

@@ -21,6 +21,8 @@ pub enum ApiError {
     UnknownOperation,
     /// The body is larger than any request can be.
     RequestTooLarge,
+    /// The body did not arrive in time.
+    RequestTimeout,
     /// Rules 4 to 12: not authenticated.
     Authentication(AuthenticationError),
     /// Rule 13: authenticated, and not allowed.
@@ -50,8 +52,10 @@ pub enum ApiError {
     SerialConsoleAccessDisabled,
     /// `ServiceException`: our fault. The reason is in the log, under the request id.
     Service,
-    /// `ThrottlingException`.
+    /// `ThrottlingException`: asked too often. Nothing was done.
     Throttling,
+    /// `ThrottlingException`: the instance has as many keys, or pushes under way, as it may have.
+    Busy,
 }
 
 /// Who is not allowed what, and why.
@@ -117,6 +121,10 @@ impl ApiError {
             Self::RequestTooLarge => {
                 (413, "RequestEntityTooLargeException", Framework, "Request entity is too large.".to_owned())
             }
+            Self::RequestTimeout => {
+                let message = "The request did not arrive completely in time.".to_owned();
+                (408, "RequestTimeoutException", Framework, message)
+            }
             Self::Authentication(error) => (400, authentication_code(error), Framework, error.to_string()),
             Self::AccessDenied(denied) => (400, "AccessDeniedException", Modelled, denied.message()),
             Self::Suspended => (
@@ -156,7 +164,7 @@ impl ApiError {
                     .to_owned();
                 (500, "ServiceException", Modelled, message)
             }
-            Self::Throttling => (
+            Self::Throttling | Self::Busy => (
                 400,
                 "ThrottlingException",
                 Modelled,
@@ -256,6 +264,11 @@ mod tests {
                 ApiError::RequestTooLarge,
                 413,
                 r#"{"__type":"com.amazon.coral.service#RequestEntityTooLargeException","message":"Request entity is too large."}"#,
+            ),
+            (
+                ApiError::RequestTimeout,
+                408,
+                r#"{"__type":"com.amazon.coral.service#RequestTimeoutException","message":"The request did not arrive completely in time."}"#,
             ),
             (
                 AuthenticationError::MissingToken.into(),
@@ -360,11 +373,13 @@ mod tests {
     #[test]
     fn the_throttling_body_of_the_real_trace() {
         // wire.md 1.8: the trace has Content-Length 89.
-        let body = ApiError::Throttling.to_wire().body;
-        assert_eq!(
-            body,
-            r#"{"__type":"ThrottlingException","Message":"Server is busy! Please retry after a moment."}"#
-        );
-        assert_eq!(body.len(), 89);
+        for error in [ApiError::Throttling, ApiError::Busy] {
+            let wire = error.to_wire();
+            assert_eq!(
+                wire.body,
+                r#"{"__type":"ThrottlingException","Message":"Server is busy! Please retry after a moment."}"#
+            );
+            assert_eq!((wire.status, wire.body.len()), (400, 89));
+        }
     }
 }
