@@ -7,39 +7,32 @@ mod tests;
 
 use crate::api;
 use crate::audit_log::AuditLog;
-use crate::http::{self, Body};
+use crate::connections::{self, Connection};
+use crate::http::{self, Body, BodyError, Whole};
 use crate::inventory::{LiveInventory, StaleInventory};
 use crate::links::Links;
 use crate::pki;
 pub(crate) use enroll::create_join_token;
-use hyper::body::Incoming;
 use hyper::header::{
     CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE,
 };
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Response, StatusCode};
 use instance_connect_core::audit::{self, Refused};
 use instance_connect_core::environment::Random;
 use instance_connect_core::ids::{BootId, Region};
 use instance_connect_core::link::{
-    AgentUrn, ENROLL_PATH, EnrollAnswer, EnrollError, EnrollErrorCode, LINK_PATH,
+    self as link_protocol, AgentUrn, ENROLL_PATH, EnrollAnswer, EnrollError, EnrollErrorCode, LINK_PATH,
 };
 use instance_connect_core::origin::Origin;
+use instance_connect_core::places::ConnectionLimits;
 use instance_connect_store::Store;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-
-/// From accepting a connection to the end of its TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Links open at a time, each some tens of KiB.
-pub(crate) const LINKS: usize = 20_000;
 
 /// What the agents listener needs.
 #[derive(Debug)]
@@ -57,18 +50,25 @@ pub(crate) struct Agents {
 }
 
 impl Agents {
-    /// Serves the listener until the process ends. `names` are the host names and addresses agents reach it by.
-    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, tls: rustls::ServerConfig) {
+    /// Serves the listener until the process ends.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        tls: rustls::ServerConfig,
+        limits: ConnectionLimits,
+    ) {
         let tls = TlsAcceptor::from(Arc::new(tls));
-        http::accept(listener, |stream, peer| Arc::clone(&self).serve_connection(tls.clone(), stream, peer))
-            .await;
+        connections::accept(listener, limits, |stream, connection| {
+            Arc::clone(&self).serve_connection(tls.clone(), stream, connection)
+        })
+        .await;
     }
 
-    async fn serve_connection(self: Arc<Self>, tls: TlsAcceptor, stream: TcpStream, peer: SocketAddr) {
-        let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return tracing::debug!(%error, %peer, "TLS handshake failed"),
-            Err(_) => return tracing::debug!(%peer, "TLS handshake timed out"),
+    async fn serve_connection(self: Arc<Self>, tls: TlsAcceptor, stream: TcpStream, connection: Connection) {
+        let peer = connection.peer();
+        let stream = match tls.accept(stream).await {
+            Ok(stream) => stream,
+            Err(error) => return tracing::debug!(%error, %peer, "TLS handshake failed"),
         };
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
         let identity = certificate.map(|certificate| pki::agent_identity(&certificate));
@@ -76,16 +76,16 @@ impl Agents {
             Ok(identity) => identity.map(Arc::new),
             Err(error) => return tracing::warn!(%error, %peer, "a certificate of ours names no agent"),
         };
-        let service = service_fn(move |request| {
+        let service = move |request| {
             let (agents, identity) = (Arc::clone(&self), identity.clone());
             async move { Ok::<_, Infallible>(agents.answer(request, identity, peer).await) }
-        });
-        http::serve(stream, service).await;
+        };
+        http::serve(stream, connection, link_protocol::limits::ENROLL_BODY, service).await;
     }
 
     async fn answer(
         self: Arc<Self>,
-        request: Request<Incoming>,
+        request: Whole,
         identity: Option<Arc<AgentUrn>>,
         peer: SocketAddr,
     ) -> Response<Body> {
@@ -97,11 +97,7 @@ impl Agents {
         answer.unwrap_or_else(|error| json_response(error.code.status(), error.to_json()))
     }
 
-    async fn enroll(
-        &self,
-        request: Request<Incoming>,
-        peer: SocketAddr,
-    ) -> Result<Response<Body>, EnrollError> {
+    async fn enroll(&self, request: Whole, peer: SocketAddr) -> Result<Response<Body>, EnrollError> {
         let origin = Origin {
             request: api::fresh_request_id(self.random.as_ref()),
             time: self.links.clock().wall(),
@@ -120,16 +116,10 @@ impl Agents {
         Ok(json_response(200, enrolled?.to_json()))
     }
 
-    async fn enroll_from(
-        &self,
-        request: Request<Incoming>,
-        origin: &Origin,
-    ) -> Result<EnrollAnswer, EnrollError> {
-        let body =
-            http::read_body(request.into_body(), instance_connect_core::link::limits::ENROLL_BODY).await;
-        let body = body.map_err(|error| match error {
-            http::BodyError::TooLarge => refusal(EnrollErrorCode::TooLarge, "the request is too large"),
-            http::BodyError::Incomplete => {
+    async fn enroll_from(&self, request: Whole, origin: &Origin) -> Result<EnrollAnswer, EnrollError> {
+        let body = request.into_body().map_err(|error| match error {
+            BodyError::TooLarge => refusal(EnrollErrorCode::TooLarge, "the request is too large"),
+            BodyError::Incomplete | BodyError::TooSlow => {
                 refusal(EnrollErrorCode::BadRequest, "the request did not arrive whole")
             }
         })?;
@@ -139,7 +129,7 @@ impl Agents {
     /// Upgrades a request to a link, for the identity its connection has proved.
     fn open_link(
         self: Arc<Self>,
-        mut request: Request<Incoming>,
+        mut request: Whole,
         identity: Option<Arc<AgentUrn>>,
     ) -> Result<Response<Body>, EnrollError> {
         use EnrollErrorCode as Code;

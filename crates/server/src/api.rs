@@ -1,19 +1,20 @@
 //! The control API on the public listener: one request, read aloud.
 
 use crate::audit_log::AuditLog;
-use crate::http::{self, Body, BodyError};
+use crate::connections;
+use crate::http::{self, Body, BodyError, Late, Whole};
 use crate::inventory::LiveInventory;
-use crate::links::{Delivered, DeliveryError, Links};
-use hyper::body::{Bytes, Incoming};
+use crate::links::{Delivered, DeliveryError, Links, lock};
+use hyper::body::Bytes;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, USER_AGENT};
-use hyper::service::service_fn;
-use hyper::{HeaderMap, Request, Response, StatusCode};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Response, StatusCode};
 use instance_connect_core::api::{
     self, ApiError, Operation, SendSerialConsoleSshPublicKey, SendSshPublicKey, success_body, well_formed,
 };
 use instance_connect_core::audit::{self, AuditedRequest, Outcome, Refused};
 use instance_connect_core::authz::{Caller, authorize, claimed_caller};
-use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::document::{ServerInstant, UnixSeconds};
 use instance_connect_core::environment::{Clock, Random};
 use instance_connect_core::grant::Grant;
 use instance_connect_core::ids::{AccessKeyId, Region, RequestId};
@@ -21,12 +22,14 @@ use instance_connect_core::inventory::Inventory;
 use instance_connect_core::limits;
 use instance_connect_core::link::Refusal;
 use instance_connect_core::origin::Origin;
+use instance_connect_core::places::ConnectionLimits;
 use instance_connect_core::sigv4::{Expected, Presented, Verified};
 use instance_connect_core::ssh_key::KeyTypes;
+use instance_connect_core::throttle::Throttle;
 use instance_connect_kill_point::kill_point;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
 
@@ -46,19 +49,21 @@ pub(crate) struct Api {
     /// How far a signed request's time may be from ours.
     pub(crate) clock_window: Duration,
     pub(crate) random: Arc<dyn Random>,
+    /// What callers are held to; without it, to nothing.
+    pub(crate) throttle: Option<Mutex<Throttle>>,
 }
 
 impl Api {
     /// Serves the listener until the process ends.
-    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
-        http::accept(listener, |stream, peer| {
-            let api = Arc::clone(&self);
-            let service = service_fn(move |request| {
+    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, limits: ConnectionLimits) {
+        connections::accept(listener, limits, |stream, connection| {
+            let (api, peer) = (Arc::clone(&self), connection.peer());
+            let service = move |request| {
                 // A task of its own: a caller who hangs up must not stop a push between its intent and its record.
                 tokio::spawn(Arc::clone(&api).answer(request, peer))
-            });
+            };
             async {
-                http::serve(stream, service).await;
+                http::serve(stream, connection, limits::API_BODY, service).await;
                 // All answers of this connection have been sent.
                 kill_point("answer-after");
             }
@@ -67,7 +72,7 @@ impl Api {
     }
 
     /// Answers one request: whatever becomes of it, with a request id.
-    async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+    async fn answer(self: Arc<Self>, request: Whole, peer: SocketAddr) -> Response<Body> {
         let origin = Origin {
             request: fresh_request_id(self.random.as_ref()),
             time: self.clock.wall(),
@@ -75,23 +80,26 @@ impl Api {
             user_agent: user_agent(request.headers()),
             secure_transport: false,
         };
+        if let Err(error) = self.throttled(|throttle, now| throttle.admit_source(origin.source, now)) {
+            self.sample(&origin, &error, None);
+            let mut response = response(&origin.request, &Err(error));
+            response.extensions_mut().insert(Late);
+            return response;
+        }
         let result = self.handle(request, &origin).await;
         kill_point("answer-before");
         response(&origin.request, &result)
     }
 
     /// From bytes to what the caller is told.
-    async fn handle(&self, request: Request<Incoming>, origin: &Origin) -> Result<String, ApiError> {
+    async fn handle(&self, request: Whole, origin: &Origin) -> Result<String, ApiError> {
+        let (parts, body) = request.into_parts();
         let mut claimed = None;
-        match self.authenticate(request, origin, &mut claimed).await {
+        match self.authenticate(&parts, body, origin, &mut claimed) {
             Ok(call) => self.perform(call, origin).await,
             Err(error) => {
-                let code = error.to_wire().code;
-                self.audit.refuse(origin.source, code, || {
-                    let event_id = fresh_uuid(self.random.as_ref());
-                    let claimed = claimed.as_ref();
-                    audit::refusal(Refused::ApiRequest, origin, &self.region, code, claimed, &event_id)
-                });
+                self.count_unauthenticated(origin, &error);
+                self.sample(origin, &error, claimed.as_ref());
                 Err(error)
             }
         }
@@ -99,19 +107,20 @@ impl Api {
 
     /// From bytes to a verified caller: unambiguous, bounded, well-formed, authenticated, in the order of wire.md 1.10.
     /// `claimed` is set once the request claims an access key.
-    async fn authenticate(
+    fn authenticate(
         &self,
-        request: Request<Incoming>,
+        parts: &Parts,
+        body: Result<Bytes, BodyError>,
         origin: &Origin,
         claimed: &mut Option<AccessKeyId>,
     ) -> Result<Call, ApiError> {
-        let (parts, body) = request.into_parts();
         let target = parts.uri.to_string();
-        let head = http::read_head(&parts, &target)?;
+        let head = http::read_head(parts, &target)?;
         api::speaks_json(&head)?;
-        let body = http::read_body(body, limits::API_BODY).await.map_err(|error| match error {
+        let body = body.map_err(|error| match error {
             BodyError::TooLarge => ApiError::RequestTooLarge,
             BodyError::Incomplete => ApiError::Serialization,
+            BodyError::TooSlow => ApiError::RequestTimeout,
         })?;
         if !well_formed(&body) {
             return Err(ApiError::Serialization);
@@ -130,19 +139,18 @@ impl Api {
 
     /// Performs an operation for a verified caller, and records what came of it before anyone is told.
     async fn perform(&self, call: Call, origin: &Origin) -> Result<String, ApiError> {
-        let Call { operation, caller, body, inventory } = call;
-        let mut audited = AuditedRequest::new(origin, caller.get(), operation, &self.region);
-        let result = match operation {
-            Operation::SendSshPublicKey => self.push(caller, &body, &inventory, origin, &mut audited).await,
-            Operation::SendSerialConsoleSshPublicKey => {
-                self.push_serial(caller, &body, &inventory, origin, &mut audited)
-            }
-        };
+        let mut audited = AuditedRequest::new(origin, call.caller.get(), call.operation, &self.region);
+        let result = self.operate(call, origin, &mut audited).await;
         let outcome = match &result {
             Ok(delivered) => Outcome::Success { os_user_exists: delivered.os_user_exists },
             Err(error) => Outcome::Failure(error),
         };
         let event_id = fresh_uuid(self.random.as_ref());
+        if let Err(error @ ApiError::Throttling) = &result {
+            // Nothing was done, and a loop that has run away must not fill the log.
+            self.audit.refuse(origin.source, error.to_wire().code, || audited.record(outcome, &event_id));
+            return Err(error.clone());
+        }
         kill_point("outcome-before");
         if let Err(error) = self.audit.commit(audited.record(outcome, &event_id)).await {
             // Without a record there is no success, and no key may stay behind.
@@ -153,6 +161,22 @@ impl Api {
         }
         kill_point("outcome-after");
         result.map(|_| success_body(&origin.request))
+    }
+
+    async fn operate(
+        &self,
+        call: Call,
+        origin: &Origin,
+        audited: &mut AuditedRequest,
+    ) -> Result<Delivered, ApiError> {
+        let Call { operation, caller, body, inventory } = call;
+        self.throttled(|throttle, now| throttle.admit_caller(&caller, now))?;
+        match operation {
+            Operation::SendSshPublicKey => self.push(caller, &body, &inventory, origin, audited).await,
+            Operation::SendSerialConsoleSshPublicKey => {
+                self.push_serial(caller, &body, &inventory, origin, audited)
+            }
+        }
     }
 
     /// `SendSSHPublicKey`, from parameters to the machine's acknowledgement.
@@ -168,6 +192,7 @@ impl Api {
         audited.parameters(&parameters);
         let authorized = authorize(caller, parameters, inventory, &self.region, origin)?;
         audited.decided_by(authorized.decided_by());
+        self.throttled(|throttle, now| throttle.admit_operation(&authorized, now))?;
         let grant =
             Grant::issue(&authorized, origin.request.clone(), self.clock.wall(), self.clock.monotonic())?;
         kill_point("intent-before");
@@ -189,7 +214,35 @@ impl Api {
         audited.parameters(&parameters);
         let authorized = authorize(caller, parameters, inventory, &self.region, origin)?;
         audited.decided_by(authorized.decided_by());
+        self.throttled(|throttle, now| throttle.admit_operation(&authorized, now))?;
         Err(ApiError::SerialConsoleAccessDisabled)
+    }
+
+    /// Asks the throttle, where there is one.
+    fn throttled(
+        &self,
+        admit: impl FnOnce(&mut Throttle, ServerInstant) -> Result<(), ApiError>,
+    ) -> Result<(), ApiError> {
+        let Some(throttle) = &self.throttle else { return Ok(()) };
+        admit(&mut lock(throttle), self.clock.monotonic())
+    }
+
+    /// Counts a request that ended before anybody was authenticated against its source.
+    fn count_unauthenticated(&self, origin: &Origin, error: &ApiError) {
+        if *error != ApiError::Service
+            && let Some(throttle) = &self.throttle
+        {
+            lock(throttle).count_unauthenticated(origin.source, self.clock.monotonic());
+        }
+    }
+
+    /// Counts a request of nobody we know, and puts a few of them on record.
+    fn sample(&self, origin: &Origin, error: &ApiError, claimed: Option<&AccessKeyId>) {
+        let code = error.to_wire().code;
+        self.audit.refuse(origin.source, code, || {
+            let event_id = fresh_uuid(self.random.as_ref());
+            audit::refusal(Refused::ApiRequest, origin, &self.region, code, claimed, &event_id)
+        });
     }
 }
 
@@ -235,8 +288,8 @@ impl ClockGuard {
 fn delivery_error(origin: &Origin, error: DeliveryError) -> ApiError {
     tracing::warn!(request = %origin.request, %error, "a push was not delivered");
     match error {
-        DeliveryError::Busy => ApiError::Throttling,
-        DeliveryError::Refused(Refusal::UserFull | Refusal::InstanceFull) => ApiError::Throttling,
+        DeliveryError::Busy => ApiError::Busy,
+        DeliveryError::Refused(Refusal::UserFull | Refusal::InstanceFull) => ApiError::Busy,
         DeliveryError::Refused(Refusal::Vetoed) => ApiError::VetoedByHost,
         DeliveryError::Refused(reason) => ApiError::InstanceUnavailable { refused: Some(reason.name()) },
         DeliveryError::Unknown => ApiError::InstanceUnavailable { refused: None },

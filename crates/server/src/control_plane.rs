@@ -1,8 +1,10 @@
 //! The wiring: from settings to listeners that accept, in a process of its own.
 
-use crate::agents::{self, Agents};
+use crate::agents::Agents;
 use crate::api::{Api, ClockGuard};
 use crate::audit_log::{AuditLog, AuditSettings};
+use crate::connections;
+use crate::descriptors::{self, Capacity};
 use crate::inventory::LiveInventory;
 use crate::links::Links;
 use crate::pki::Pki;
@@ -11,13 +13,14 @@ use anyhow::Context as _;
 use instance_connect_core::environment::{Clock, Random};
 use instance_connect_core::ids::Region;
 use instance_connect_core::ssh_key::KeyTypes;
+use instance_connect_core::throttle::{Throttle, ThrottleLimits};
 use instance_connect_store::{MasterKey, SqliteStore, Store};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -46,6 +49,10 @@ pub(crate) struct Settings {
     pub(crate) audit: AuditSettings,
     /// How far a signed request's time may be from ours, in whole seconds.
     pub(crate) clock_window: Duration,
+    /// What callers are held to; without it, to nothing.
+    pub(crate) throttle: Option<ThrottleLimits>,
+    /// How many connections and links it holds.
+    pub(crate) capacity: Capacity,
 }
 
 impl Settings {
@@ -116,6 +123,7 @@ pub(crate) struct Listening {
 
 /// Starts everything; when it returns, both listeners accept connections. It runs until the process ends.
 async fn start(settings: Settings) -> anyhow::Result<Listening> {
+    let capacity = settings.capacity.within(descriptors::raise_limit()?);
     let store = settings.open_store()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let random: Arc<dyn Random> = Arc::new(SystemRandom);
@@ -126,8 +134,8 @@ async fn start(settings: Settings) -> anyhow::Result<Listening> {
     let audit = AuditLog::open(&settings.audit, Arc::clone(&clock), random.as_ref())?;
     let tls = pki.agents_tls(&settings.agents_names, clock.wall())?;
 
-    let agents_listener = bind(settings.agents).await?;
-    let api_listener = bind(settings.api).await?;
+    let agents_listener = listen(settings.agents)?;
+    let api_listener = listen(settings.api)?;
     let (agents_address, api_address) = (agents_listener.local_addr()?, api_listener.local_addr()?);
     let agents = Arc::new(Agents {
         region: region.clone(),
@@ -135,7 +143,7 @@ async fn start(settings: Settings) -> anyhow::Result<Listening> {
         inventory: Arc::clone(&inventory),
         links: Arc::clone(&links),
         random: Arc::clone(&random),
-        places: Arc::new(Semaphore::new(agents::LINKS)),
+        places: Arc::new(Semaphore::new(capacity.links)),
         audit: audit.clone(),
         clock_id: system::boot_id()?,
     });
@@ -149,15 +157,16 @@ async fn start(settings: Settings) -> anyhow::Result<Listening> {
         clock_guard: ClockGuard::default(),
         clock_window: settings.clock_window,
         random: Arc::clone(&random),
+        throttle: settings.throttle.map(|limits| Mutex::new(Throttle::new(limits))),
     };
 
     tokio::spawn(async move { inventory.follow().await });
     tokio::spawn(audit.record_refusals(region, clock, random));
-    tokio::spawn(agents.serve(agents_listener, tls));
-    tokio::spawn(Arc::new(api).serve(api_listener));
+    tokio::spawn(agents.serve(agents_listener, tls, capacity.agents));
+    tokio::spawn(Arc::new(api).serve(api_listener, capacity.api));
     Ok(Listening { api: api_address, agents: agents_address })
 }
 
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    connections::listen(address).with_context(|| format!("cannot listen on {address}"))
 }

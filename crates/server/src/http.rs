@@ -1,31 +1,26 @@
-//! What the listeners share: accepting connections, and serving HTTP/1.1 on them with every wait bounded.
+//! What the listeners share: serving HTTP/1.1 on their connections.
 
+use crate::connections::Connection;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
-use hyper::service::HttpService;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
 use instance_connect_core::sigv4::{MalformedHead, RequestHead};
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-
-/// Connections open at one listener at a time; each costs a descriptor and some KiB.
-const CONNECTIONS: usize = 10_000;
-
-/// How long a listener rests when it cannot accept.
-pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// From the first byte of a request, or from the end of the one before, to the end of its headers.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// From the end of the headers to the end of the body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How late an answer marked [`Late`] is sent.
+const LATE: Duration = Duration::from_secs(1);
 
 /// Bytes of one request head; botocore's is about 1 KiB.
 const HEAD_BYTES: usize = 32 * 1024;
@@ -36,44 +31,57 @@ const HEADERS: usize = 64;
 /// The body of every answer.
 pub(crate) type Body = Full<Bytes>;
 
-/// Accepts connections until the process ends and serves each in a task of its own.
-pub(crate) async fn accept<F>(listener: TcpListener, serve: impl Fn(TcpStream, SocketAddr) -> F)
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                // Answers are small and whole; waiting to fill a packet only delays them.
-                let _ = stream.set_nodelay(true);
-                let connection = serve(stream, peer);
-                tokio::spawn(async move {
-                    connection.await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                // Out of descriptors, most likely: the next accept would fail at once, again and again.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
+/// In a response: it is to be sent late. For a client that asks again as soon as it is answered, and so would be answered
+/// as often as there is processor time for it. Meanwhile its connection may be closed for another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Late;
 
-/// Serves HTTP/1.1 on one connection.
-pub(crate) async fn serve<S>(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, service: S)
-where
-    S: HttpService<Incoming, ResBody = Body> + Send,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    S::Future: Send,
+/// A request as listeners' services get it: with its body, or why that is not there.
+pub(crate) type Whole = Request<Result<Bytes, BodyError>>;
+
+/// Serves HTTP/1.1 on one connection: one request after the other, also where a client sends several without waiting.
+pub(crate) async fn serve<F, E>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    connection: Connection,
+    body_limit: usize,
+    service: impl Fn(Whole) -> F + Send + Sync + 'static,
+) where
+    F: Future<Output = Result<Response<Body>, E>> + Send,
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let stream = connection.watch(stream);
+    let shared = Arc::new((connection, service));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let shared = Arc::clone(&shared);
+        async move {
+            let (connection, service) = &*shared;
+            connection.head_arrived();
+            let (parts, body) = request.into_parts();
+            let body = read_body(body, body_limit).await;
+            let is_whole = body.is_ok();
+            if connection.works().is_err() {
+                // Closed for another connection: this one is about to be dropped.
+                std::future::pending::<()>().await;
+            }
+            let mut response = service(Request::from_parts(parts, body)).await?;
+            if !is_whole {
+                // What may follow of the body must not be taken for another request.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            connection.worked();
+            if response.extensions().get::<Late>().is_some() {
+                tokio::time::sleep(LATE).await;
+            }
+            connection.answers();
+            Ok::<_, E>(response)
+        }
+    });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        // It would start when the connection begins to be idle; `connections` has the deadlines.
+        .header_read_timeout(None)
         .max_buf_size(HEAD_BYTES)
+        // The buffer may hold more than its limit says.
+        .max_header_size(HEAD_BYTES)
         .max_headers(HEADERS)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
@@ -98,17 +106,23 @@ pub(crate) fn read_head<'a>(parts: &'a Parts, target: &'a str) -> Result<Request
 pub(crate) enum BodyError {
     /// Longer than may be.
     TooLarge,
-    /// Cut off, malformed or too slow.
+    /// Cut off, or malformed.
     Incomplete,
+    /// Not there in time.
+    TooSlow,
 }
 
 /// Reads a body of at most `limit` bytes.
-pub(crate) async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
+async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
+    if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
+        return Err(BodyError::TooLarge);
+    }
     let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
     match read {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
-        Ok(Err(_)) | Err(_) => Err(BodyError::Incomplete),
+        Ok(Err(_)) => Err(BodyError::Incomplete),
+        Err(_) => Err(BodyError::TooSlow),
     }
 }
 

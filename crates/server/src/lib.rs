@@ -3,7 +3,9 @@
 mod agents;
 mod api;
 mod audit_log;
+mod connections;
 pub mod control_plane;
+mod descriptors;
 pub mod dev;
 mod http;
 mod inventory;
@@ -24,7 +26,8 @@ fn start_log() {
     any(
         feature = "planted-audit-skipped",
         feature = "planted-doubtful-connection-kept",
-        feature = "planted-interrupted-skipped"
+        feature = "planted-interrupted-skipped",
+        feature = "planted-slow-heads-allowed"
     )
 ))]
 compile_error!("a planted bug is for showing that a test catches it, never for a release");

@@ -283,8 +283,8 @@ impl Drop for ForgetGrant<'_> {
 /// What this server can do beyond protocol version 1.
 pub(crate) const CAPABILITIES: Capabilities = Capabilities::NONE;
 
-/// No code here can panic while it holds one of these locks with the map half changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// No code of this crate can panic while it holds one of its locks with what is in it half changed.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -11,14 +11,17 @@ use instance_connect_core::environment::Clock as _;
 use instance_connect_core::grant::Grant;
 use instance_connect_core::inventory::{Account, Instance, InstanceState, Status};
 use instance_connect_core::link::{
-    Ack, AckOutcome, AgentFrame, Capabilities, Goodbye, GoodbyeCode, Hello, ServerFrame, VersionText, limits,
+    Ack, AckOutcome, AgentFrame, Capabilities, Goodbye, GoodbyeCode, Hello, Ping, ServerFrame, VersionText,
+    limits,
 };
 use instance_connect_store::{MasterKey, SqliteStore};
 use instance_connect_testkit::{ManualClock, SeededRandom, World};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::Path;
+use std::time::Duration;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -40,6 +43,10 @@ struct Setting {
 
 impl Setting {
     async fn new() -> Self {
+        Self::with_connections(ConnectionLimits { in_all: 10, per_source: 10 }).await
+    }
+
+    async fn with_connections(connections: ConnectionLimits) -> Self {
         let (directory, world) = (tempfile::tempdir().unwrap(), World::new());
         let random = Arc::new(SeededRandom::new(7));
         // TLS looks at the real clock, so certificates have to be of today.
@@ -66,13 +73,13 @@ impl Setting {
             links: Arc::new(Links::new(Arc::new(pki), clock)),
             store,
             random,
-            places: Arc::new(Semaphore::new(LINKS)),
+            places: Arc::new(Semaphore::new(10)),
             audit,
             clock_id: read_boot_id().unwrap(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(Arc::clone(&agents).serve(listener, tls));
+        tokio::spawn(Arc::clone(&agents).serve(listener, tls, connections));
         Self { agents, world, address, directory }
     }
 
@@ -337,4 +344,35 @@ async fn a_machine_that_is_not_there_is_not_waited_for_long() {
     let setting = Setting::new().await;
     let delivery = setting.agents.links.deliver(setting.grant());
     assert_eq!(timeout(PATIENCE, delivery).await.unwrap().unwrap_err(), DeliveryError::Unknown);
+}
+
+/// Nothing that anyone does before it has proved to be an agent takes an agent's place.
+#[tokio::test]
+async fn connections_that_are_no_links_push_out_each_other_and_no_link() {
+    let setting = Setting::with_connections(ConnectionLimits { in_all: 1, per_source: 1 }).await;
+    setting.enroll("first").await.unwrap();
+    let mut link = setting.open("first").await;
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(TcpStream::connect(setting.address).await.unwrap());
+    }
+    for connection in &mut silent[..2] {
+        assert_eq!(timeout(PATIENCE, connection.read(&mut [0])).await.unwrap().unwrap_or(0), 0);
+    }
+    send(&mut link, &AgentFrame::Ping(Ping { sent_at: BootInstant(2) })).await;
+    assert!(matches!(next(&mut link).await, Some(ServerFrame::Pong(_))));
+    setting.enroll("second").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_handshake_has_10_seconds() {
+    let setting = Setting::new().await;
+    let mut silent = TcpStream::connect(setting.address).await.unwrap();
+    // The beginning of a handshake record.
+    silent.write_all(b"\x16\x03\x01").await.unwrap();
+    tokio::time::pause();
+    let start = tokio::time::Instant::now();
+    assert_eq!(silent.read(&mut [0]).await.unwrap_or(0), 0);
+    let took = start.elapsed();
+    assert!((Duration::from_secs(9)..Duration::from_secs(11)).contains(&took), "{took:?}");
 }

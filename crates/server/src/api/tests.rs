@@ -4,10 +4,14 @@ use super::*;
 use crate::audit_log::AuditSettings;
 use crate::links::Link;
 use crate::pki::Pki;
+use hyper::Request;
 use instance_connect_core::document::ServerInstant;
 use instance_connect_core::link::{AckOutcome, ServerFrame};
+use instance_connect_core::secret::Secret;
+use instance_connect_core::sigv4::{Credentials, SigningScope, sign_headers};
+use instance_connect_core::throttle::ThrottleLimits;
 use instance_connect_store::{MasterKey, SqliteStore, Store};
-use instance_connect_testkit::{ManualClock, SeededRandom, World};
+use instance_connect_testkit::{KEY_LINE, ManualClock, SECRET_ACCESS_KEY, SeededRandom, World};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -16,6 +20,7 @@ use tokio::sync::mpsc;
 struct Setting {
     api: Arc<Api>,
     world: World,
+    clock: Arc<ManualClock>,
     directory: tempfile::TempDir,
 }
 
@@ -45,12 +50,23 @@ impl Setting {
             inventory: Arc::new(LiveInventory::load(store, clock.clone()).await.unwrap()),
             links: Arc::new(Links::new(Arc::new(pki), clock.clone())),
             audit: open(clock.clone(), random.as_ref()),
-            clock,
+            clock: clock.clone(),
             clock_guard: ClockGuard::default(),
             clock_window: limits::CLOCK_WINDOW,
             random,
+            throttle: None,
         };
-        Self { api: Arc::new(api), world, directory }
+        Self { api: Arc::new(api), world, clock, directory }
+    }
+
+    /// With rates as they are written: of a principal, of one at an instance, of requests that nobody signed.
+    async fn throttled(principal: &str, instance: &str, unauthenticated: &str) -> Self {
+        let [principal, instance, unauthenticated] =
+            [principal, instance, unauthenticated].map(|rate| rate.parse().unwrap());
+        let limits = ThrottleLimits { principal, instance, unauthenticated };
+        let mut setting = Self::new().await;
+        Arc::get_mut(&mut setting.api).unwrap().throttle = Some(Mutex::new(Throttle::new(limits)));
+        setting
     }
 
     /// The agent's end of a link.
@@ -73,12 +89,46 @@ impl Setting {
     async fn exchange(&self, request: &[u8]) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let server = tokio::spawn(Arc::clone(&self.api).serve(listener));
+        let server = tokio::spawn(Arc::clone(&self.api).serve(listener, limits::API_CONNECTIONS));
         stream.write_all(request).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         server.abort();
         answer
+    }
+
+    /// A push from the signed request to the answer: status and error name.
+    async fn ask(&self, body: &str, secret: &str, source: &str) -> (u16, String) {
+        let request = self.signed(body, secret);
+        let answer =
+            Arc::clone(&self.api).answer(request, SocketAddr::new(source.parse().unwrap(), 40_000)).await;
+        let error = answer.headers().get("x-amzn-errortype").map_or("", |value| value.to_str().unwrap());
+        (answer.status().as_u16(), error.to_owned())
+    }
+
+    fn signed(&self, body: &str, secret: &str) -> Whole {
+        let headers = [
+            ("content-type", api::CONTENT_TYPE),
+            ("host", "localhost"),
+            ("x-amz-target", "AWSEC2InstanceConnectService.SendSSHPublicKey"),
+        ];
+        let credentials = Credentials {
+            access_key_id: self.world.access_key.to_string(),
+            secret_access_key: Secret::new(secret.into()),
+            session_token: None,
+        };
+        let scope = SigningScope { region: self.world.region.as_str(), service: SERVICE };
+        let now = self.clock.wall();
+        let signed = sign_headers("POST", "/", &headers, body.as_bytes(), &credentials, scope, now).unwrap();
+        let mut request = Request::post("/");
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        request
+            .header("x-amz-date", signed.amz_date)
+            .header("authorization", signed.authorization)
+            .body(Ok(body.to_owned().into()))
+            .unwrap()
     }
 
     fn audit_records(&self) -> Vec<Value> {
@@ -231,5 +281,137 @@ fn a_clock_that_goes_back_is_not_believed() {
         [(1000, true), (970, true), (969, false), (1100, true), (1000, false), (1070, true)]
     {
         assert_eq!(guard.admit(UnixSeconds(now)).is_ok(), admitted, "{now}");
+    }
+}
+
+const SOURCE: &str = "192.0.2.1";
+
+fn throttled() -> (u16, String) {
+    (400, "ThrottlingException".to_owned())
+}
+
+fn succeeded() -> (u16, String) {
+    (200, String::new())
+}
+
+#[tokio::test]
+async fn a_principal_is_throttled_before_what_it_asks_for_is_looked_at() {
+    let setting = Setting::throttled("1/2", "100/100", "100/100").await;
+    let (link, queue) = setting.connect();
+    tokio::spawn(acknowledge(link, queue));
+    let body = setting.world.push_body("deploy");
+    // From wherever they come.
+    assert_eq!(setting.ask(&body, SECRET_ACCESS_KEY, SOURCE).await, succeeded());
+    let refused = setting.ask("{}", SECRET_ACCESS_KEY, "192.0.2.2").await;
+    assert_eq!(refused.1, "InvalidArgsException");
+    let records = setting.audit_records().len();
+    for body in [body.as_str(), "{}"] {
+        assert_eq!(setting.ask(body, SECRET_ACCESS_KEY, SOURCE).await, throttled());
+    }
+    assert_eq!(setting.audit_records().len(), records, "a throttled request is on record");
+    setting.clock.advance(Duration::from_secs(1));
+    setting.api.inventory.refresh().await.unwrap();
+    assert_eq!(setting.ask(&body, SECRET_ACCESS_KEY, SOURCE).await, succeeded());
+    assert_eq!(setting.ask(&body, SECRET_ACCESS_KEY, SOURCE).await, throttled());
+}
+
+#[tokio::test]
+async fn an_instance_is_throttled_after_authorization_and_before_the_intent() {
+    let mut setting = Setting::throttled("100/100", "1/1", "100/100").await;
+    let (link, queue) = setting.connect();
+    tokio::spawn(acknowledge(link, queue));
+    let push = async |setting: &Setting| setting.push("deploy").await.map(|_| ());
+    // What is not authorized is not counted.
+    let policies = setting.world.clone();
+    setting.world.set_policies(&[]);
+    for _ in 0..3 {
+        assert!(matches!(push(&setting).await, Err(ApiError::AccessDenied { .. })));
+    }
+    setting.world = policies;
+    assert_eq!(push(&setting).await, Ok(()));
+    assert_eq!(push(&setting).await, Err(ApiError::Throttling));
+    // Both operations draw on one bucket.
+    let body = format!(r#"{{"InstanceId":"{}","SSHPublicKey":"{KEY_LINE}"}}"#, setting.world.instance);
+    let serial = async |setting: &Setting| {
+        let (caller, origin) = (setting.world.verified(body.as_bytes()).unwrap(), setting.world.origin());
+        let operation = Operation::SendSerialConsoleSshPublicKey;
+        let inventory = Arc::new(setting.world.inventory.clone());
+        setting.api.perform(Call { operation, caller, body: body.clone().into(), inventory }, &origin).await
+    };
+    assert_eq!(serial(&setting).await, Err(ApiError::Throttling));
+    setting.clock.advance(Duration::from_secs(1));
+    assert_eq!(serial(&setting).await, Err(ApiError::SerialConsoleAccessDisabled));
+    // The two that were refused meanwhile are few enough to be on record, and they say who it was.
+    let records = setting.audit_records();
+    let throttled: Vec<_> =
+        records.iter().filter(|record| record["errorCode"] == "ThrottlingException").collect();
+    let by_alice = throttled.iter().filter(|record| record["userIdentity"]["userName"] == "alice");
+    assert_eq!((throttled.len(), by_alice.count()), (2, 2), "{records:?}");
+    assert_eq!(push(&setting).await, Err(ApiError::Throttling));
+}
+
+#[tokio::test]
+async fn a_source_that_sends_too_much_that_nobody_signed_is_not_listened_to() {
+    let setting = Setting::throttled("100/100", "100/100", "1/2").await;
+    let (link, queue) = setting.connect();
+    tokio::spawn(acknowledge(link, queue));
+    let body = setting.world.push_body("deploy");
+    // What is right costs nothing.
+    for _ in 0..5 {
+        assert_eq!(setting.ask(&body, SECRET_ACCESS_KEY, SOURCE).await, succeeded());
+    }
+    assert_eq!(setting.ask(&body, "wrong", SOURCE).await.1, "InvalidSignatureException");
+    assert_eq!(setting.ask("not JSON", SECRET_ACCESS_KEY, SOURCE).await.1, "SerializationException");
+    for secret in ["wrong", SECRET_ACCESS_KEY] {
+        assert_eq!(setting.ask(&body, secret, SOURCE).await, throttled());
+    }
+    let request = setting.signed(&body, SECRET_ACCESS_KEY);
+    let answer =
+        Arc::clone(&setting.api).answer(request, SocketAddr::new(SOURCE.parse().unwrap(), 40_000)).await;
+    assert!(answer.extensions().get::<Late>().is_some(), "whoever asks at once again is answered at once");
+    // Others are not held to account for it.
+    assert_eq!(setting.ask(&body, SECRET_ACCESS_KEY, "192.0.2.2").await, succeeded());
+    setting.clock.advance(Duration::from_secs(1));
+    setting.api.inventory.refresh().await.unwrap();
+    assert_eq!(setting.ask(&body, SECRET_ACCESS_KEY, SOURCE).await, succeeded());
+}
+
+/// Told as throttling is, but its intent is on record, so what came of it is too.
+#[tokio::test(start_paused = true)]
+async fn a_push_to_a_busy_instance_is_on_record() {
+    let setting = Setting::new().await;
+    let (_link, _queue) = setting.connect();
+    let pushes = (0..=limits::PUSHES_IN_FLIGHT_PER_INSTANCE).map(|_| setting.push("deploy"));
+    let results = futures_util::future::join_all(pushes).await;
+    assert_eq!(results.iter().filter(|result| **result == Err(ApiError::Busy)).count(), 1);
+    let records = setting.audit_records();
+    assert_eq!(records.iter().filter(|record| record["errorCode"] == "ThrottlingException").count(), 1);
+    assert_eq!(records.len(), 2 * results.len());
+}
+
+#[tokio::test]
+async fn without_limits_nobody_is_throttled() {
+    let setting = Setting::new().await;
+    let body = setting.world.push_body("deploy");
+    for _ in 0..1000 {
+        assert_eq!(setting.ask(&body, "wrong", SOURCE).await.1, "InvalidSignatureException");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_in_time_is_a_timeout() {
+    let setting = Setting::new().await;
+    for (error, status, code) in [
+        (BodyError::TooSlow, 408, "RequestTimeoutException"),
+        (BodyError::TooLarge, 413, "RequestEntityTooLargeException"),
+        (BodyError::Incomplete, 400, "SerializationException"),
+    ] {
+        let mut request = setting.signed("", SECRET_ACCESS_KEY);
+        *request.body_mut() = Err(error);
+        let answer = Arc::clone(&setting.api).answer(request, "192.0.2.1:40000".parse().unwrap()).await;
+        assert_eq!(
+            (answer.status().as_u16(), answer.headers()["x-amzn-errortype"].to_str().unwrap()),
+            (status, code)
+        );
     }
 }

@@ -4,7 +4,7 @@ use super::RESTART_PAUSE;
 use super::accounts;
 use super::directory::{Directory, open_log, set_mode, write_private};
 use super::os_user::OsAccount;
-use crate::http;
+use crate::connections;
 use anyhow::{Context as _, anyhow, bail, ensure};
 use instance_connect_core::ids::InstanceId;
 use std::ffi::OsStr;
@@ -343,7 +343,7 @@ async fn accept(listener: TcpListener, programs: Programs, config: PathBuf, log:
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors, most likely: the next accept would fail at once, again and again.
-            tokio::time::sleep(http::ACCEPT_PAUSE).await;
+            tokio::time::sleep(connections::ACCEPT_PAUSE).await;
             continue;
         };
         match start_sshd(stream, &programs, &config, &log) {

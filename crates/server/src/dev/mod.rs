@@ -16,6 +16,7 @@ mod ready;
 use crate::agents::create_join_token;
 use crate::audit_log::AuditSettings;
 use crate::control_plane::Settings;
+use crate::descriptors::Capacity;
 use crate::pki::Pki;
 use crate::system::{SystemClock, SystemRandom};
 use anyhow::Context as _;
@@ -29,6 +30,7 @@ use instance_connect_core::ids::{AvailabilityZone, IdError, Region};
 use instance_connect_core::inventory::Instance;
 use instance_connect_core::limits;
 use instance_connect_core::ssh_key::KeyTypes;
+use instance_connect_core::throttle::{Rate, ThrottleLimits};
 use machine::{Invitation, Machine, Programs};
 use os_user::OsAccount;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -78,6 +80,8 @@ pub struct Arguments {
     /// Run each instance's agent and sshd under this command, such as 'faketime -f +10m'
     #[arg(long, value_name = "COMMAND")]
     machine_prefix: Option<String>,
+    #[command(flatten)]
+    throttling: Throttling,
     /// Also create N instances without a machine, and write how they enrol to DIR/join-tokens: the agents listener's
     /// URL, then one token a line
     #[arg(long, value_name = "N", default_value_t = 0, hide = true, value_parser = clap::value_parser!(u16).range(..=4096))]
@@ -95,6 +99,32 @@ const RESTART_PAUSE: Duration = Duration::from_millis(20);
 
 /// Machines that are being started at a time: one waits for another process or the disk while another computes.
 const STARTING: usize = 4;
+/// What callers are held to.
+#[derive(Debug, clap::Args)]
+struct Throttling {
+    /// Throttle callers, as a control plane in production does
+    #[arg(long)]
+    throttle: bool,
+    /// With --throttle: requests of one principal, a second and at once
+    #[arg(long, value_name = "RATE/BURST", requires = "throttle", default_value_t = limits::PRINCIPAL_RATE)]
+    throttle_principal: Rate,
+    /// With --throttle: what one principal does to one instance
+    #[arg(long, value_name = "RATE/BURST", requires = "throttle", default_value_t = limits::INSTANCE_RATE)]
+    throttle_instance: Rate,
+    /// With --throttle: requests of one source address that nobody has signed
+    #[arg(long, value_name = "RATE/BURST", requires = "throttle", default_value_t = limits::UNAUTHENTICATED_RATE)]
+    throttle_unauthenticated: Rate,
+}
+
+impl Throttling {
+    fn limits(&self) -> Option<ThrottleLimits> {
+        self.throttle.then_some(ThrottleLimits {
+            principal: self.throttle_principal,
+            instance: self.throttle_instance,
+            unauthenticated: self.throttle_unauthenticated,
+        })
+    }
+}
 
 fn parse_region(text: &str) -> Result<Region, String> {
     let region: Region = text.parse().map_err(|error: IdError| error.to_string())?;
@@ -193,6 +223,8 @@ async fn start(
             max_bytes: arguments.audit_max_bytes,
         },
         clock_window: Duration::from_secs(arguments.clock_window),
+        throttle: arguments.throttling.limits(),
+        capacity: Capacity::default(),
     };
     write_master_key(&settings.master_key)?;
     let store = settings.open_store()?;

@@ -1,0 +1,328 @@
+//! The connections of a listener: how many there may be, and how long a client may keep each of them waiting.
+//!
+//! `core::places` says which connection goes when there is no place for another. What a connection waits for is its
+//! [`Phase`]. Reading a body and working on a request are bounded where they are done; every other wait is bounded here,
+//! and ends the connection, in whatever state the protocol above is.
+
+use crate::links::lock;
+use instance_connect_core::places::{Closed, ConnectionId, ConnectionLimits, Places};
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+/// How long a listener rests when it cannot accept.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// From accepting a connection to the first byte of its first request, a TLS handshake included.
+const OPENING: Duration = Duration::from_secs(10);
+
+/// From an answer to the first byte of the next request. SDKs keep connections for about as long.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// From the first byte of a request to the end of its head: some KiB that a client sends at once.
+const HEAD: Duration = Duration::from_secs(10);
+
+/// From an answer's being ready to the kernel's having taken all of it. It is short: whoever takes longer does not read.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// From our last word to the client's. Closing at once, with bytes unread, would take the answer away again before a
+/// client that is still sending has read it (RFC 9112, 9.6).
+const LINGERING: Duration = Duration::from_secs(2);
+
+/// Bytes that are read meanwhile and thrown away.
+const LINGERING_BYTES: usize = 256 * 1024;
+
+/// Connections that the kernel holds until they are accepted: as many as Linux allows by default. A short queue fills up
+/// in a flood, and then a good client's attempts are dropped too.
+const BACKLOG: u32 = 4096;
+
+/// Bytes of answers that the kernel keeps for one client. Left to itself it keeps up to several MiB, and a client that
+/// sends and never reads would be worked for until those are full. Several of the largest frames of a link fit.
+const SEND_BUFFER: u32 = 32 * 1024;
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The first byte of a first request.
+    Opening,
+    /// The first byte of another request.
+    Idle,
+    /// The rest of a request's head.
+    Head,
+    /// A request's body, then the work on it.
+    Request,
+    /// The client, to take an answer.
+    Answer,
+    /// The client, to close it too.
+    Lingering,
+    /// Nothing: its place has been given to another.
+    Closed,
+}
+
+impl Phase {
+    /// How long it may last.
+    const fn limit(self) -> Option<Duration> {
+        match self {
+            Self::Opening => Some(OPENING),
+            Self::Idle => Some(IDLE),
+            Self::Head if cfg!(feature = "planted-slow-heads-allowed") => None,
+            Self::Head => Some(HEAD),
+            Self::Request => None,
+            Self::Answer => Some(ANSWER),
+            Self::Lingering => Some(LINGERING),
+            Self::Closed => Some(Duration::ZERO),
+        }
+    }
+}
+
+/// Listens on an address.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restart must not wait for the connections of the process before it.
+    socket.set_reuseaddr(true)?;
+    // What is accepted inherits it.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Accepts connections until the process ends, and serves each in a task of its own until it ends, or is closed for
+/// waiting too long, or for another.
+pub(crate) async fn accept<F>(
+    listener: TcpListener,
+    limits: ConnectionLimits,
+    serve: impl Fn(TcpStream, Connection) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let places = Arc::new(Mutex::new(Places::new(limits)));
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let Some(connection) = Connection::admit(&places, peer) else { continue };
+                // Answers are small and whole; waiting to fill a packet only delays them.
+                let _ = stream.set_nodelay(true);
+                spawn(connection, |connection| serve(stream, connection));
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: the next accept would fail at once, again and again.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Serves a connection in a task of its own.
+fn spawn<F>(connection: Connection, serve: impl FnOnce(Connection) -> F) -> JoinHandle<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (peer, overdue) = (connection.peer, connection.progress.overdue());
+    let served = serve(connection);
+    tokio::spawn(async move {
+        tokio::select! {
+            () = served => {}
+            phase = overdue => tracing::debug!(%peer, ?phase, "closing a connection"),
+        }
+    })
+}
+
+/// A connection in its place, which it leaves when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    peer: SocketAddr,
+    id: ConnectionId,
+    places: Arc<Mutex<Places<Progress>>>,
+    progress: Progress,
+}
+
+impl Connection {
+    fn admit(places: &Arc<Mutex<Places<Progress>>>, peer: SocketAddr) -> Option<Self> {
+        let progress = Progress::new();
+        let admitted = lock(places).admit(peer.ip(), progress.clone());
+        match admitted {
+            Ok((id, closed)) => {
+                if let Some(closed) = closed {
+                    closed.enter(Phase::Closed);
+                }
+                Some(Self { peer, id, places: Arc::clone(places), progress })
+            }
+            Err(error) => {
+                tracing::debug!(%peer, %error, "refusing a connection");
+                None
+            }
+        }
+    }
+
+    /// The client's address.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Watches the bytes that come and go.
+    pub(crate) fn watch<S>(&self, stream: S) -> Watched<S> {
+        Watched { stream, progress: self.progress.clone(), lingering: LINGERING_BYTES }
+    }
+
+    /// The head of a request is there.
+    pub(crate) fn head_arrived(&self) {
+        self.progress.enter(Phase::Request);
+    }
+
+    /// The whole request is there. Until [`Self::worked`] the connection is not closed for another.
+    ///
+    /// # Errors
+    /// [`Closed`] when it has been, a moment ago: then nothing may be done for it any more.
+    pub(crate) fn works(&self) -> Result<(), Closed> {
+        lock(&self.places).works(self.id)
+    }
+
+    /// The work is done.
+    pub(crate) fn worked(&self) {
+        lock(&self.places).waits(self.id);
+    }
+
+    /// The answer is sent from now.
+    pub(crate) fn answers(&self) {
+        self.progress.enter(Phase::Answer);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        lock(&self.places).left(self.id);
+    }
+}
+
+/// The phase a connection is in, and since when.
+#[derive(Clone, Debug)]
+struct Progress(watch::Sender<(Phase, Instant)>);
+
+impl Progress {
+    fn new() -> Self {
+        Self(watch::Sender::new((Phase::Opening, Instant::now())))
+    }
+
+    fn enter(&self, next: Phase) {
+        self.enter_from(next, |now| now != Phase::Closed);
+    }
+
+    fn enter_from(&self, next: Phase, from: impl FnOnce(Phase) -> bool) {
+        self.0.send_if_modified(|(phase, since)| {
+            let enters = from(*phase);
+            if enters {
+                (*phase, *since) = (next, Instant::now());
+            }
+            enters
+        });
+    }
+
+    /// Ends when a phase has lasted too long, with that phase.
+    fn overdue(&self) -> impl Future<Output = Phase> + Send + 'static {
+        let mut changes = self.0.subscribe();
+        async move {
+            loop {
+                let (phase, since) = *changes.borrow_and_update();
+                let too_long = async {
+                    match phase.limit() {
+                        Some(limit) => sleep_until(since + limit).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = too_long => return phase,
+                    changed = changes.changed() => if changed.is_err() {
+                        // Nobody can say anything more: the connection is about to end by itself.
+                        std::future::pending::<()>().await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A stream that notes when a request begins to come, and when an answer has gone.
+///
+/// Where the beginning of a request comes together with the request before it, it is noted only at its next byte; until
+/// then the connection counts as idle.
+#[derive(Debug)]
+pub(crate) struct Watched<S> {
+    stream: S,
+    progress: Progress,
+    /// How many bytes it still reads after its end.
+    lingering: usize,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.progress.enter_from(Phase::Head, |now| matches!(now, Phase::Opening | Phase::Idle));
+        }
+        polled
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    /// hyper flushes when it has written the whole of an answer.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_flush(context);
+        if matches!(polled, Poll::Ready(Ok(()))) {
+            self.progress.enter_from(Phase::Idle, |now| now == Phase::Answer);
+        }
+        polled
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+        self.progress.enter_from(Phase::Lingering, |now| !matches!(now, Phase::Lingering | Phase::Closed));
+        let mut bytes = [0; 4096];
+        while self.lingering > 0 {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+            match buffer.filled().len() {
+                0 => break,
+                read => self.lingering = self.lingering.saturating_sub(read),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests;
