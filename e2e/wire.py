@@ -64,6 +64,12 @@ class Request:
     def send(self, connection=None):
         """Sends it, over a connection of its own unless one is given, and gives the answer."""
         connection = connection or self.connection()
+        self.ask(connection)
+        answer = connection.getresponse()
+        return Answer(answer.status, dict((name.lower(), value) for name, value in answer.getheaders()), answer.read())
+
+    def ask(self, connection):
+        """Sends it and leaves the answer to the caller."""
         query, headers = self.sign(connection)
         connection.putrequest(
             self.method,
@@ -75,11 +81,17 @@ class Request:
             connection.putheader(name, value)
         connection.putheader("content-length", len(self.content))
         connection.endheaders(self.content)
-        answer = connection.getresponse()
-        return Answer(answer.status, dict((name.lower(), value) for name, value in answer.getheaders()), answer.read())
 
-    def connection(self):
-        return http.client.HTTPConnection(self.dev.address, timeout=PATIENCE)
+    def connection(self, source="127.0.0.1"):
+        return http.client.HTTPConnection(self.dev.address, timeout=PATIENCE, source_address=(source, 0))
+
+    def wire(self):
+        """Its bytes, for whoever sends them in an unusual way."""
+        sent = bytearray()
+        connection = self.connection()
+        connection.sock = type("Sink", (), {"sendall": staticmethod(sent.extend)})
+        self.ask(connection)
+        return bytes(sent)
 
     @property
     def content(self):
