@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -28,7 +29,9 @@ class NotAFigure(Exception):
 class Place:
     def __init__(self, arguments):
         self.programs = arguments.programs
-        self.sshd, self.aws, self.moto = arguments.sshd, arguments.aws, arguments.moto
+        self.sshd = arguments.sshd
+        # Where something is compared with these.
+        self.aws, self.moto = (getattr(arguments, name, None) for name in ["aws", "moto"])
         self.cleanup = contextlib.ExitStack()
         self.started = 0
 
@@ -111,11 +114,11 @@ class Process:
 class Dev(Process):
     """`instance-connectd dev`."""
 
-    def __init__(self, place, machines=1, without_machine=0):
+    def __init__(self, place, machines=1, without_machine=0, options=()):
         self.directory = place.disk / place.fresh("dev")
         ready = self.directory / "ready.json"
         words = [place.program("instance-connectd"), "dev", "--dir", self.directory, "--sshd", place.sshd,
-                 "--instances", machines, "--instances-without-machine", without_machine]
+                 "--instances", machines, "--instances-without-machine", without_machine, *options]
         if os.getuid() == 0:
             # An account that everyone has, and that is not root, which machines deny.
             words += ["--os-user", "nobody"]
@@ -194,6 +197,24 @@ class Swarm(Process):
         self.instances.write_text("".join(id + "\n" for id in json.loads(line)["instances"]))
 
 
+class Attack(Process):
+    """Clients that do not mean well, from their start until they are stopped."""
+
+    def __init__(self, place, dev, kind, connections, sources):
+        words = [place.program("instance-connect-bench-load"), "attack", kind, "--server", dev.server,
+                 "--connections", connections, "--sources", sources]
+        environment = os.environ | dev.environment()
+        super().__init__(list(map(str, words)), stdout=subprocess.PIPE, text=True, env=environment)
+        if not self.process.stdout.readline():
+            self.__exit__()
+            raise RuntimeError(f"the attack {kind} did not get under way")
+
+    def stop(self):
+        """Stops it, and gives what was done since it was under way."""
+        self.process.stdin.close()
+        return json.loads(self.process.stdout.readline())
+
+
 class Nginx(Process):
     """nginx with one worker, answering a constant with as many bytes as ours."""
 
@@ -267,6 +288,16 @@ def children(pid):
 
 def command_line(pid):
     return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def memory(pid):
+    """Resident memory of a process, in MiB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)[1]) / 1024
+
+
+def descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def processor_seconds(pids):

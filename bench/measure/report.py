@@ -69,8 +69,8 @@ def factor(value):
     return f"{value:.3f}x" if value < 1 else f"{value:.2f}x" if value < 10 else f"{value:.0f}x"
 
 
-def settings(place):
-    from benchmarks import IN_FLIGHT, INSTANCES, USERS, sync_probe
+def machine_settings(place):
+    from benchmarks import sync_probe
 
     sync = sync_probe(place)
     model = next((line.split(":")[1].strip() for line in read("/proc/cpuinfo") if line.startswith("model name")), "?")
@@ -80,6 +80,14 @@ def settings(place):
         "load average before": "%.1f %.1f %.1f" % os.getloadavg(),
         "audit log": f"{filesystem(place.disk)}, fsync on; one sync takes p50 {sync['p50_us']:.0f} us, p99 {sync['p99_us']:.0f} us",
         "agents' files": filesystem(place.memory),
+        "commit": first_line("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
+    }
+
+
+def settings(place):
+    from benchmarks import IN_FLIGHT, INSTANCES, USERS
+
+    return machine_settings(place) | {
         "push": f"{INSTANCES} instances, {len(USERS)} OS users, {IN_FLIGHT} in flight, keep-alive, plain http, one client thread",
         "versions": ", ".join(
             [
@@ -89,7 +97,6 @@ def settings(place):
                 first_line(str(place.aws), "--version").split()[0],
             ]
         ),
-        "commit": first_line("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
     }
 
 
@@ -101,7 +108,10 @@ def print_settings(settings):
 
 
 def print_table(rows):
-    cells = [["what", "ours", "theirs", "ratio", "first", "then", "reached"], *(row.cells() for row in rows)]
+    print_cells([["what", "ours", "theirs", "ratio", "first", "then", "reached"], *(row.cells() for row in rows)])
+
+
+def print_cells(cells):
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     for number, line in enumerate(cells):
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths)).rstrip())

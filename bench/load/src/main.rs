@@ -1,6 +1,7 @@
 //! What `bench/run` loads servers with and times programs by. It prints one line of JSON; judging it is left to
 //! `bench/measure`.
 
+mod attack;
 mod bare_link;
 mod clock;
 mod figures;
@@ -24,6 +25,8 @@ struct Arguments {
 enum Command {
     /// Send SendSSHPublicKey requests, signed before the clock starts
     Push(push::Arguments),
+    /// Be clients that do not mean well, until standard input ends
+    Attack(attack::Arguments),
     /// Be the agents of many instances, until standard input ends
     Swarm(swarm::Arguments),
     /// Time the link's ping and pong
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
     let result = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Into::into);
     let result = result.and_then(|runtime: tokio::runtime::Runtime| match &arguments.command {
         Command::Push(arguments) => runtime.block_on(push::run(arguments)),
+        Command::Attack(arguments) => runtime.block_on(attack::run(arguments)),
         Command::Swarm(arguments) => runtime.block_on(swarm::run(arguments)),
         Command::RoundTrip(arguments) => runtime.block_on(swarm::round_trip(arguments)),
         Command::Programs(arguments) => programs::run(arguments),

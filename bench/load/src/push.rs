@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout};
 
 /// How long an answer may take. The control plane waits 2 s for a machine.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -47,6 +47,9 @@ pub(crate) struct Arguments {
     /// How many to have under way
     #[arg(long, default_value_t = 64)]
     in_flight: usize,
+    /// Send so many a second, as evenly as they can be; as many as are answered without it
+    #[arg(long)]
+    per_second: Option<f64>,
     /// Stop after so many seconds, sent all or not
     #[arg(long)]
     seconds: f64,
@@ -61,6 +64,8 @@ struct Run {
     requests: Vec<Vec<u8>>,
     next: usize,
     again: bool,
+    /// When the next request is due, and how long after it the one behind it.
+    pace: Option<(Instant, Duration)>,
     stop_at: Instant,
     latencies: Vec<Duration>,
     errors: BTreeMap<String, u64>,
@@ -78,6 +83,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         requests,
         next: 0,
         again: arguments.again,
+        pace: arguments.per_second.map(|rate| (start, Duration::from_secs_f64(1.0 / rate))),
         stop_at: start + Duration::from_secs_f64(arguments.seconds),
         latencies: Vec::with_capacity(room),
         errors: BTreeMap::new(),
@@ -141,6 +147,14 @@ impl Run {
         Some(if self.again { request.clone() } else { std::mem::take(request) })
     }
 
+    /// When the request that was taken is to be sent, where that is given.
+    fn due(&mut self) -> Option<Instant> {
+        let (due, gap) = self.pace.as_mut()?;
+        let now_due = *due;
+        *due += *gap;
+        Some(now_due)
+    }
+
     fn take(&mut self, latency: Duration, answer: anyhow::Result<Answer>) {
         match answer {
             Ok(answer) => {
@@ -160,7 +174,15 @@ async fn connection(run: Rc<RefCell<Run>>) {
     let mut open = None;
     let mut buffer = vec![0; ANSWER_BYTES];
     while let Some(request) = { run.borrow_mut().next() } {
-        let start = clock::now();
+        let due = run.borrow_mut().due();
+        let start = match due.filter(|due| *due > clock::now()) {
+            Some(due) => {
+                sleep_until(due.into()).await;
+                clock::now()
+            }
+            // A request that is late has been waited for since it was due.
+            None => due.unwrap_or_else(clock::now),
+        };
         let exchange = async {
             let mut stream = match open.take() {
                 Some(stream) => stream,
@@ -246,6 +268,7 @@ impl Default for Run {
             requests: Vec::new(),
             next: 0,
             again: false,
+            pace: None,
             stop_at: clock::now(),
             latencies: Vec::new(),
             errors: BTreeMap::new(),
