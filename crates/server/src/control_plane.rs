@@ -46,6 +46,7 @@ pub(crate) struct Settings {
     pub(crate) store: PathBuf,
     /// The file of the key that the store's secrets are sealed with.
     pub(crate) master_key: PathBuf,
+    /// The audit log.
     pub(crate) audit: AuditSettings,
     /// How far a signed request's time may be from ours, in whole seconds.
     pub(crate) clock_window: Duration,
@@ -169,4 +170,43 @@ async fn start(settings: Settings) -> anyhow::Result<Listening> {
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     connections::listen(address).with_context(|| format!("cannot listen on {address}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Settings;
+    use serde_json::{Value, json};
+
+    fn settings() -> Value {
+        json!({
+            "region": "us-east-1",
+            "api": "127.0.0.1:8443",
+            "agents": "127.0.0.1:8444",
+            "agents_names": ["127.0.0.1"],
+            "store": "/data",
+            "master_key": "/master.key",
+            "audit_log": "/audit.log",
+        })
+    }
+
+    #[test]
+    fn settings_are_written_as_they_are_read() {
+        let read: Settings = serde_json::from_value(settings()).unwrap();
+        assert_eq!(serde_json::to_value(read).unwrap(), settings());
+    }
+
+    #[test]
+    fn settings_that_are_not_understood_are_refused() {
+        for (name, value) in [
+            ("audit_logs", json!("/audit.log")),
+            ("region", json!("us east 1")),
+            ("region", Value::Null),
+            ("api", json!("localhost:http")),
+            ("agents_names", json!("127.0.0.1")),
+        ] {
+            let mut settings = settings();
+            settings[name] = value;
+            assert!(serde_json::from_value::<Settings>(settings).is_err(), "{name}");
+        }
+    }
 }

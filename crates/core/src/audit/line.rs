@@ -3,8 +3,9 @@
 use serde::Serialize;
 use std::fmt::Write as _;
 
-/// Most lines fit; longer ones grow.
-const USUAL_BYTES: usize = 1024;
+/// What most lines, and most parts of one, fit into without growing.
+const LINE_BYTES: usize = 1536;
+const PART_BYTES: usize = 512;
 
 /// One line of the audit log: a JSON object in printable ASCII, and a line feed. It is made from structs only, so
 /// whatever text is in it cannot begin another line, and says nothing to a terminal that shows it.
@@ -24,15 +25,21 @@ impl Line {
 }
 
 /// An object whose members are being written: it has not been closed yet.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Members(Vec<u8>);
 
 impl Members {
     /// An object that begins with the members of a struct.
     pub(super) fn of(part: &impl Serialize) -> Self {
-        let mut json = Vec::with_capacity(USUAL_BYTES);
-        append(&mut json, part);
+        let mut json = json(part);
         json.pop();
+        Self(json)
+    }
+
+    /// Another object that begins with the same members.
+    pub(super) fn copy(&self) -> Self {
+        let mut json = Vec::with_capacity(LINE_BYTES);
+        json.extend_from_slice(&self.0);
         Self(json)
     }
 
@@ -72,7 +79,7 @@ impl Members {
 
 /// A value as JSON.
 pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
-    let mut json = Vec::new();
+    let mut json = Vec::with_capacity(PART_BYTES);
     append(&mut json, value);
     json
 }

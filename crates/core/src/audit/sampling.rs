@@ -1,9 +1,10 @@
 //! Which of the refused requests are recorded: anybody can have requests refused, and nobody shall fill the disk with it.
 
 use crate::limits;
+use crate::origin::Network;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// Counts refused requests and picks those that are recorded, a few a minute. Its memory is bounded: a source is
 /// remembered for a minute, and only if one of its requests was picked.
@@ -11,7 +12,7 @@ use std::net::{IpAddr, Ipv6Addr};
 pub struct Sampler {
     refused: BTreeMap<&'static str, u64>,
     picked: u32,
-    picked_by_source: HashMap<IpAddr, u32>,
+    picked_by_source: HashMap<Network, u32>,
     lost: u64,
 }
 
@@ -33,7 +34,7 @@ impl Sampler {
         if self.picked >= limits::REFUSALS_RECORDED {
             return false;
         }
-        let of_source = self.picked_by_source.entry(network(source)).or_default();
+        let of_source = self.picked_by_source.entry(Network::of(source)).or_default();
         let picked = *of_source < limits::REFUSALS_RECORDED_PER_SOURCE;
         if picked {
             *of_source += 1;
@@ -53,13 +54,5 @@ impl Sampler {
         let all: u64 = minute.refused.values().sum();
         let recorded = u64::from(minute.picked).saturating_sub(minute.lost);
         (all > 0).then_some(RefusalCounts { by_error_code: minute.refused, not_recorded: all - recorded })
-    }
-}
-
-/// What counts as one source: an IPv4 address, or the /64 of an IPv6 address, which is the least that a line is given.
-fn network(source: IpAddr) -> IpAddr {
-    match source {
-        IpAddr::V4(_) => source,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & u128::MAX << 64).into(),
     }
 }

@@ -17,32 +17,32 @@ const PARAMETERS: &str = r#","requestParameters":"#;
 const AFTER_PARAMETERS: &str = r#","responseElements":"#;
 
 /// What all lines of one request share, as JSON.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Shared {
     head: Members,
-    parameters: Vec<u8>,
+    parameters: Cow<'static, [u8]>,
 }
 
 impl Shared {
     /// Without parameters.
     pub(super) fn new(head: &Head<'_>) -> Self {
-        Self { head: Members::of(head), parameters: b"null".into() }
+        Self { head: Members::of(head), parameters: Cow::Borrowed(b"null") }
     }
 
     pub(super) fn set_parameters(&mut self, parameters: &impl Serialize) {
-        self.parameters = json(parameters);
+        self.parameters = json(parameters).into();
     }
 
-    /// Reads it from a line that [`Shared::line`] has written, without a failure. The quotation marks of what is looked
-    /// for are not escaped, so it is not in a text of the line's.
+    /// Reads it from a line that [`Shared::line`] has written, without a failure. What is looked for has quotation marks
+    /// that are not escaped, so no text in the line contains it.
     pub(super) fn read(line: &str) -> Option<Self> {
         let (head, rest) = line.split_once(PARAMETERS)?;
         let (parameters, _) = rest.split_once(AFTER_PARAMETERS)?;
-        Some(Self { head: Members::read(head), parameters: parameters.into() })
+        Some(Self { head: Members::read(head), parameters: Cow::Owned(parameters.into()) })
     }
 
     pub(super) fn line(&self, failure: Option<Failure<'_>>, rest: &Rest<'_>) -> Line {
-        let mut line = self.head.clone();
+        let mut line = self.head.copy();
         if let Some(failure) = failure {
             line.add(&failure);
         }
