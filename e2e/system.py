@@ -78,13 +78,15 @@ def read_of_process(file):
         return b""
 
 
+def children(pid):
+    """The ids of the processes that a process has started."""
+    of_threads = [read_of_process(file).split() for file in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [int(child) for of_thread in of_threads for child in of_thread]
+
+
 def descendants(pid):
     """The ids of all processes below one."""
-    found = []
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in read_of_process(children).split():
-            found += [int(child), *descendants(int(child))]
-    return found
+    return [found for child in children(pid) for found in (child, *descendants(child))]
 
 
 def is_running(pid):

@@ -13,17 +13,38 @@ import signal
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from crash.load import boot_time
 from crash.trial import Trial
 from crash.verdict import Verdict
+from system import children
 
 POINTS = [
     f"{point}-{side}"
     for point in ("intent", "send", "rename", "acknowledgement", "outcome", "answer")
     for side in ("before", "after")
 ]
+
+
+@dataclass
+class AtPoints:
+    """How to kill at the named points."""
+
+    kills: int
+    # Points under trial at a time.
+    at_a_time: int
+    # How often a program passes its point until it dies, at least and at most.
+    passes: tuple
+    # Of each `dev`; `rate` is pushes a second.
+    connections: int
+    rate: float
+
+
+SHORT = AtPoints(kills=3, at_a_time=len(POINTS), passes=(2, 9), connections=4, rate=4)
+LONG = AtPoints(kills=20, at_a_time=4, passes=(10, 30), connections=8, rate=25)
 
 # For one point, the times that agents wait for before they connect again included.
 PATIENCE = 600
@@ -53,43 +74,44 @@ def main():
         if asked.random is not None:
             verdicts = {"at random": at_random(scratch, asked.seed, asked.random, asked.answers)}
         else:
-            kills, at_a_time, rate = (3, len(POINTS), 4) if asked.short else (20, 3, 12)
-            with ThreadPoolExecutor(at_a_time) as pool:
-                trials = [pool.submit(at_point, scratch, asked.seed, point, kills, rate) for point in POINTS]
+            how = SHORT if asked.short else LONG
+            with ThreadPoolExecutor(how.at_a_time) as pool:
+                trials = [pool.submit(at_point, scratch, asked.seed, point, how) for point in POINTS]
             verdicts = dict(zip(POINTS, (trial.result() for trial in trials)))
     report(verdicts, boot_time() - start)
-    wanted = asked.random if asked.random is not None else kills
-    too_few = [name for name, verdict in verdicts.items() if verdict.kills < wanted]
+    wanted = how.kills if asked.random is None else asked.random
+    too_few = [name for name, verdict in verdicts.items() if verdict.kills.total() < wanted]
     if too_few:
         print(f"TOO FEW KILLS: {', '.join(too_few)}")
-    sys.exit(bool(too_few or any(verdict.violations for verdict in verdicts.values())))
+    sys.exit(bool(too_few or any(verdict.violations or verdict.unjudged for verdict in verdicts.values())))
 
 
 def end_at_signals(scratch):
-    """Trials wait in threads, which hear no signal."""
+    """Trials wait in threads, which hear no signal. What each `dev` leaves is removed when it is gone."""
 
     def end(*_):
-        for trial in Trial.running:
-            trial.kill()
         shutil.rmtree(scratch, ignore_errors=True)
+        for child in children(os.getpid()):
+            os.kill(child, signal.SIGKILL)
         os._exit(1)
 
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGTERM, end)
 
 
-def at_point(scratch, seed, point, kills, rate):
+def at_point(scratch, seed, point, how):
     """Programs that kill themselves at one point, again and again."""
-    nth = random.Random(f"{seed}/{point}").randint(2, 9)
+    nth = random.Random(f"{seed}/{point}").randint(*how.passes)
     (scratch / point).mkdir()
-    with Trial(point, scratch / point, seed, 2, 4, rate, kill_at=f"{point}:{nth}") as trial:
-        trial.watch_for_kills(kills, PATIENCE)
+    kill_at = f"{point}:{nth}"
+    with closing(Trial(scratch / point, f"{seed}/{point}", 2, how.connections, how.rate, kill_at)) as trial:
+        trial.watch_for_kills(how.kills, PATIENCE)
         return trial.verdict()
 
 
 def at_random(scratch, seed, kills, answers):
     choice = random.Random(f"{seed}/kills")
-    with Trial("at random", scratch, seed, 8, 64, 100) as trial:
+    with closing(Trial(scratch, seed, instances=8, connections=64, rate=50)) as trial:
         while len(trial.kills) < kills or trial.successes() < answers:
             trial.load.stopped.wait(choice.uniform(0, LONGEST_PAUSE))
             if kills:
@@ -105,18 +127,18 @@ def report(verdicts, seconds):
         answers = verdict.answers
         success, lost = answers["Success"], answers["connection lost"]
         cells = [
-            verdict.kills, answers.total(), success, answers.total() - success - lost, lost,
+            verdict.kills.total(), answers.total(), success, answers.total() - success - lost, lost,
             verdict.unanswered.total(), len(verdict.violations),
         ]  # fmt: skip
         print(f"{name:24}" + "".join(f"  {cell:>{len(column)}}" for cell, column in zip(cells, columns)))
-    print(f"\nin {seconds:.0f} s; answers: {counts(total.answers)}")
+    print(f"\nin {seconds:.0f} s; kills: {counts(total.kills)}; answers: {counts(total.answers)}")
     print(f"\n(a) Success without a record: {len(total.unrecorded)} of {total.answers['Success']}")
     print(f"(b) records without an answer and unexplained: {len(total.unexplained)}")
     print(f"    explained by a connection lost at a kill: {total.unanswered.total()}: {counts(total.unanswered)}")
     print(f"    lines of the log that a kill cut off: {total.cut_lines}")
     print(f"(c) keys of a Success not offered until their deadline: {len(total.not_offered)}")
     print(f"    asked about at once and {spread(total.before_end)} s before the deadline in the key's file, which was")
-    print(f"    {spread(total.lifetimes)} s after the push was sent; looks too late to judge by: {len(total.unjudged)}")
+    print(f"    {spread(total.lifetimes)} s after the push was sent; looks too late to judge by: {total.unjudged}")
     print(f"(d) keys offered after their deadline: {len(total.offered_late)} of {total.answers.total()}")
     print(f"    asked about {spread(total.after_end)} s after it, whatever the answer was")
     for violation in total.violations[:20]:

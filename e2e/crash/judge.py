@@ -77,6 +77,8 @@ def look(machine, push, which):
 
 def drop_privileges(account):
     if os.geteuid() == 0:
+        # What is judged may be slow on a busy machine; the moments to judge at do not wait.
+        os.nice(-10)
         account = pwd.getpwnam(account)
         os.setgroups([group.gr_gid for group in grp.getgrall() if account.pw_name in group.gr_mem])
         os.setgid(account.pw_gid)

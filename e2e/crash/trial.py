@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -58,38 +59,24 @@ class Judges:
 class Trial:
     """A `dev` under load. `kill_at` is what its programs find in INSTANCE_CONNECT_KILL_AT."""
 
-    running = []
-
-    def __init__(self, name, scratch, seed, instances, connections, rate, kill_at=None):
+    def __init__(self, scratch, seed, instances, connections, rate, kill_at=None):
         self.kills, self.pushes, self.lock = [], [], threading.Lock()
         # Root must not open itself, and everyone has this account.
         os_user = "nobody" if os.geteuid() == 0 else None
         environment = {"INSTANCE_CONNECT_KILL_AT": kill_at} if kill_at else None
         arguments = ["--restart", "--instances", instances]
-        self.dev = Dev(scratch, os_user, environment=environment, arguments=arguments)
-        self.judges = Judges([instance.folder for instance in self.dev.instances])
-        self.load = Load(self.dev, f"{seed}/{name}", connections, rate, USERS, self._ended)
-        self.load.start()
+        with ExitStack() as cleanup:
+            self.dev = cleanup.enter_context(closing(Dev(scratch, os_user, environment=environment, arguments=arguments)))
+            self.judges = cleanup.enter_context(closing(Judges([instance.folder for instance in self.dev.instances])))
+            self.load = Load(self.dev, seed, connections, rate, USERS, self._ended)
+            self.load.start()
+            cleanup.callback(self.load.stop)
+            self.close = cleanup.pop_all().close
 
     def _ended(self, push):
         with self.lock:
             self.judges.judge(len(self.pushes), push)
             self.pushes.append(push)
-
-    def __enter__(self):
-        self.running.append(self)
-        return self
-
-    def __exit__(self, *_):
-        self.running.remove(self)
-        self.load.stop()
-        self.judges.close()
-        self.dev.close()
-
-    def kill(self):
-        """Ends its processes at once. What `dev` leaves is removed when it is gone."""
-        self.dev.process.kill()
-        self.judges.close()
 
     def successes(self):
         return sum(push.answer == SUCCESS for push in self.pushes)

@@ -18,7 +18,8 @@ LOOKS = {True: ["after", "first", "last"], False: ["after"]}
 class Verdict:
     """Counts, and descriptions of what must not be."""
 
-    kills: int = 0
+    # Of what.
+    kills: Counter = field(default_factory=Counter)
     answers: Counter = field(default_factory=Counter)
     # (a)
     unrecorded: list = field(default_factory=list)
@@ -29,8 +30,8 @@ class Verdict:
     not_offered: list = field(default_factory=list)
     # (d)
     offered_late: list = field(default_factory=list)
-    # Looks that came too late to say anything.
-    unjudged: list = field(default_factory=list)
+    # Looks that came too late to say anything: the machine was too busy.
+    unjudged: int = 0
     cut_lines: int = 0
     # Seconds.
     lifetimes: list = field(default_factory=list)
@@ -42,12 +43,13 @@ class Verdict:
 
     @property
     def violations(self):
-        return [*self.unrecorded, *self.unexplained, *self.not_offered, *self.offered_late, *self.unjudged]
+        return [*self.unrecorded, *self.unexplained, *self.not_offered, *self.offered_late]
 
 
 def judge(pushes, kills, looks, log):
     """Judges a trial whose last key's life has ended. `log` is the lines of its audit log."""
-    verdict = Verdict(kills=len(kills), answers=Counter(push.answer for push in pushes))
+    killed = Counter("an agent" if kill.agent else "the control plane" for kill in kills)
+    verdict = Verdict(killed, Counter(push.answer for push in pushes))
     _judge_records(verdict, pushes, [kill.at for kill in kills if kill.agent is None], log)
     _judge_keys(verdict, pushes, looks)
     return verdict
@@ -120,8 +122,10 @@ def _judge_keys(verdict, pushes, looks):
 
 def _judge_live_key(verdict, push, seen):
     end = push.sent_at + LIFETIME - TOLERANCE
-    if seen["printed"] != "the key":
-        (verdict.not_offered if seen["ended_at"] < end else verdict.unjudged).append(f"{push}: {seen}")
+    if seen["printed"] != "the key" and seen["ended_at"] < end:
+        verdict.not_offered.append(f"{push}: {seen}")
+    elif seen["printed"] != "the key":
+        verdict.unjudged += 1
     elif seen["which"] == "last":
         deadline = seen["deadline"]
         verdict.before_end.append(deadline - seen["ended_at"])
