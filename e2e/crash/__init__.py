@@ -1,4 +1,4 @@
-"""The crash harness: programs are killed with SIGKILL while keys are pushed, and every key, answer and record is judged.
+"""The crash harness: programs are killed with SIGKILL while keys are pushed; every key, answer and record is judged.
 
 `./test crash --help` says how to run it.
 """

@@ -1,5 +1,5 @@
-"""Asks the sshd command about every key, at the moments that matter: a process of its own, which runs the command as the
-account that sshd runs it as.
+"""Asks the sshd command about every key, at the moments that matter: a process of its own, which runs the command as
+the account that sshd runs it as.
 
 Pushes come in as lines of JSON; when they end and all keys have been asked about, what was seen goes out as one line.
 """
@@ -33,7 +33,8 @@ class Machine:
     """How its sshd asks for keys."""
 
     def __init__(self, folder):
-        config = dict(line.split(" ", 1) for line in (folder / "ssh/sshd_config").read_text().splitlines() if " " in line)
+        lines = (folder / "ssh/sshd_config").read_text().splitlines()
+        config = dict(line.split(" ", 1) for line in lines)
         self.words = config["AuthorizedKeysCommand"].split()
         self.account = config["AuthorizedKeysCommandUser"]
         self.live = folder / "run/live"

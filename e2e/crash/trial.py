@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,9 +27,10 @@ ENDED = re.compile(r"(?:the control plane|the agent of (i-\w+)) ended \(signal: 
 
 @dataclass
 class Kill:
+    # When `dev` had noticed it: boot time.
     at: float
-    # An instance whose agent it was; without one it was the control plane.
-    agent: str = None
+    # The instance whose agent it was, or `None`: it was the control plane.
+    agent: str
 
 
 class Judges:
@@ -60,17 +61,22 @@ class Trial:
     """A `dev` under load. `kill_at` is what its programs find in INSTANCE_CONNECT_KILL_AT."""
 
     def __init__(self, scratch, seed, instances, connections, rate, kill_at=None):
-        self.kills, self.pushes, self.lock = [], [], threading.Lock()
+        self.kills, self.pushes, self.started_at = [], [], boot_time()
+        self.lock, self.over = threading.Lock(), threading.Event()
         # Root must not open itself, and everyone has this account.
         os_user = "nobody" if os.geteuid() == 0 else None
         environment = {"INSTANCE_CONNECT_KILL_AT": kill_at} if kill_at else None
         arguments = ["--restart", "--instances", instances]
         with ExitStack() as cleanup:
-            self.dev = cleanup.enter_context(closing(Dev(scratch, os_user, environment=environment, arguments=arguments)))
-            self.judges = cleanup.enter_context(closing(Judges([instance.folder for instance in self.dev.instances])))
+            self.dev = Dev(scratch, os_user, environment=environment, arguments=arguments)
+            cleanup.callback(self.dev.close)
+            self.judges = Judges([instance.folder for instance in self.dev.instances])
+            cleanup.callback(self.judges.close)
             self.load = Load(self.dev, seed, connections, rate, USERS, self._ended)
             self.load.start()
             cleanup.callback(self.load.stop)
+            threading.Thread(target=self._watch).start()
+            cleanup.callback(self.over.set)
             self.close = cleanup.pop_all().close
 
     def _ended(self, push):
@@ -78,30 +84,30 @@ class Trial:
             self.judges.judge(len(self.pushes), push)
             self.pushes.append(push)
 
+    def is_over(self, patience):
+        """Whether it cannot go on, or has taken too long."""
+        return self.dev.process.poll() is not None or boot_time() > self.started_at + patience
+
     def successes(self):
         return sum(push.answer == SUCCESS for push in self.pushes)
 
-    def watch_for_kills(self, wanted, within):
-        """Waits until its programs have killed themselves so many times."""
-        end, position, partial = boot_time() + within, 0, ""
-        while len(self.kills) < wanted and boot_time() < end:
-            with open(self.dev.output) as output:
-                output.seek(position)
+    def _watch(self):
+        """Reads what `dev` says of programs that ended, until all is over."""
+        with open(self.dev.output) as output:
+            partial = ""
+            while not self.over.wait(0.05):
                 *lines, partial = (partial + output.read()).split("\n")
-                position = output.tell()
-            self.kills += [Kill(boot_time(), found[1]) for found in map(ENDED.search, lines) if found]
-            self.load.stopped.wait(0.05)
+                self.kills += [Kill(boot_time(), found[1]) for found in map(ENDED.search, lines) if found]
 
     def kill_one_at_random(self, choice):
         """Kills the control plane or an agent, whichever the dice say, if it runs just now."""
-        names = [instance.id for instance in self.dev.instances]
-        agent = choice.choice([None, choice.choice(names)])
-        words = [f"{self.dev.folder}/instances/{agent}/run"] if agent else ["control-plane"]
+        agent = choice.choice([None, choice.choice(self.dev.instances).id])
+        word = f"{self.dev.folder}/instances/{agent}/run" if agent else "control-plane"
         below = set(descendants(self.dev.process.pid))
-        for pid, command_line in command_lines():
-            if pid in below and words[0] in command_line:
-                os.kill(pid, signal.SIGKILL)
-                self.kills.append(Kill(boot_time(), agent))
+        for pid, words in command_lines():
+            if pid in below and word in words:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def verdict(self):
         """Judges all of it when the last key's life has ended."""

@@ -95,7 +95,6 @@ impl Programs {
 }
 
 /// How a machine is brought in: where agents connect, and a join token.
-#[derive(Debug)]
 pub(super) struct Invitation {
     pub(super) agents: SocketAddr,
     pub(super) join_token: Zeroizing<String>,

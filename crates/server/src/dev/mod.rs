@@ -234,7 +234,7 @@ async fn start(
         create_join_token(store.as_ref(), &pki, &SystemRandom, &instance.id, SystemClock.wall()).await
     };
     let audit_log = settings.audit.path.clone();
-    let control_plane = ControlPlane::start(settings, directory).await?;
+    let mut control_plane = ControlPlane::start(settings, directory).await?;
     let agents = control_plane.listening.agents;
 
     let machines = (0..).zip(&inventory.instances).map(async |(number, instance)| {
@@ -242,7 +242,10 @@ async fn start(
         let started = Machine::start(number, &instance.id, account, &programs, directory, &invitation).await;
         started.with_context(|| format!("cannot start instance {}", instance.id))
     });
-    let machines: Vec<Machine> = stream::iter(machines).buffered(STARTING).try_collect().await?;
+    let machines: Vec<Machine> = tokio::select! {
+        machines = stream::iter(machines).buffered(STARTING).try_collect() => machines?,
+        ended = control_plane.ended() => return Err(ended),
+    };
     if !inventory.without_machine.is_empty() {
         let mut lines = Zeroizing::new(format!("https://{agents}\n"));
         for instance in &inventory.without_machine {
