@@ -51,7 +51,9 @@ def test_without_its_control_plane_it_ends_and_says_why(new_dev):
         log.write("the last word\n")
     kill(dev.control_plane())
     assert dev.process.wait(PATIENCE) == 1
-    assert "the control plane ended (signal: 9 (SIGKILL)): its log ends with:\nthe last word" in dev.output.read_text()
+    said = dev.output.read_text()
+    assert "the control plane ended (signal: 9 (SIGKILL)): its log ends with:\n" in said
+    assert said.endswith("\nthe last word\n")
     eventually(lambda: not any(map(is_running, below)) and not dev.folder.exists(), "nothing stays")
 
 
