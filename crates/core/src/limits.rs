@@ -89,7 +89,7 @@ pub const INSTANCE_RATE: Rate = Rate::new(5, 10);
 /// one broken script among them must not shut all of them out. Still far fewer than would keep a processor busy.
 pub const UNAUTHENTICATED_RATE: Rate = Rate::new(50, 500);
 
-/// Connections open at the API at a time; each costs a descriptor and up to about 30 KiB. One source, which may be an
+/// Connections open at the API at a time; each costs a descriptor and up to about 100 KiB, its head and body. One source, which may be an
 /// office behind one address, has a twentieth of them, so that it takes many to fill all places.
 pub const API_CONNECTIONS: ConnectionLimits = ConnectionLimits { in_all: 10_000, per_source: 512 };
 

@@ -13,7 +13,7 @@ pub struct Origin {
     pub time: UnixSeconds,
     /// The source address, canonical: an IPv4 address is never shown as IPv6.
     pub source: IpAddr,
-    /// The `User-Agent`, as sent.
+    /// The `User-Agent`, cut to [`limits::USER_AGENT`](crate::limits::USER_AGENT).
     pub user_agent: String,
     /// Whether it came over TLS.
     pub secure_transport: bool,

@@ -90,7 +90,11 @@ impl Agents {
         peer: SocketAddr,
     ) -> Response<Body> {
         let answer = match (request.method(), request.uri().path()) {
-            (&Method::POST, ENROLL_PATH) => self.enroll(request, peer).await,
+            (&Method::POST, ENROLL_PATH) => {
+                // A task of its own: whoever hangs up must not stop an enrolment between its token and its record.
+                let enrolled = tokio::spawn(async move { self.enroll(request, peer).await }).await;
+                enrolled.unwrap_or_else(|_| Err(enroll::unavailable()))
+            }
             (&Method::GET, LINK_PATH) => self.open_link(request, identity),
             _ => Err(refusal(EnrollErrorCode::NotFound, "there is no such path on the agents listener")),
         };

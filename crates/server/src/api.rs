@@ -28,7 +28,7 @@ use instance_connect_core::ssh_key::KeyTypes;
 use instance_connect_core::throttle::Throttle;
 use instance_connect_kill_point::kill_point;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -46,6 +46,7 @@ pub(crate) struct Api {
     pub(crate) audit: AuditLog,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) clock_guard: ClockGuard,
+    pub(crate) readiness: Readiness,
     /// How far a signed request's time may be from ours.
     pub(crate) clock_window: Duration,
     pub(crate) random: Arc<dyn Random>,
@@ -126,12 +127,13 @@ impl Api {
             return Err(ApiError::Serialization);
         }
         let operation = api::route(&head)?;
-        self.clock_guard.admit(origin.time).map_err(|error| internal(origin, error))?;
+        self.clock_guard.admit(origin.time).map_err(|error| self.readiness.lost(&error))?;
         let (region, window) = (self.region.as_str(), self.clock_window);
         let expected = Expected { region, service: SERVICE, now: origin.time, window };
         let presented = Presented::read(&head, &expected)?;
         *claimed = presented.access_key_id().cloned();
-        let inventory = self.inventory.current().map_err(|error| internal(origin, error))?;
+        let inventory = self.inventory.current().map_err(|error| self.readiness.lost(&error))?;
+        self.readiness.kept();
         let key = presented.access_key_id().and_then(|claimed| claimed_caller(&inventory, claimed));
         let caller = presented.verify(&body, key)?;
         Ok(Call { operation, caller, body, inventory })
@@ -281,6 +283,27 @@ impl ClockGuard {
         let highest = self.0.fetch_max(now.0, Ordering::Relaxed);
         let tolerated = i64::try_from(limits::CLOCK_STEP_BACK.as_secs()).unwrap_or(0);
         if now.0 < highest.saturating_sub(tolerated) { Err(ClockWentBack) } else { Ok(()) }
+    }
+}
+
+/// Whether requests can be served at all. It is logged when that changes, not at each request: anybody can send those.
+#[derive(Debug, Default)]
+pub(crate) struct Readiness {
+    is_lost: AtomicBool,
+}
+
+impl Readiness {
+    fn lost(&self, error: &dyn std::fmt::Display) -> ApiError {
+        if !self.is_lost.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, "requests are refused until this has passed");
+        }
+        ApiError::Service
+    }
+
+    fn kept(&self) {
+        if self.is_lost.load(Ordering::Relaxed) && self.is_lost.swap(false, Ordering::Relaxed) {
+            tracing::warn!("requests are served again");
+        }
     }
 }
 

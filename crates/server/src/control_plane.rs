@@ -1,7 +1,7 @@
 //! The wiring: from settings to listeners that accept, in a process of its own.
 
 use crate::agents::Agents;
-use crate::api::{Api, ClockGuard};
+use crate::api::{Api, ClockGuard, Readiness};
 use crate::audit_log::{AuditLog, AuditSettings};
 use crate::connections;
 use crate::descriptors::{self, Capacity};
@@ -156,6 +156,7 @@ async fn start(settings: Settings) -> anyhow::Result<Listening> {
         audit: audit.clone(),
         clock: Arc::clone(&clock),
         clock_guard: ClockGuard::default(),
+        readiness: Readiness::default(),
         clock_window: settings.clock_window,
         random: Arc::clone(&random),
         throttle: settings.throttle.map(|limits| Mutex::new(Throttle::new(limits))),
@@ -185,7 +186,15 @@ mod tests {
             "agents_names": ["127.0.0.1"],
             "store": "/data",
             "master_key": "/master.key",
-            "audit_log": "/audit.log",
+            "audit": { "path": "/audit.log", "max_bytes": 1_048_576 },
+            "key_types": ["rsa", "ed25519"],
+            "clock_window": { "secs": 300, "nanos": 0 },
+            "throttle": { "principal": "20/100", "instance": "5/10", "unauthenticated": "50/500" },
+            "capacity": {
+                "api": { "in_all": 100, "per_source": 10 },
+                "agents": { "in_all": 100, "per_source": 10 },
+                "links": 100,
+            },
         })
     }
 
@@ -197,8 +206,13 @@ mod tests {
 
     #[test]
     fn settings_that_are_not_understood_are_refused() {
+        assert!(serde_json::from_value::<Settings>(settings()).is_ok());
         for (name, value) in [
             ("audit_logs", json!("/audit.log")),
+            ("audit", json!("/audit.log")),
+            ("key_types", json!([])),
+            ("throttle", json!({ "principal": "0/1" })),
+            ("capacity", json!({ "links": 1 })),
             ("region", json!("us east 1")),
             ("region", Value::Null),
             ("api", json!("localhost:http")),

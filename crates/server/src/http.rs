@@ -1,7 +1,7 @@
 //! What the listeners share: serving HTTP/1.1 on their connections.
 
 use crate::connections::Connection;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
@@ -113,17 +113,25 @@ pub(crate) enum BodyError {
 }
 
 /// Reads a body of at most `limit` bytes.
-async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
+async fn read_body(mut body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
     if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
         return Err(BodyError::TooLarge);
     }
-    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
-    match read {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
-        Ok(Err(_)) => Err(BodyError::Incomplete),
-        Err(_) => Err(BodyError::TooSlow),
-    }
+    let whole = async {
+        // A frame holds the whole buffer that it was received in, so that a body sent byte by byte would hold many times
+        // its size: what is in it is copied, and it goes.
+        let mut bytes = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| BodyError::Incomplete)?;
+            let Some(part) = frame.data_ref() else { continue };
+            if part.len() > limit - bytes.len() {
+                return Err(BodyError::TooLarge);
+            }
+            bytes.extend_from_slice(part);
+        }
+        Ok(bytes.into())
+    };
+    tokio::time::timeout(BODY_TIMEOUT, whole).await.unwrap_or(Err(BodyError::TooSlow))
 }
 
 /// The one form of a source address that policies, limits and records see: `::ffff:a.b.c.d` is IPv4.

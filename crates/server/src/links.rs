@@ -95,6 +95,7 @@ impl Links {
                 // It may be on the machine by an attempt over an earlier link, whatever the last one says.
                 if in_doubt.into_inner() {
                     self.withdraw(&grant);
+                    return Err(DeliveryError::Unknown);
                 }
                 Err(error)
             }

@@ -34,8 +34,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) date: AmzDate,
     /// For how long it is valid from then; `None` leaves that to the verifier. Only a presigned request can say.
     pub(crate) expires: Option<Duration>,
-    /// The canonical query.
-    pub(crate) canonical_query: String,
+    /// The parameter that is not in the canonical query.
+    pub(crate) not_in_query: Option<&'static str>,
 }
 
 impl<'a> Parts<'a> {
@@ -70,7 +70,7 @@ impl<'a> Parts<'a> {
             signature,
             date,
             expires: None,
-            canonical_query: head.query().canonical(None),
+            not_in_query: None,
         })
     }
 
@@ -94,7 +94,7 @@ impl<'a> Parts<'a> {
             signature,
             date,
             expires: query.get("X-Amz-Expires").map(read_expires).transpose()?,
-            canonical_query: query.canonical(Some(SIGNATURE_IN_QUERY)),
+            not_in_query: Some(SIGNATURE_IN_QUERY),
         })
     }
 }

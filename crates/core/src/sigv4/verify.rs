@@ -152,7 +152,7 @@ impl<'a> Presented<'a> {
         let request = CanonicalRequest {
             method: self.head.method(),
             uri: &canonical_uri(self.head.path()),
-            query: &self.parts.canonical_query,
+            query: &query.canonical(self.parts.not_in_query),
             headers: &self.headers_to_sign().ok_or(E::Mismatch)?,
             payload_hash: sha256(body),
         };

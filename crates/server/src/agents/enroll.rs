@@ -124,6 +124,6 @@ fn unknown_token() -> EnrollError {
     refusal(Code::TokenUnknown, "there is no such join token for an instance in use; create one")
 }
 
-fn unavailable() -> EnrollError {
+pub(super) fn unavailable() -> EnrollError {
     refusal(Code::Unavailable, "not now; try again in a moment")
 }

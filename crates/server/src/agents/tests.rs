@@ -4,15 +4,15 @@ use super::*;
 use crate::audit_log::AuditSettings;
 use crate::links::DeliveryError;
 use crate::pki::Pki;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use instance_connect_agent::{Directories, EnrollFailure, Enrollment, enroll, read_boot_id};
 use instance_connect_core::document::{BootInstant, ServerInstant};
 use instance_connect_core::environment::Clock as _;
 use instance_connect_core::grant::Grant;
 use instance_connect_core::inventory::{Account, Instance, InstanceState, Status};
 use instance_connect_core::link::{
-    Ack, AckOutcome, AgentFrame, Capabilities, Goodbye, GoodbyeCode, Hello, Ping, ServerFrame, VersionText,
-    limits,
+    Ack, AckOutcome, AgentFrame, Capabilities, EnrollRequest, Goodbye, GoodbyeCode, Hello, Ping, ServerFrame,
+    VersionText, limits,
 };
 use instance_connect_store::{MasterKey, SqliteStore};
 use instance_connect_testkit::{ManualClock, SeededRandom, World};
@@ -315,6 +315,30 @@ async fn a_token_works_once_and_tells_nothing_before() {
         .unwrap();
     setting.agents.inventory.refresh().await.unwrap();
     assert_eq!(refusals(setting.world.instance.as_str()).await, known);
+}
+
+/// The connection ends as soon as the request has been taken up: what the token has done is on record all the same.
+#[tokio::test]
+async fn whoever_hangs_up_during_an_enrolment_does_not_keep_it_off_the_record() {
+    let setting = Setting::new().await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let request = EnrollRequest {
+        token: setting.join_token().await.parse().unwrap(),
+        csr: rcgen::CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap(),
+        boot_id: read_boot_id().unwrap(),
+        agent_version: VersionText::lossy("test"),
+        replace: false,
+        ssh_host_keys: Vec::new(),
+    };
+    let request = hyper::Request::post(ENROLL_PATH).body(Ok(request.to_json().to_vec().into())).unwrap();
+    let answer = Arc::clone(&setting.agents).answer(request, None, "192.0.2.1:40000".parse().unwrap());
+    assert!(answer.now_or_never().is_none(), "it is not done at once");
+    let recorded = async {
+        while !setting.audit_records().iter().any(|record| record["eventName"] == "EnrollAgent") {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, recorded).await.unwrap();
 }
 
 #[tokio::test]

@@ -52,6 +52,7 @@ impl Setting {
             audit: open(clock.clone(), random.as_ref()),
             clock: clock.clone(),
             clock_guard: ClockGuard::default(),
+            readiness: Readiness::default(),
             clock_window: limits::CLOCK_WINDOW,
             random,
             throttle: None,

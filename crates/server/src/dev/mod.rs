@@ -99,6 +99,7 @@ const RESTART_PAUSE: Duration = Duration::from_millis(20);
 
 /// Machines that are being started at a time: one waits for another process or the disk while another computes.
 const STARTING: usize = 4;
+
 /// What callers are held to.
 #[derive(Debug, clap::Args)]
 struct Throttling {
