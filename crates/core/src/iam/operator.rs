@@ -5,7 +5,7 @@ use super::pattern::TextTest;
 use std::cmp::Ordering;
 use std::fmt;
 
-/// A condition operator, such as `ForAnyValue:StringNotEqualsIfExists`.
+/// A condition operator, such as `ForAllValues:StringNotEqualsIfExists`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Operator {
     base: &'static Base,
@@ -120,6 +120,13 @@ impl Operator {
                 "{text:?} is no condition operator: Null already asks whether the key exists"
             ));
         }
+        if if_exists && set == Some(SetOperator::ForAnyValue) {
+            return Err(format!(
+                "{text:?} says two things of a request without the key: write ForAnyValue:{name} if the condition \
+                 shall not hold there, {name}{IF_EXISTS} if it shall",
+                name = base.name
+            ));
+        }
         Ok(Self { base, set, if_exists })
     }
 
@@ -211,7 +218,11 @@ mod tests {
             for set in ["", "ForAllValues:", "ForAnyValue:"] {
                 for suffix in ["", "IfExists"] {
                     let name = format!("{set}{}{suffix}", base.name);
-                    let expected = base.test != TestKind::Null || (set.is_empty() && suffix.is_empty());
+                    let expected = match (set, suffix) {
+                        ("", "") => true,
+                        ("ForAnyValue:", "IfExists") => false,
+                        _ => base.test != TestKind::Null,
+                    };
                     let spellings = [name.clone(), name.to_ascii_lowercase(), name.to_ascii_uppercase()];
                     for spelling in spellings {
                         let parsed = Operator::parse(&spelling).map(|operator| operator.to_string()).ok();

@@ -14,6 +14,10 @@ use std::sync::Arc;
 const PUSH: &str = "ec2-instance-connect:SendSSHPublicKey";
 const ANYTHING: &str = r#"{"Effect":"Allow","Action":"*","Resource":"*"}"#;
 
+/// What may stand before and behind an operator.
+const AROUND: [(&str, &str); 5] =
+    [("", ""), ("", "IfExists"), ("ForAllValues:", ""), ("ForAllValues:", "IfExists"), ("ForAnyValue:", "")];
+
 /// A list of one to three of these, as JSON.
 fn some_of(texts: &'static [&'static str]) -> impl Strategy<Value = String> {
     subsequence(texts, 1..=3.min(texts.len())).prop_map(|texts| serde_json::to_string(&texts).unwrap())
@@ -22,10 +26,8 @@ fn some_of(texts: &'static [&'static str]) -> impl Strategy<Value = String> {
 /// An operator, a key and values that go together.
 fn condition() -> impl Strategy<Value = String> {
     let of = |operators: &'static [&'static str], keys: &'static [&'static str], values| {
-        let set = select(&["", "", "", "ForAllValues:", "ForAnyValue:"][..]);
-        let suffix = select(&["", "", "IfExists"][..]);
-        (set, select(operators), suffix, select(keys), some_of(values)).prop_map(
-            |(set, operator, suffix, key, values)| {
+        (select(&AROUND[..]), select(operators), select(keys), some_of(values)).prop_map(
+            |((set, suffix), operator, key, values)| {
                 format!(r#""{set}{operator}{suffix}":{{"{key}":{values}}}"#)
             },
         )
@@ -311,8 +313,7 @@ proptest! {
         before in "[a-z*?]{0,3}",
         after in "[a-z*?]{0,3}",
         (positive, negated) in select(&TEXT_OPERATORS[..]),
-        prefix in select(&["", "ForAllValues:", "ForAnyValue:"][..]),
-        suffix in select(&["", "IfExists"][..]),
+        (prefix, suffix) in select(&AROUND[..]),
         seen in "[a-z]{0,3}",
     ) {
         let unresolved = format!("{before}${{aws:PrincipalTag/none}}{after}");
@@ -369,8 +370,7 @@ proptest! {
         (positive, negated) in select(&TEXT_OPERATORS[..3]),
         values in vec("[ab*?]{0,3}|\\$\\{aws:username\\}|\\$\\{[*]\\}", 1..4),
         seen in "[ab*]{0,3}|alice",
-        prefix in select(&["", "ForAllValues:", "ForAnyValue:"][..]),
-        suffix in select(&["", "IfExists"][..]),
+        (prefix, suffix) in select(&AROUND[..]),
     ) {
         let mut asked = Asked::default();
         asked.caller.tags.insert("v".into(), seen);

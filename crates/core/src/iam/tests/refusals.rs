@@ -136,6 +136,10 @@ fn operators_keys_and_values() {
         ),
         (r#""NullIfExists":{"ec2:osuser":"true"}"#, "Null already asks whether the key exists"),
         (r#""ForAnyValue:Null":{"ec2:osuser":"true"}"#, "Null already asks whether the key exists"),
+        (
+            r#""foranyvalue:stringequalsifexists":{"ec2:osuser":"a"}"#,
+            "write ForAnyValue:StringEquals if the condition shall not hold there, StringEqualsIfExists if it shall",
+        ),
         (r#""ForSomeValues:StringEquals":{"ec2:osuser":"a"}"#, "is no condition operator"),
         (r#""StringEquals":{}"#, "statement #0: Condition StringEquals names no condition key"),
         (r#""StringEquals":"a""#, "invalid type: string"),
