@@ -1,7 +1,7 @@
 //! A condition: an operator, a key, and the values one of which the key's has to fit.
 
 use super::action::ActionSet;
-use super::key::ConditionKey;
+use super::key::{Ambiguous, ConditionKey};
 use super::operator::{Comparison, Operator, TestKind};
 use super::pattern::{Pattern, Syntax, TextTest, Variable};
 use super::request::Context;
@@ -81,28 +81,68 @@ impl Condition {
         Ok((Self { operator, key, test, values }, warning))
     }
 
-    /// Whether it holds.
+    /// Whether it holds. Where that is undecided, [`Undecided::holds`] says.
     ///
     /// # Errors
-    /// It does not, because of this variable if one is named: nothing equals or resembles a value in which a variable
-    /// stands for nothing. Where that is negated, a Deny holds, as at AWS, and an Allow does not: leaving a tag out
-    /// gives nobody more than setting it.
+    /// It does not, because of this variable if one is named.
     pub(super) fn holds(&self, effect: Effect, context: &Context<'_>) -> Result<(), Option<&Variable>> {
-        let value = self.key.value(context);
-        let (holds, unresolved) = match (&self.test, value) {
-            (Test::Null(absent), _) => (absent.contains(&value.is_none()), None),
-            (_, None) => (self.operator.holds_without_key(), None),
-            (test, Some(value)) => match (test.matches(value, context), self.operator.is_negated()) {
-                (Ok(matches), negated) => (matches != negated, None),
-                (Err(variable), negated) => (negated && effect == Effect::Deny, Some(variable)),
-            },
-        };
-        if holds { Ok(()) } else { Err(unresolved) }
+        let negated = self.operator.is_negated();
+        match self.decide(effect, context) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(None),
+            Err(undecided) => undecided.holds(negated, effect),
+        }
     }
 
-    /// What the request has for its key.
-    pub(super) fn seen<'c>(&self, context: &'c Context<'_>) -> Option<&'c str> {
-        self.key.value(context)
+    fn decide<'s>(&'s self, effect: Effect, context: &Context<'_>) -> Result<bool, Undecided<'s>> {
+        let value = self.key.value(context)?;
+        match (&self.test, value) {
+            (Test::Null(absent), _) => Ok(absent.contains(&value.is_none())),
+            (test, Some(value)) => Ok(test.matches(value, context)? != self.operator.is_negated()),
+            (test, None) => {
+                // No value is compared here, but an Allow rests on no missing variable all the same.
+                if effect == Effect::Allow {
+                    test.check_variables(context)?;
+                }
+                Ok(self.operator.holds_without_key())
+            }
+        }
+    }
+
+    /// What the request has for its key: nothing, one value, or those of tags that differ in case only.
+    pub(super) fn seen<'c>(&'c self, context: &'c Context<'_>) -> impl Iterator<Item = &'c str> {
+        self.key.values(context)
+    }
+}
+
+/// Why nobody can say whether something matches.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Undecided<'p> {
+    /// This variable of the policy stands for nothing. Nothing equals or resembles a value with it.
+    Missing(&'p Variable),
+    /// The request's value cannot be read as what it is compared with, or tags that differ in case only have several.
+    Unclear,
+}
+
+impl<'p> Undecided<'p> {
+    /// Whether what is undecided holds, or does not because of the variable that is named.
+    ///
+    /// An Allow never holds. A Deny does, as at AWS, where it is negated and a variable is missing: leaving a tag out
+    /// gives nobody more than setting it. It also does where the request is unclear: writing a tag oddly gives nobody
+    /// more than writing it well.
+    pub(super) fn holds(self, negated: bool, effect: Effect) -> Result<(), Option<&'p Variable>> {
+        match (self, effect) {
+            (Self::Unclear, Effect::Deny) => Ok(()),
+            (Self::Unclear, Effect::Allow) => Err(None),
+            (Self::Missing(_), Effect::Deny) if negated => Ok(()),
+            (Self::Missing(variable), _) => Err(Some(variable)),
+        }
+    }
+}
+
+impl From<Ambiguous> for Undecided<'_> {
+    fn from(Ambiguous: Ambiguous) -> Self {
+        Self::Unclear
     }
 }
 
@@ -178,16 +218,17 @@ impl Test {
     }
 
     /// Whether the request's value fits one of the policy's.
-    ///
-    /// # Errors
-    /// It fits none, and in one of them this variable stands for nothing.
-    fn matches(&self, value: &str, context: &Context<'_>) -> Result<bool, &Variable> {
-        /// What cannot be read as what it is compared with fits nothing.
-        fn any<T, V: Copy>(wanted: &[T], value: Option<V>, fits: impl Fn(&T, V) -> bool) -> bool {
-            value.is_some_and(|value| wanted.iter().any(|wanted| fits(wanted, value)))
+    fn matches<'p>(&'p self, value: &str, context: &Context<'_>) -> Result<bool, Undecided<'p>> {
+        fn any<'p, T, V: Copy>(
+            wanted: &[T],
+            value: Option<V>,
+            fits: impl Fn(&T, V) -> bool,
+        ) -> Result<bool, Undecided<'p>> {
+            let value = value.ok_or(Undecided::Unclear)?;
+            Ok(wanted.iter().any(|wanted| fits(wanted, value)))
         }
-        Ok(match self {
-            Self::Text(test, patterns) => return any_matches(patterns, *test, value, context),
+        match self {
+            Self::Text(test, patterns) => any_matches(patterns, *test, value, context),
             Self::Numeric(comparison, wanted) => {
                 any(wanted, Decimal::parse(value), |wanted, value| comparison.holds(value.cmp(wanted)))
             }
@@ -195,32 +236,43 @@ impl Test {
                 any(wanted, instant(value), |wanted, value| comparison.holds(value.cmp(wanted)))
             }
             Self::Bool(wanted) => any(wanted, boolean(value), |wanted, value| *wanted == value),
-            Self::Binary(wanted) => wanted.iter().any(|wanted| wanted.as_slice() == value.as_bytes()),
+            Self::Binary(wanted) => Ok(wanted.iter().any(|wanted| wanted.as_slice() == value.as_bytes())),
             Self::IpAddress(wanted) => {
                 any(wanted, value.parse().ok(), |network, address: IpAddr| network.contains(address))
             }
             // Answered by whether there is a value.
-            Self::Null(_) => false,
-        })
+            Self::Null(_) => Ok(false),
+        }
+    }
+
+    /// Whether each variable in the policy's values stands for something.
+    fn check_variables<'p>(&'p self, context: &Context<'_>) -> Result<(), Undecided<'p>> {
+        match self {
+            Self::Text(_, patterns) => {
+                patterns.iter().try_for_each(|pattern| pattern.check_variables(context))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 /// Whether the text matches one of the patterns.
 ///
 /// # Errors
-/// It matches none, and in one of them this variable stands for nothing.
+/// It matches none, and of one of them nobody can say.
 pub(super) fn any_matches<'p>(
     patterns: impl IntoIterator<Item = &'p Pattern>,
     test: TextTest,
     text: &str,
     context: &Context<'_>,
-) -> Result<bool, &'p Variable> {
+) -> Result<bool, Undecided<'p>> {
     let mut result = Ok(false);
     for pattern in patterns {
-        match pattern.matches(test, text, context) {
-            Ok(true) => return Ok(true),
-            Ok(false) => {}
-            Err(variable) => result = Err(variable),
+        match (pattern.matches(test, text, context), result) {
+            (Ok(true), _) => return Ok(true),
+            // The strongest reason for a Deny to hold.
+            (Ok(false), _) | (_, Err(Undecided::Unclear)) => {}
+            (Err(undecided), _) => result = Err(undecided),
         }
     }
     result

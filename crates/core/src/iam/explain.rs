@@ -51,8 +51,8 @@ pub enum Outcome {
     ConditionFails {
         /// The condition as written: operator, key and values.
         condition: String,
-        /// What the request has for the key; `None` where it does not have it.
-        seen: Option<String>,
+        /// What the request has for the key: nothing, one value, or those of tags that differ in case only.
+        seen: Vec<String>,
         /// A policy variable of it that stands for nothing.
         unresolved: Option<String>,
     },
@@ -107,7 +107,7 @@ impl Outcome {
             }
             Err(Mismatch::Condition { condition, unresolved }) => Self::ConditionFails {
                 condition: condition.to_string(),
-                seen: condition.seen(context).map(str::to_owned),
+                seen: condition.seen(context).map(str::to_owned).collect(),
                 unresolved: unresolved.map(|variable| name(variable.key())),
             },
         }
@@ -148,9 +148,10 @@ impl fmt::Display for Outcome {
             }
             Self::ConditionFails { condition, seen, unresolved } => {
                 write!(f, "does not match, {condition} does not hold: the request has ")?;
-                match seen {
-                    Some(seen) => write!(f, "{seen:?}")?,
-                    None => f.write_str("no such key")?,
+                match seen.as_slice() {
+                    [] => f.write_str("no such key")?,
+                    [seen] => write!(f, "{seen:?}")?,
+                    several => write!(f, "{several:?} in tags that differ in case only")?,
                 }
                 unresolved
             }

@@ -1,6 +1,7 @@
 //! The one table of condition keys: name, type, the actions that have it, and how a request gives it a value.
 
 use super::action::{Action, ActionSet};
+use super::pattern::folded;
 use super::request::{Context, Tags};
 use crate::inventory::UserKind;
 use std::fmt;
@@ -158,13 +159,31 @@ impl ConditionKey {
     }
 
     /// What it stands for in this request; `None` where the request does not have it.
-    pub(super) fn value<'c>(&self, context: &'c Context<'_>) -> Option<&'c str> {
-        match self.row?.value {
-            Source::Value(value) => value(context),
-            Source::Tag(tags) => tag(tags(context)?, self.name.split_once('/')?.1),
-        }
+    ///
+    /// # Errors
+    /// Nobody can say which of several values.
+    pub(super) fn value<'c>(&self, context: &'c Context<'_>) -> Result<Option<&'c str>, Ambiguous> {
+        let mut values = self.values(context);
+        let first = values.next();
+        if values.all(|other| Some(other) == first) { Ok(first) } else { Err(Ambiguous) }
+    }
+
+    /// Every value that it may stand for.
+    pub(super) fn values<'c>(&self, context: &'c Context<'_>) -> impl Iterator<Item = &'c str> {
+        let (value, tags) = match self.row.map(|row| &row.value) {
+            Some(Source::Value(value)) => (value(context), None),
+            Some(Source::Tag(tags)) => (None, tags(context)),
+            None => (None, None),
+        };
+        let key = self.name.split_once('/').map_or("", |(_, key)| key);
+        value.into_iter().chain(tags.into_iter().flat_map(move |tags| tagged(tags, key)))
     }
 }
+
+/// Tags whose keys differ in case only have different values. At AWS the one or the other would count, and nobody says
+/// which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ambiguous;
 
 impl KeyRow {
     fn is_named(&self, name: &str) -> bool {
@@ -177,10 +196,10 @@ impl KeyRow {
     }
 }
 
-/// The value of a tag. The key as written comes first; only then does case not matter.
-fn tag<'t>(tags: &'t Tags, key: &str) -> Option<&'t str> {
-    let same = || tags.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value);
-    tags.get(key).or_else(same).map(String::as_str)
+/// The values of the tags with this key, in any case.
+fn tagged<'t>(tags: &'t Tags, key: &str) -> impl Iterator<Item = &'t str> {
+    let same = |name: &str| folded(name.chars()).eq(folded(key.chars()));
+    tags.iter().filter(move |(name, _)| same(name)).map(|(_, value)| value.as_str())
 }
 
 /// The characters that a tag's key may have at AWS. Among the others are those of wildcards and variables, which would
@@ -246,10 +265,16 @@ mod tests {
 
     #[test]
     fn tags_that_differ_in_case() {
-        let tags = Tags::from([("TEAM".into(), "1".into()), ("team".into(), "2".into())]);
-        assert_eq!(
-            ["TEAM", "team", "Team", "te"].map(|key| tag(&tags, key)),
-            [Some("1"), Some("2"), Some("1"), None]
-        );
+        let tags =
+            Tags::from([("TEAM", "1"), ("team", "2"), ("Équipe", "3")].map(|(k, v)| (k.into(), v.into())));
+        for (key, values) in [
+            ("TEAM", &["1", "2"][..]),
+            ("Team", &["1", "2"]),
+            ("te", &[]),
+            ("éQUIPE", &["3"]),
+            ("equipe", &[]),
+        ] {
+            assert_eq!(tagged(&tags, key).collect::<Vec<_>>(), values, "{key}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Texts of a policy with wildcards and policy variables, and how they compare with texts of a request.
 
+use super::condition::Undecided;
 use super::key::ConditionKey;
 use super::request::Context;
 use super::wildcard::{self, Token};
@@ -110,18 +111,26 @@ impl Pattern {
     /// Whether the text matches.
     ///
     /// # Errors
-    /// The first variable that stands for nothing in this request. Then nothing can be said of the pattern.
+    /// A variable stands for nothing in this request, or for several things. Then nothing can be said of the pattern.
     pub(super) fn matches<'p>(
         &'p self,
         test: TextTest,
         text: &str,
         context: &Context<'_>,
-    ) -> Result<bool, &'p Variable> {
+    ) -> Result<bool, Undecided<'p>> {
         let mut values = [""; limits::POLICY_VARIABLES];
         for (value, variable) in values.iter_mut().zip(&self.variables) {
-            *value = variable.value(context).ok_or(variable)?;
+            *value = variable.value(context)?;
         }
         Ok(self.matches_with(test, text, &values))
+    }
+
+    /// Whether each variable stands for something.
+    ///
+    /// # Errors
+    /// The first that does not.
+    pub(super) fn check_variables<'p>(&'p self, context: &Context<'_>) -> Result<(), Undecided<'p>> {
+        self.variables.iter().try_for_each(|variable| variable.value(context).map(|_| ()))
     }
 
     /// Whether the text matches a pattern without variables.
@@ -155,7 +164,8 @@ impl Pattern {
     }
 }
 
-fn folded(text: impl Iterator<Item = char>) -> impl Iterator<Item = char> {
+/// A text without regard to case: what compares so compares by this.
+pub(super) fn folded(text: impl Iterator<Item = char>) -> impl Iterator<Item = char> {
     text.flat_map(char::to_lowercase)
 }
 
@@ -180,11 +190,11 @@ impl Variable {
     }
 
     /// What it stands for in this request.
-    fn value<'v>(&'v self, context: &'v Context<'_>) -> Option<&'v str> {
-        let value = self.key.value(context).or(self.default.as_deref());
+    fn value<'p: 'v, 'v>(&'p self, context: &'v Context<'_>) -> Result<&'v str, Undecided<'p>> {
+        let value = self.key.value(context)?.or(self.default.as_deref());
         #[cfg(feature = "planted-missing-variable-empty")]
         let value = value.or(Some(""));
-        value
+        value.ok_or(Undecided::Missing(self))
     }
 
     /// Its key, for messages.

@@ -125,8 +125,7 @@ impl Resources {
         Ok(Self { listed, all_but })
     }
 
-    /// Whether the request's resource is among them. A variable that stands for nothing is taken as in
-    /// [`Condition::holds`].
+    /// Whether the request's resource is among them, or [`Undecided::holds`](super::condition::Undecided::holds) where that is undecided.
     fn cover(&self, effect: Effect, context: &Context<'_>) -> Result<(), Option<&Variable>> {
         let matches = if self.listed.iter().any(|resource| resource.pattern().is_none()) {
             Ok(true)
@@ -134,11 +133,11 @@ impl Resources {
             let patterns = self.listed.iter().filter_map(Resource::pattern);
             any_matches(patterns, TextTest::Arn, context.request.resource, context)
         };
-        let (covers, unresolved) = match (matches, self.all_but) {
-            (Ok(matches), all_but) => (matches != all_but, None),
-            (Err(variable), all_but) => (all_but && effect == Effect::Deny, Some(variable)),
-        };
-        if covers { Ok(()) } else { Err(unresolved) }
+        match matches {
+            Ok(matches) if matches != self.all_but => Ok(()),
+            Ok(_) => Err(None),
+            Err(undecided) => undecided.holds(self.all_but, effect),
+        }
     }
 }
 

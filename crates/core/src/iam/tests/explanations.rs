@@ -111,7 +111,7 @@ fn a_variable_is_to_blame_only_where_it_decides() {
     let explanation = explain(&asked.request());
     let expected = Outcome::ConditionFails {
         condition: r#"StringEquals aws:username ["bob"]"#.to_owned(),
-        seen: Some("alice".to_owned()),
+        seen: vec!["alice".to_owned()],
         unresolved: None,
     };
     assert_eq!(explanation.statements[1].outcome, expected);

@@ -307,7 +307,7 @@ proptest! {
     }
 
     /// A value in which a variable stands for nothing equals and resembles nothing. Where that is negated, a Deny holds
-    /// and an Allow does not.
+    /// and an Allow does not. Without the key to compare with, no Allow holds either.
     #[test]
     fn a_missing_variable_never_matches(
         before in "[a-z*?]{0,3}",
@@ -332,7 +332,9 @@ proptest! {
             (resource("Resource"), false),
             (resource("NotResource"), true),
         ] {
+            let without_key = Asked::default();
             prop_assert!(!asked.allows(&[statement("Allow", &rest)]), "{}", rest);
+            prop_assert!(!without_key.allows(&[statement("Allow", &rest)]), "{} without the key", rest);
             prop_assert_eq!(!asked.allows(&[ANYTHING.to_owned(), statement("Deny", &rest)]), is_negated, "{}", rest);
         }
     }
