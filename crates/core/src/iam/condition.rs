@@ -95,7 +95,8 @@ impl Condition {
     }
 
     fn decide<'s>(&'s self, effect: Effect, context: &Context<'_>) -> Result<bool, Undecided<'s>> {
-        let value = self.key.value(context)?;
+        let is_there = |value: &&str| !(value.is_empty() && self.operator.takes_empty_as_absent());
+        let value = self.key.value(context)?.filter(is_there);
         match (&self.test, value) {
             (Test::Null(absent), _) => Ok(absent.contains(&value.is_none())),
             (test, Some(value)) => Ok(test.matches(value, context)? != self.operator.is_negated()),
@@ -205,7 +206,8 @@ impl Test {
                 Self::Numeric(comparison, read(values, "a number, such as 22 or 0.5", Decimal::parse)?)
             }
             TestKind::Date(comparison) => {
-                let form = "a date, such as 2031-02-10T04:05:06Z, 2031-02-10 or seconds since 1970";
+                let form =
+                    "a date, such as 2031-02-10T04:05:06Z, 2031-02-10, or 1928448000 in seconds since 1970";
                 Self::Date(comparison, read(values, form, instant)?)
             }
             TestKind::Bool => Self::Bool(read(values, "true or false", boolean)?),

@@ -140,6 +140,11 @@ impl Operator {
         self.base.negated
     }
 
+    /// Whether an empty value is none to it. That is so where AWS speaks of a null dataset.
+    pub(super) fn takes_empty_as_absent(&self) -> bool {
+        self.set.is_some() || self.base.test == TestKind::Null
+    }
+
     /// What it makes of a request that does not have the key.
     pub(super) fn holds_without_key(&self) -> bool {
         match (self.if_exists, self.set) {

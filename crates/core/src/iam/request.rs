@@ -78,7 +78,7 @@ impl<'a> Context<'a> {
         let mut context = Self {
             request,
             principal_arn: request.caller.arn(),
-            source_ip: request.origin.source.to_string(),
+            source_ip: request.origin.source.to_canonical().to_string(),
             current_time: jiff::Timestamp::from_second(time).unwrap_or(jiff::Timestamp::MAX).to_string(),
             epoch_time: time.to_string(),
             remote_port: None,
@@ -89,7 +89,7 @@ impl<'a> Context<'a> {
             request.action
         {
             context.remote_port = Some(remote_port.to_string());
-            context.private_ip_address = private_ip_address.map(|address| address.to_string());
+            context.private_ip_address = private_ip_address.map(|address| address.to_canonical().to_string());
             context.max_tunnel_duration = Some(max_tunnel_duration.to_string());
         }
         context

@@ -31,6 +31,9 @@ fn unsigned(text: &str) -> Option<u64> {
 }
 
 /// Reads a date: one of the forms of the W3C's profile of ISO 8601, or seconds since 1970. Four digits are a year.
+///
+/// Other digits have to be seconds of a year from 1973 to 5138, or 0: who writes 20310101 or 202710 means another date
+/// than one in 1970.
 pub(super) fn instant(text: &str) -> Option<Timestamp> {
     let number = |from: usize, length: usize| {
         let digits =
@@ -52,7 +55,11 @@ pub(super) fn instant(text: &str) -> Option<Timestamp> {
         {
             text.parse().ok()
         }
-        _ => Timestamp::from_second(unsigned(text)?.try_into().ok()?).ok(),
+        _ => {
+            let seconds = unsigned(text)?.try_into().ok()?;
+            let plausible = seconds == 0 || (100_000_000..100_000_000_000).contains(&seconds);
+            plausible.then(|| Timestamp::from_second(seconds).ok())?
+        }
     }
 }
 
@@ -91,9 +98,10 @@ impl Network {
         }
     }
 
-    /// Whether an address is in it. IPv4 and IPv6 never are in each other.
+    /// Whether an address is in it. IPv4 and IPv6 never are in each other; an IPv4 address in the form of IPv6 is one of
+    /// IPv4.
     pub(super) fn contains(self, address: IpAddr) -> bool {
-        match (self.base, address) {
+        match (self.base, address.to_canonical()) {
             (IpAddr::V4(base), IpAddr::V4(address)) => {
                 (base.to_bits() ^ address.to_bits()).checked_shr(32 - self.prefix).unwrap_or(0) == 0
             }
@@ -137,6 +145,7 @@ mod tests {
             ("2031-02-10T06:05:06+02:00", 1_928_462_706),
             ("2031-02-10T02:05-02:00", 1_928_462_700),
             ("1928462706", 1_928_462_706),
+            ("100000000", 100_000_000),
             ("0", 0),
             ("1970", 0),
         ] {
@@ -160,6 +169,12 @@ mod tests {
             "20310210T040506Z",
             "+031",
             "99999999999999999999",
+            "1",
+            "202710",
+            "20310101",
+            "99999999",
+            "203101010405",
+            "100000000000",
             "éééééééééé",
             "ééé",
             "2031-02-10Té",
@@ -188,6 +203,8 @@ mod tests {
             ("::ffff:192.0.2.0/120", "192.0.2.9", true),
             ("::ffff:192.0.2.0/120", "192.0.3.9", false),
             ("::ffff:192.0.2.9", "192.0.2.9", true),
+            ("10.0.0.0/8", "::ffff:10.0.0.1", true),
+            ("::/0", "::ffff:10.0.0.1", false),
             ("::ffff:0:0/96", "10.0.0.1", true),
             ("::ffff:0:0/95", "10.0.0.1", false),
         ] {

@@ -162,6 +162,11 @@ fn operators_keys_and_values() {
         (r#""NumericEquals":{"aws:EpochTime":["1","one"]}"#, r#""one" is not a number, such as 22 or 0.5"#),
         (r#""NumericEquals":{"aws:EpochTime":"1*"}"#, "is not a number"),
         (r#""DateLessThan":{"aws:CurrentTime":"10.02.2031"}"#, "is not a date, such as 2031-02-10T04:05:06Z"),
+        (
+            r#""DateLessThan":{"aws:CurrentTime":["0","20310101"]}"#,
+            r#""20310101" is not a date, such as 2031-02-10T04:05:06Z, 2031-02-10,"#,
+        ),
+        (r#""DateGreaterThan":{"aws:EpochTime":202710}"#, r#""202710" is not a date"#),
         (r#""Bool":{"aws:SecureTransport":"yes"}"#, r#""yes" is not true or false"#),
         (r#""Null":{"ec2:osuser":"yes"}"#, r#""yes" is not true or false"#),
         (r#""BinaryEquals":{"aws:PrincipalTag/v":"*"}"#, "is not base64"),
