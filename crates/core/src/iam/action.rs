@@ -29,6 +29,26 @@ impl Action {
             Self::OpenTunnel => "ec2-instance-connect:OpenTunnel",
         }
     }
+
+    /// What stands behind the colon.
+    fn name(self) -> &'static str {
+        self.as_str().split_once(':').map_or("", |(_, name)| name)
+    }
+
+    /// The type of the resources that it is about, as in their ARNs.
+    pub(super) const fn resource_type(self) -> &'static str {
+        match self {
+            Self::SendSshPublicKey | Self::SendSerialConsoleSshPublicKey => "instance",
+            Self::OpenTunnel => "instance-connect-endpoint",
+        }
+    }
+}
+
+/// Whether every action that these patterns stand for is one of this service.
+pub(super) fn are_of_this_service(patterns: &[String]) -> bool {
+    patterns.iter().all(|pattern| {
+        pattern.split_once(':').is_some_and(|(service, _)| service.eq_ignore_ascii_case(SERVICE))
+    })
 }
 
 /// Some of our actions. What a policy says of the actions of other services concerns nobody here.
@@ -93,6 +113,11 @@ impl ActionSet {
             .fold(Self::NONE, |all, action| all.with(Self::only(action)));
         if matched.is_empty() && service.eq_ignore_ascii_case(SERVICE) {
             return Err(format!("{text:?} is no action; {SERVICE} has {}", Self::ALL.names()));
+        }
+        if let Some(meant) = Action::ALL.into_iter().find(|meant| name.eq_ignore_ascii_case(meant.name()))
+            && matched.is_empty()
+        {
+            return Err(format!("{text:?} is no action; write {}", meant.as_str()));
         }
         Ok(matched)
     }

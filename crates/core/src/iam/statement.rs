@@ -1,9 +1,10 @@
 //! A statement: when all of its parts match a request, its effect holds.
 
-use super::action::ActionSet;
+use super::action::{Action, ActionSet, are_of_this_service};
 use super::condition::{Condition, Scope, any_matches};
 use super::pattern::{Pattern, Syntax, TextTest, Variable};
 use super::request::Context;
+use std::collections::BTreeSet;
 
 /// What a statement does where it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,11 +84,18 @@ impl Statement {
         warnings: &mut Vec<String>,
     ) -> Result<Self, String> {
         let StatementText { effect, actions, resources, conditions: texts } = text;
+        let is_about_others = match &actions {
+            Listed::Only(listed) => !are_of_this_service(listed),
+            Listed::AllBut(_) => true,
+        };
         let actions = match actions {
             Listed::Only(listed) => ActionSet::matched_by(&listed)?,
             Listed::AllBut(listed) => ActionSet::ALL.without(ActionSet::matched_by(&listed)?),
         };
         let scope = Scope { effect, actions, variables };
+        if effect == Effect::Deny && !is_about_others {
+            check_resources(&resources, actions)?;
+        }
         let resources = Resources::parse(&resources, scope, warnings)?;
         let conditions = texts
             .into_iter()
@@ -139,6 +147,48 @@ impl Resources {
             Err(undecided) => undecided.holds(self.all_but, effect),
         }
     }
+}
+
+/// Refuses a list of resources none of which any of the actions is about, such as a volume. A Deny of it would deny
+/// nothing.
+fn check_resources(resources: &Listed, actions: ActionSet) -> Result<(), String> {
+    let Listed::Only(texts) = resources else { return Ok(()) };
+    let about = || Action::ALL.into_iter().filter(|&action| actions.contains(action));
+    if texts.iter().any(|text| about().any(|action| may_name(text, action.resource_type()))) {
+        return Ok(());
+    }
+    let forms: BTreeSet<String> =
+        about().map(|action| format!("arn:aws:ec2:*:*:{}/*", action.resource_type())).collect();
+    let forms = Vec::from_iter(forms).join(" or ");
+    Err(format!(
+        "Resource {texts:?} is nothing that {} is about, and denies nothing; write as {forms}",
+        actions.names()
+    ))
+}
+
+/// Whether a resource, with its wildcards and variables, may stand for one of ours of this type.
+fn may_name(text: &str, resource_type: &str) -> bool {
+    if text == "*" {
+        return true;
+    }
+    let wild = |c| matches!(c, '*' | '?' | '$');
+    let may_begin = |part: &str, with: &str| {
+        let fixed = part.split(wild).next().unwrap_or_default();
+        fixed.starts_with(with) || (with.starts_with(fixed) && fixed.len() < part.len())
+    };
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let [_, partition, service, region, account, resource] = parts.as_slice() else { return true };
+    may_be(partition, "aws")
+        && may_be(service, "ec2")
+        && !region.is_empty()
+        && !account.is_empty()
+        && may_begin(resource, &format!("{resource_type}/"))
+}
+
+/// Whether a part with wildcards matches a text.
+fn may_be(part: &str, text: &str) -> bool {
+    Pattern::parse(part, Syntax { wildcards: true, variables: false })
+        .is_ok_and(|part| part.matches_text(text))
 }
 
 impl Resource {

@@ -98,6 +98,8 @@ fn actions_and_resources() {
             "ec2-instance-connect:SendSSHPublicKeys",
             "ec2-instance-connect has ec2-instance-connect:SendSSHPublicKey,",
         ),
+        ("ec2:SendSSHPublicKey", "is no action; write ec2-instance-connect:SendSSHPublicKey"),
+        ("ec2-instance-connct:opentunnel", "is no action; write ec2-instance-connect:OpenTunnel"),
         ("EC2-Instance-Connect:Open", "is no action; ec2-instance-connect has"),
     ] {
         for element in ["Action", "NotAction"] {
@@ -124,6 +126,46 @@ fn actions_and_resources() {
             let statement = format!(r#"{{"Effect":"Allow","Action":"s3:*","{element}":["*","{resource}"]}}"#);
             refused(&[(&document(&statement), words)]);
         }
+    }
+}
+
+/// A Deny that could match nothing for a slip in its resources.
+#[test]
+fn denies_of_nothing() {
+    let statement = |effect: &str, actions: &str, resources: &str| {
+        document(&format!(r#"{{"Effect":"{effect}","Action":{actions},"Resource":{resources}}}"#))
+    };
+    let push = r#""ec2-instance-connect:Send*""#;
+    let tunnel = r#""ec2-instance-connect:OpenTunnel""#;
+    for (actions, resources, matches) in [
+        (push, r#""arn:aws:ec2:*:*:instances/*""#, false),
+        (push, r#""arn:aws:ec2:*:*:instance""#, false),
+        (push, r#""arn:aws:ec2:*:*:i-0123456789abcdef0""#, false),
+        (push, r#""arn:aws:ec2:*:*:volume/*""#, false),
+        (push, r#""arn:aws:ec2:*:*:instance-connect-endpoint/*""#, false),
+        (push, r#""arn:aws:ec2-instance-connect:*:*:instance/*""#, false),
+        (push, r#""arn:aws:ec2:::instance/*""#, false),
+        (push, r#""arn:aws:ec2:*::instance/*""#, false),
+        (push, r#""arn:aws-cn:ec2:*:*:instance/*""#, false),
+        (push, r#"["arn:aws:s3:::b","arn:aws:ec2:*:*:Instance/*"]"#, false),
+        (tunnel, r#""arn:aws:ec2:*:*:instance/*""#, false),
+        (push, r#"["arn:aws:s3:::b","arn:aws:ec2:*:*:instance/*"]"#, true),
+        (push, r#""arn:*:e?2:*:*:inst*""#, true),
+        (push, r#""arn:aws:ec2:*:*:*0""#, true),
+        (push, r#""arn:aws:ec2:*:*:${aws:PrincipalTag/v}""#, true),
+        (push, r#""*""#, true),
+        (tunnel, r#""arn:aws:ec2:*:*:instance-connect-endpoint/eice-0123456789abcdef0""#, true),
+        (tunnel, r#""arn:aws:ec2:*:*:instance*""#, true),
+        (r#""*""#, r#""arn:aws:s3:::b""#, true),
+        (r#"["s3:*","ec2-instance-connect:*"]"#, r#""arn:aws:s3:::b""#, true),
+    ] {
+        let deny = statement("Deny", actions, resources);
+        if matches {
+            assert!(Policy::parse("p", &deny).is_ok(), "{deny}");
+        } else {
+            refused(&[(&deny, "is about, and denies nothing; write as arn:aws:ec2:*:*:instance")]);
+        }
+        assert!(Policy::parse("p", &statement("Allow", actions, resources)).is_ok(), "{resources}");
     }
 }
 
