@@ -84,16 +84,13 @@ impl Statement {
         warnings: &mut Vec<String>,
     ) -> Result<Self, String> {
         let StatementText { effect, actions, resources, conditions: texts } = text;
-        let is_about_others = match &actions {
-            Listed::Only(listed) => !are_of_this_service(listed),
-            Listed::AllBut(_) => true,
-        };
+        let only_ours = matches!(&actions, Listed::Only(listed) if are_of_this_service(listed));
         let actions = match actions {
             Listed::Only(listed) => ActionSet::matched_by(&listed)?,
             Listed::AllBut(listed) => ActionSet::ALL.without(ActionSet::matched_by(&listed)?),
         };
         let scope = Scope { effect, actions, variables };
-        if effect == Effect::Deny && !is_about_others {
+        if effect == Effect::Deny && only_ours {
             check_resources(&resources, actions)?;
         }
         let resources = Resources::parse(&resources, scope, warnings)?;

@@ -14,13 +14,18 @@ fn table_of_decisions() {
     let table: Value = serde_json::from_str(include_str!("decisions.json")).unwrap();
     let sources = table["sources"].as_object().unwrap();
     let rows = table["rows"].as_array().unwrap().iter().filter_map(Value::as_array);
+    let rules = words(include_str!("../../../../../docs/policies.md"));
     let (mut names, mut wrong) = (BTreeSet::new(), Vec::new());
     for row in rows {
         let [name, policies, request, expected, source] = row.as_slice() else { panic!("{row:?}") };
         let (name, expected) = (name.as_str().unwrap(), expected.as_str().unwrap());
         assert!(names.insert(name.to_owned()), "two rows are named {name}");
-        let source = source.as_str().unwrap().split_once(": ").expect(name).0;
+        let (source, place) = source.as_str().unwrap().split_once(": ").expect(name);
         assert!(sources.contains_key(source), "{name}: no source is named {source}");
+        assert!(
+            source != "law" || rules.contains(&words(place)),
+            "{name}: docs/policies.md does not say {place:?}"
+        );
 
         let mut asked = request_of(request.as_object().expect(name));
         give_policies(&mut asked, policies.as_object().expect(name));
@@ -33,6 +38,12 @@ fn table_of_decisions() {
     assert!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), names.len(), wrong.join("\n"));
     println!("{} rows", names.len());
     assert!(names.len() >= 500, "rows are missing");
+}
+
+/// A text without its line breaks, marks and capitals.
+fn words(text: &str) -> String {
+    let plain = text.replace(['`', '*'], "").to_lowercase();
+    plain.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn request_of(changes: &Map<String, Value>) -> Asked {
