@@ -117,8 +117,9 @@ fn document(statement: &str) -> String {
 fn tags() -> impl Strategy<Value = BTreeMap<String, String>> {
     let team = option::of(select(&["blue", "red", "*", "", "i-0123456789abcdef0"][..]));
     let level = option::of(select(&["1", "2.50", "many"][..]));
-    (team, level).prop_map(|(team, level)| {
-        let given = [("team", team), ("level", level)];
+    let other_team = option::weighted(0.2, Just("red"));
+    (team, level, other_team).prop_map(|(team, level, other_team)| {
+        let given = [("team", team), ("level", level), ("Team", other_team)];
         given.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect()
     })
 }
