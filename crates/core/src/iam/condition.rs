@@ -86,11 +86,10 @@ impl Condition {
     /// # Errors
     /// It does not, because of this variable if one is named.
     pub(super) fn holds(&self, effect: Effect, context: &Context<'_>) -> Result<(), Option<&Variable>> {
-        let negated = self.operator.is_negated();
         match self.decide(effect, context) {
             Ok(true) => Ok(()),
             Ok(false) => Err(None),
-            Err(undecided) => undecided.holds(negated, effect),
+            Err(undecided) => undecided.holds(self.operator.is_negated(), effect),
         }
     }
 

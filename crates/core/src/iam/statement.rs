@@ -130,7 +130,8 @@ impl Resources {
         Ok(Self { listed, all_but })
     }
 
-    /// Whether the request's resource is among them, or [`Undecided::holds`](super::condition::Undecided::holds) where that is undecided.
+    /// Whether the request's resource is among them. Where that is undecided,
+    /// [`Undecided::holds`](super::condition::Undecided::holds) says.
     fn cover(&self, effect: Effect, context: &Context<'_>) -> Result<(), Option<&Variable>> {
         let matches = if self.listed.iter().any(|resource| resource.pattern().is_none()) {
             Ok(true)
@@ -168,24 +169,18 @@ fn may_name(text: &str, resource_type: &str) -> bool {
     if text == "*" {
         return true;
     }
-    let wild = |c| matches!(c, '*' | '?' | '$');
-    let may_begin = |part: &str, with: &str| {
-        let fixed = part.split(wild).next().unwrap_or_default();
-        fixed.starts_with(with) || (with.starts_with(fixed) && fixed.len() < part.len())
-    };
     let parts: Vec<&str> = text.splitn(6, ':').collect();
     let [_, partition, service, region, account, resource] = parts.as_slice() else { return true };
-    may_be(partition, "aws")
-        && may_be(service, "ec2")
-        && !region.is_empty()
-        && !account.is_empty()
-        && may_begin(resource, &format!("{resource_type}/"))
-}
-
-/// Whether a part with wildcards matches a text.
-fn may_be(part: &str, text: &str) -> bool {
-    Pattern::parse(part, Syntax { wildcards: true, variables: false })
-        .is_ok_and(|part| part.matches_text(text))
+    let is = |part: &str, text: &str| {
+        let pattern = Pattern::parse(part, Syntax { wildcards: true, variables: false });
+        pattern.is_ok_and(|pattern| pattern.matches_text(text))
+    };
+    // What stands before the first wildcard or variable decides; behind it anything may follow.
+    let beginning = format!("{resource_type}/");
+    let fixed = resource.split(['*', '?', '$']).next().unwrap_or_default();
+    let may_begin =
+        fixed.starts_with(&beginning) || (beginning.starts_with(fixed) && fixed.len() < resource.len());
+    is(partition, "aws") && is(service, "ec2") && !region.is_empty() && !account.is_empty() && may_begin
 }
 
 impl Resource {

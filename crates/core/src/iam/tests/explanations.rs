@@ -116,3 +116,15 @@ fn a_variable_is_to_blame_only_where_it_decides() {
     };
     assert_eq!(explanation.statements[1].outcome, expected);
 }
+
+#[test]
+fn tags_that_differ_in_case_only_are_both_told() {
+    let mut asked = Asked::default();
+    asked.tags = Some([("Env", "prod"), ("env", "dev")].map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+    asked.caller.policies = vec![policy(
+        "p",
+        r#"{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"StringEquals":{"aws:ResourceTag/env":"dev"}}}"#,
+    )];
+    let told = r#"the request has ["prod", "dev"] in tags that differ in case only"#;
+    assert!(explained(&asked).contains(told), "{}", explained(&asked));
+}
