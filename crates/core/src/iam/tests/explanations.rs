@@ -119,8 +119,8 @@ fn a_variable_is_to_blame_only_where_it_decides() {
 
 #[test]
 fn tags_that_differ_in_case_only_are_both_told() {
-    let mut asked = Asked::default();
-    asked.tags = Some([("Env", "prod"), ("env", "dev")].map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+    let tags = [("Env", "prod"), ("env", "dev")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let mut asked = Asked { tags: Some(tags.into()), ..Asked::default() };
     asked.caller.policies = vec![policy(
         "p",
         r#"{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"StringEquals":{"aws:ResourceTag/env":"dev"}}}"#,
