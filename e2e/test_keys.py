@@ -88,6 +88,12 @@ def test_other_forms_of_a_key_log_in(dev, new_key):
         assert [line for line in lines if "ssh-" in line] == [as_made]
 
 
+# As PuTTY writes the private part of an ED25519 key: its length, which is how public keys begin too, and 32 bytes.
+PUTTY_LINE = base64.b64encode(b"\0\0\0\x20" + hashlib.sha256(b"a PuTTY key").digest()).decode()
+# Secrets that nothing marks: this line alone, the private part of a JSON Web Key (RFC 8037), a secret access key of AWS.
+BARE_SECRETS = [PUTTY_LINE, "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"]
+
+
 def private_keys(tmp_path):
     """Private keys as people have them: of each format, with a passphrase and without."""
     for kind in ["ed25519", "rsa", "ecdsa"]:
@@ -96,8 +102,7 @@ def private_keys(tmp_path):
             options = options if "-N" in options else [*options, "-N", ""]
             run("ssh-keygen", "-q", "-t", kind, *options, "-f", file)
             yield file.read_text()
-    secret = base64.b64encode(hashlib.sha512(b"a PuTTY key").digest()).decode()
-    yield f"PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\nPrivate-Lines: 2\n{secret}\n{secret[::-1]}\n"
+    yield f"PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\nPrivate-Lines: 1\n{PUTTY_LINE}\n"
 
 
 def test_a_private_key_sent_by_mistake_is_named_and_kept_nowhere(new_dev, tmp_path):
@@ -115,6 +120,18 @@ def test_a_private_key_sent_by_mistake_is_named_and_kept_nowhere(new_dev, tmp_pa
         assert secret_lines(text)
         seen = [file.read_bytes() for file in dev.folder.rglob("*") if file.is_file()] + [dev.output.read_bytes()]
         assert not any(line in content for content in seen for line in secret_lines(text))
+
+
+def test_a_secret_without_marks_is_not_repeated(new_dev):
+    dev = new_dev()
+    for secret in BARE_SECRETS:
+        for member in ["InstanceId", "InstanceOSUser", "SSHPublicKey", "AvailabilityZone"]:
+            parameters = {"InstanceId": dev.first.id, "InstanceOSUser": dev.first.os_user, "SSHPublicKey": "x" * 80}
+            answer = Request(dev, "SendSSHPublicKey", {**parameters, member: secret}).send()
+            assert answer.status == 400 and b"'***'" in answer.body
+            assert secret.encode() not in answer.body
+        seen = [file.read_bytes() for file in dev.folder.rglob("*") if file.is_file()] + [dev.output.read_bytes()]
+        assert not any(secret.encode() in content for content in seen)
 
 
 def secret_lines(text):

@@ -228,8 +228,9 @@ fn read_key<'a>(
     accepted: &KeyTypes,
 ) -> (&'a str, Result<PublicKey, KeyError>) {
     let before = violations.count();
-    let given = violations.required("sSHPublicKey", text, SSH_PUBLIC_KEY);
+    let given = text.unwrap_or_default();
     let key = PublicKey::parse(given, accepted);
+    violations.key("sSHPublicKey", text, &key, SSH_PUBLIC_KEY);
     if let (Some(_), Err(error)) = (text, &key)
         && violations.count() > before
         && let Some(words) = our_words(*error)

@@ -1,7 +1,7 @@
 //! Constraints of the service's model, with the sentences its framework uses for them (wire.md 1.7).
 
 use super::error::ApiError;
-use crate::ssh_key::holds_private_key;
+use crate::ssh_key::{KeyError, PublicKey, begins_public_key, may_hold_secret};
 use std::borrow::Cow;
 
 /// A constraint on a member that is text. Lengths count characters (Unicode scalar values), as the model's own language
@@ -11,6 +11,9 @@ pub(super) enum Constraint {
     AtMost(usize),
     Pattern(&'static str, fn(&str) -> bool),
 }
+
+/// What stands for a value that is not repeated.
+const HIDDEN: &str = "***";
 
 /// Collects the violations of one request, in the order of the model's members.
 #[derive(Default)]
@@ -42,6 +45,25 @@ impl Violations {
         rules: &[Constraint],
     ) -> Option<&'a str> {
         let text = value?;
+        self.check(member, text, &shown(text), rules);
+        value
+    }
+
+    /// Checks the text of a key, which must be there.
+    pub(super) fn key(
+        &mut self,
+        member: &str,
+        text: Option<&str>,
+        key: &Result<PublicKey, KeyError>,
+        rules: &[Constraint],
+    ) {
+        match text {
+            Some(text) => self.check(member, text, &shown_key(text, key), rules),
+            None => self.add(None, member, "not be null"),
+        }
+    }
+
+    fn check(&mut self, member: &str, text: &str, shown: &str, rules: &[Constraint]) {
         let length = text.chars().count();
         for rule in rules {
             let must = match rule {
@@ -56,9 +78,8 @@ impl Violations {
                 }
                 Constraint::AtLeast(_) | Constraint::AtMost(_) | Constraint::Pattern(..) => continue,
             };
-            self.add(Some(&shown(text)), member, &must);
+            self.add(Some(shown), member, &must);
         }
-        value
     }
 
     /// Checks a member that is a whole number.
@@ -107,13 +128,14 @@ impl Violations {
     }
 }
 
-/// A value as a message repeats it: not the whole of a long one, and nothing that may be of a private key, which must
-/// neither travel back nor get into anybody's log.
+/// Longest part of a value that a message repeats, in characters.
+const LONGEST: usize = 256;
+
+/// A value as a message repeats it: not the whole of a long one, and nothing that may be a secret, which must neither
+/// travel back nor get into anybody's log.
 fn shown(text: &str) -> Cow<'_, str> {
-    const LONGEST: usize = 256;
-    let may_be_private = holds_private_key(text) || has_unknown_base64(text);
-    if may_be_private && cfg!(not(feature = "planted-private-key-echoed")) {
-        return "***".into();
+    if may_hold_secret(text) && cfg!(not(feature = "planted-private-key-echoed")) {
+        return HIDDEN.into();
     }
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()).into(),
@@ -121,10 +143,9 @@ fn shown(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a text has base64 in it that could be a secret of 32 bytes or a line of a private key without its marks. The
-/// base64 of public keys begins with `AAAA`.
-fn has_unknown_base64(text: &str) -> bool {
-    const SHORTEST: usize = 43;
-    let is_symbol = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/');
-    text.split(|c| !is_symbol(c)).any(|run| run.len() >= SHORTEST && !run.starts_with("AAAA"))
+/// A key's text as a message repeats it. This is where people put secrets by mistake, so it must also look like something
+/// that is none: the beginning of a public key, or the name of a file.
+fn shown_key<'a>(text: &'a str, key: &Result<PublicKey, KeyError>) -> Cow<'a, str> {
+    let is_file_name = matches!(key, Err(KeyError::FileName)) && text.len() <= LONGEST;
+    if is_file_name || begins_public_key(text) { shown(text) } else { HIDDEN.into() }
 }

@@ -21,6 +21,7 @@ pub use algorithm::{KeyType, KeyTypes};
 pub use error::KeyError;
 use instance_connect_document::{base64_decode, base64_encode};
 pub use private::holds_private_key;
+pub(crate) use private::{begins_public_key, may_hold_secret};
 
 /// An accepted public key.
 #[derive(Clone, Debug, PartialEq, Eq)]

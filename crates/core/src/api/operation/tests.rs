@@ -360,6 +360,9 @@ fn a_file_name_in_place_of_the_key() {
 #[test]
 fn values_in_messages() {
     const SECRET: &str = "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0";
+    const PUTTY: &str = "AAAAIBxJxZ0kqJ5mQ2vT8yWn4Lr7uPfXoDg1hCbEaS3RtKzV";
+    const JWK: &str = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A";
+    const SECRET_ACCESS_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
     let private_keys = [
         format!("-----BEGIN OPENSSH PRIVATE KEY-----\n{SECRET}\n-----END OPENSSH PRIVATE KEY-----\n"),
         format!("-----BEGIN ENCRYPTED PRIVATE KEY----- {SECRET}"),
@@ -369,6 +372,13 @@ fn values_in_messages() {
         SECRET.to_owned(),
         SECRET[..43].to_owned(),
         format!("ssh-ed25519 {SECRET}"),
+        // PuTTY's line, whose base64 begins with a length as a public key's does; a JWK's `d`; a secret access key of AWS.
+        PUTTY.to_owned(),
+        format!("ssh-ed25519 {PUTTY}"),
+        JWK.to_owned(),
+        format!(r#"{{"d":"{JWK}"}}"#),
+        SECRET_ACCESS_KEY.to_owned(),
+        format!("aws_secret_access_key={SECRET_ACCESS_KEY}"),
     ];
     for private in private_keys {
         for text in [private.clone(), private.repeat(100), format!("{}{private}", "x".repeat(4000))] {
@@ -376,7 +386,8 @@ fn values_in_messages() {
                 let Err(ApiError::InvalidArgs(said)) = send(&json!({ member: text })) else {
                     panic!("{text}")
                 };
-                assert!(!said.contains("c2Vjc"), "{said}");
+                let begins = [&SECRET[..5], &PUTTY[..12], &JWK[..5], &SECRET_ACCESS_KEY[..5]];
+                assert!(!begins.iter().any(|begin| said.contains(begin)), "{said}");
             }
         }
     }
@@ -384,6 +395,25 @@ fn values_in_messages() {
     assert!(message(send(&json!({ "SSHPublicKey": pem }))).starts_with(&format!(
         "{ILLEGAL}SSH Public key is invalid. It is a private key; send the public key"
     )));
+
+    // What can be no secret is repeated in place of a key as AWS does, and nothing else is.
+    let base64 = KEY.split(' ').nth(1).unwrap();
+    for (text, repeated) in [
+        ("key.pub", true),
+        ("ssh-ed25519", true),
+        ("ssh-ed25519 AAAA", true),
+        (&KEY[..79], true),
+        ("ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABB", true),
+        ("ssh-ed25519 short and secret, but what is it", true),
+        (base64, false),
+        ("correct horse battery staple", false),
+        (&format!("ssh-ed25519 {} {}", &SECRET[..20], &SECRET[20..40]), false),
+        (&format!("{} {}", &SECRET[..20], &SECRET[20..40]), false),
+    ] {
+        let said = message(send(&json!({ "SSHPublicKey": text })));
+        let value = if repeated { text } else { "***" };
+        assert!(said.contains(&format!("Value '{value}' at 'sSHPublicKey'")), "{text}: {said}");
+    }
 
     for long in ["x", "\u{1f600}", "\"", "\0"] {
         let long = long.repeat(60_000 / long.len() / 4);
