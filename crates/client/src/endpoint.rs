@@ -51,12 +51,19 @@ impl Endpoint {
         Ok(Self { tls, host, port, authority, path: uri.path().to_owned() })
     }
 
-    /// Whether it can only be this machine.
+    /// Whether it can only be this machine. Of names only `localhost` counts, and only while it leads here
+    /// ([`Self::admits`]): resolvers ask the network about the names below it.
     pub(crate) fn is_loopback(&self) -> bool {
         match self.host.parse::<IpAddr>() {
             Ok(address) => address.is_loopback(),
-            Err(_) => self.host == "localhost" || self.host.ends_with(".localhost"),
+            Err(_) => self.host == "localhost",
         }
+    }
+
+    /// Whether a connection that led to this address may be used. One that was taken for this machine's own, and so goes
+    /// without TLS, must not have left it, whatever the resolver makes of `localhost`.
+    pub(crate) fn admits(&self, peer: IpAddr) -> bool {
+        self.tls || !self.is_loopback() || peer.to_canonical().is_loopback()
     }
 
     /// Whether an answer can only be the service's own: TLS says so, or nobody else is there.
@@ -191,13 +198,35 @@ mod tests {
             ("http://127.9.9.9:1", true),
             ("http://[::1]", true),
             ("http://localhost:8080", true),
-            ("http://a.localhost", true),
+            ("http://a.localhost", false),
+            ("http://localhost.", false),
             ("http://localhost.example.com", false),
             ("http://10.0.0.1", false),
             ("http://0.0.0.0", false),
             ("http://[::]", false),
         ] {
             assert_eq!(Endpoint::parse(url).unwrap().is_loopback(), loopback, "{url}");
+        }
+    }
+
+    #[test]
+    fn peers_of_a_plain_loopback_endpoint() {
+        for (url, peer, admitted) in [
+            ("http://localhost", "127.0.0.1", true),
+            ("http://localhost", "127.9.9.9", true),
+            ("http://localhost", "::1", true),
+            ("http://localhost", "::ffff:127.0.0.1", true),
+            ("http://localhost", "10.0.0.1", false),
+            ("http://localhost", "::ffff:10.0.0.1", false),
+            ("http://localhost", "2001:db8::1", false),
+            ("http://localhost", "0.0.0.0", false),
+            ("http://127.0.0.1", "127.0.0.1", true),
+            // What proves itself, and what was allowed to go without TLS anywhere.
+            ("https://localhost", "10.0.0.1", true),
+            ("http://example.com", "10.0.0.1", true),
+        ] {
+            let endpoint = Endpoint::parse(url).unwrap();
+            assert_eq!(endpoint.admits(peer.parse().unwrap()), admitted, "{url} {peer}");
         }
     }
 

@@ -134,6 +134,9 @@ impl Transport {
         // A request is written in one go; waiting to fill a segment would only delay it.
         tcp.set_nodelay(true)?;
         let peer = tcp.peer_addr()?;
+        if !self.endpoint.admits(peer.ip()) {
+            return Err(format!("{} leads to {peer}, which is not this machine", self.endpoint.host).into());
+        }
         let Some(tls) = &self.tls else {
             self.observe(&Event::Connected { peer, tls: None });
             return Ok(handshake(tcp).await?);
