@@ -79,6 +79,9 @@ const fn coordinate(first: u8, inner: u8, last: u8) -> [u8; 32] {
     bytes
 }
 
+/// Refuses the keys that let in others than their owner. Of the remaining byte strings about half are no point on the
+/// curve. Nothing of aws-lc-rs tells those before it verifies with them, and so they are taken: no signature holds under
+/// such a key, so that it opens nothing to anybody.
 fn check_ed25519(point: &[u8]) -> Result<(), KeyError> {
     let mut y: [u8; 32] = point.try_into().map_err(|_| KeyError::Damaged)?;
     if let Some(last) = y.last_mut() {
