@@ -1,6 +1,8 @@
 //! What can go wrong, closed: whoever calls a store decides on every case.
 
-use crate::limits::{ATTACHED_POLICIES, GROUPS_PER_USER, TAG_KEY, TAG_VALUE, TAGS};
+use crate::limits::{
+    ATTACHED_POLICIES, GROUP_POLICIES, GROUPS_PER_USER, TAG_KEY, TAG_VALUE, TAGS, USER_POLICIES,
+};
 use crate::seal::SealError;
 use instance_connect_core::iam::PolicyError;
 use std::fmt;
@@ -140,6 +142,13 @@ pub enum Refusal {
     /// More managed policies than are attached to a user or a group.
     #[error("a user or a group has at most {ATTACHED_POLICIES} managed policies attached")]
     TooManyPolicies,
+
+    /// More text in the inline policies of a user or a group than they have together.
+    #[error(
+        "the inline policies of a user have at most {USER_POLICIES} characters together, those of a group \
+         {GROUP_POLICIES}, without white space; longer ones can be managed policies"
+    )]
+    InlinePoliciesTooLong,
 
     /// More tags than an instance or a user has.
     #[error("an instance or a user has at most {TAGS} tags")]

@@ -16,7 +16,9 @@ mod tags;
 
 pub use error::{Entity, Refusal, StoreError};
 pub use instance_connect_core::ids::PolicyName;
-pub use limits::{ATTACHED_POLICIES, GROUPS_PER_USER, TAG_KEY, TAG_VALUE, TAGS};
+pub use limits::{
+    ATTACHED_POLICIES, GROUP_POLICIES, GROUPS_PER_USER, TAG_KEY, TAG_VALUE, TAGS, USER_POLICIES,
+};
 pub use names::AuthorityName;
 pub use seal::{MasterKey, MasterKeyError, SealError};
 pub use sqlite::SqliteStore;

@@ -8,6 +8,12 @@ pub const GROUPS_PER_USER: u32 = 10;
 /// Managed policies attached to one user or one group: IAM's own bound (wire.md 7.6).
 pub const ATTACHED_POLICIES: u32 = 10;
 
+/// Characters of all inline policies of one user, white space not counted: IAM's own bound (wire.md 7.6).
+pub const USER_POLICIES: usize = 2048;
+
+/// Characters of all inline policies of one group, white space not counted: IAM's own bound (wire.md 7.6).
+pub const GROUP_POLICIES: usize = 5120;
+
 /// Tags on one instance or user: EC2's own bound, and IAM's.
 pub const TAGS: usize = 50;
 

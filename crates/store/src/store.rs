@@ -60,7 +60,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Replaces all tags of a user. Policies decide by them.
     async fn put_user_tags(&self, user: &UserId, tags: &BTreeMap<String, String>) -> Result<(), StoreError>;
 
-    /// Gives a user an inline policy, in place of one with the same name.
+    /// Gives a user an inline policy, in place of one with the same name. They are bounded together.
     async fn put_user_policy(
         &self,
         user: &UserId,
@@ -99,7 +99,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Takes a user out of a group.
     async fn remove_user_from_group(&self, user: &UserId, group: &GroupName) -> Result<(), StoreError>;
 
-    /// Gives a group an inline policy, in place of one with the same name.
+    /// Gives a group an inline policy, in place of one with the same name. They are bounded together.
     async fn put_group_policy(
         &self,
         account: &AccountId,

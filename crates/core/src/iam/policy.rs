@@ -101,17 +101,20 @@ impl Policy {
         &self.warnings
     }
 
+    /// The length of a document as IAM counts it, in characters: white space is free, so that a policy which fits there
+    /// fits here, however it is indented.
+    pub fn counted_characters(document: &str) -> usize {
+        document.chars().filter(|c| !c.is_ascii_whitespace()).count()
+    }
+
     pub(super) fn statements(&self) -> &[Statement] {
         &self.statements
     }
 }
 
-/// Counts a document as IAM does: white space is free, so that a policy which fits there fits here, however it is
-/// indented.
 fn check_size(document: &str) -> Result<(), PolicyError> {
-    let counted =
-        document.chars().filter(|c| !c.is_ascii_whitespace()).take(limits::POLICY_DOCUMENT + 1).count();
-    if counted > limits::POLICY_DOCUMENT || document.len() > limits::POLICY_TEXT {
+    let too_long = |document| Policy::counted_characters(document) > limits::POLICY_DOCUMENT;
+    if document.len() > limits::POLICY_TEXT || too_long(document) {
         return Err(PolicyError::new(&format!(
             "a policy document has at most {} characters without white space, and {} bytes with it",
             limits::POLICY_DOCUMENT,

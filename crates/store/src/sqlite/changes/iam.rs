@@ -3,8 +3,9 @@
 //! What refers to a group or a managed policy spells it as the group or policy itself does, so that texts compare.
 
 use super::{ACCOUNT, Done, USER, absent, exists, insert_tags, require, status_name, update};
-use crate::limits::{ATTACHED_POLICIES, GROUPS_PER_USER};
+use crate::limits::{ATTACHED_POLICIES, GROUP_POLICIES, GROUPS_PER_USER, USER_POLICIES};
 use crate::{Entity, PolicyName, Refusal, StoreError};
+use instance_connect_core::iam::Policy;
 use instance_connect_core::ids::{AccountId, GroupName, UserId, UserName};
 use instance_connect_core::inventory::Status;
 use rusqlite::{OptionalExtension, Params, Transaction};
@@ -70,7 +71,8 @@ pub(in crate::sqlite) fn put_user_policy(
     let statement = "INSERT INTO user_policies (user, name, document) VALUES (?1, ?2, ?3)
                      ON CONFLICT (user, name) DO UPDATE SET document = excluded.document";
     tx.execute(statement, (user.as_str(), name.as_str(), document))?;
-    Ok(())
+    let documents = "SELECT document FROM user_policies WHERE user = ?1";
+    at_most_together(tx, USER_POLICIES, documents, [user.as_str()])
 }
 
 pub(in crate::sqlite) fn delete_user_policy(tx: &Transaction<'_>, user: &UserId, name: &PolicyName) -> Done {
@@ -164,7 +166,8 @@ pub(in crate::sqlite) fn put_group_policy(
     let statement = "INSERT INTO group_policies (account, group_name, name, document) VALUES (?1, ?2, ?3, ?4)
                      ON CONFLICT (account, group_name, name) DO UPDATE SET document = excluded.document";
     tx.execute(statement, [account.as_str(), group.as_str(), name.as_str(), document])?;
-    Ok(())
+    let documents = "SELECT document FROM group_policies WHERE account = ?1 AND group_name = ?2";
+    at_most_together(tx, GROUP_POLICIES, documents, [account.as_str(), group.as_str()])
 }
 
 pub(in crate::sqlite) fn delete_group_policy(
@@ -254,4 +257,14 @@ fn unused(tx: &Transaction<'_>, entity: Entity, query: &str, key: impl Params) -
 fn at_most(tx: &Transaction<'_>, limit: u32, refusal: Refusal, count: &str, key: impl Params) -> Done {
     let count: u32 = tx.prepare_cached(count)?.query_row(key, |row| row.get(0))?;
     if count > limit { Err(refusal.into()) } else { Ok(()) }
+}
+
+/// Refuses the inline policy that was just put where its owner's are too long with it, as [`at_most`] does.
+fn at_most_together(tx: &Transaction<'_>, limit: usize, documents: &str, owner: impl Params) -> Done {
+    let mut documents = tx.prepare_cached(documents)?;
+    let mut counted = 0;
+    for document in documents.query_map(owner, |row| row.get::<_, String>(0))? {
+        counted += Policy::counted_characters(&document?);
+    }
+    if counted > limit { Err(Refusal::InlinePoliciesTooLong.into()) } else { Ok(()) }
 }

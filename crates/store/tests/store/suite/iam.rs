@@ -5,7 +5,8 @@ use crate::fixtures::*;
 use instance_connect_core::ids::UserId;
 use instance_connect_core::inventory::{AccessKey, Status};
 use instance_connect_store::{
-    ATTACHED_POLICIES, Entity, GROUPS_PER_USER, Refusal, Store, StoreError, TAG_KEY, TAG_VALUE, TAGS,
+    ATTACHED_POLICIES, Entity, GROUP_POLICIES, GROUPS_PER_USER, Refusal, Store, StoreError, TAG_KEY,
+    TAG_VALUE, TAGS, USER_POLICIES,
 };
 use std::sync::Arc;
 
@@ -309,4 +310,48 @@ pub(crate) async fn groups_and_attachments_are_bounded(engine: impl Engine) {
     changes!(store.attach_user_policy(&user_id(1), &policy_too_many));
     changes!(store.remove_user_from_group(&user_id(1), &group(1)));
     changes!(store.add_user_to_group(&user_id(1), &group_too_many));
+}
+
+pub(crate) async fn inline_policies_are_bounded_together(engine: impl Engine) {
+    let store = engine.open().await;
+    let (one, ops) = (account_id(1), group_name("ops"));
+    three_users(&*store).await;
+    changes!(store.create_group(&one, &ops));
+    changes!(store.create_group(&one, &group_name("dev")));
+    let (first, second) = (policy_name("first"), policy_name("second"));
+    let (user_half, group_half) = (long_policy(USER_POLICIES / 2), long_policy(GROUP_POLICIES / 2));
+    changes!(store.put_user_policy(&user_id(1), &first, &user_half));
+    changes!(store.put_group_policy(&one, &ops, &first, &group_half));
+    refuses!(
+        store.put_user_policy(&user_id(1), &second, &long_policy(USER_POLICIES / 2 + 1)),
+        StoreError::Refused(Refusal::InlinePoliciesTooLong)
+    );
+    refuses!(
+        store.put_group_policy(&one, &ops, &second, &long_policy(GROUP_POLICIES / 2 + 1)),
+        StoreError::Refused(Refusal::InlinePoliciesTooLong)
+    );
+    // White space is free, in place of another counts instead of it, and others have a sum of their own.
+    changes!(store.put_user_policy(&user_id(1), &second, &format!("{user_half}{}", " ".repeat(4096))));
+    changes!(store.put_group_policy(&one, &ops, &second, &format!("{group_half}\n\t\r ")));
+    changes!(store.put_user_policy(&user_id(1), &first, PUSH));
+    changes!(store.put_user_policy(&user_id(2), &first, &long_policy(USER_POLICIES)));
+    changes!(store.put_group_policy(&one, &group_name("dev"), &first, &long_policy(GROUP_POLICIES)));
+    // One alone can be too long, and a managed one be longer.
+    for too_long in [long_policy(USER_POLICIES + 1), long_policy(GROUP_POLICIES + 1)] {
+        refuses!(
+            store.put_user_policy(&user_id(3), &first, &too_long),
+            StoreError::Refused(Refusal::InlinePoliciesTooLong)
+        );
+    }
+    changes!(store.create_policy(&one, &first, &long_policy(GROUP_POLICIES + 1)));
+}
+
+/// A policy of so many characters, without white space.
+fn long_policy(characters: usize) -> String {
+    let policy = |sid: &str| {
+        format!(
+            r#"{{"Version":"2012-10-17","Statement":[{{"Sid":"{sid}","Effect":"Allow","Action":"ec2-instance-connect:*","Resource":"*"}}]}}"#
+        )
+    };
+    policy(&"x".repeat(characters - policy("").len()))
 }

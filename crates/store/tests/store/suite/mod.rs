@@ -15,6 +15,7 @@ macro_rules! store_suite {
             accounts users user_policies access_keys instances tags_are_bounded join_tokens
             groups group_policies managed_policies permissions_boundaries user_tags roots
             groups_and_attachments_are_bounded
+            inline_policies_are_bounded_together
             refusals_are_checked_in_order lapsed_tokens_are_dropped_a_day_later
             a_token_is_redeemed_once_however_many_try one_enrolment_wins_without_replace
             authorities starters_agree_on_an_authority a_snapshot_is_of_one_moment
