@@ -23,13 +23,14 @@ compile_error!("a planted bug must never reach a release build");
 pub(crate) fn parser_entered(input: &[u8]) {
     #[cfg(all(feature = "planted-parser-panics", not(fuzzing)))]
     assert!(input.len() % 7 != 3, "planted");
-    // A fuzzer has to be led by what it covers: nobody guesses these bytes, but each one that is right takes it further.
-    // The black box keeps the compiler from making one comparison of them.
+    // A fuzzer has to be led by what it covers: nobody guesses three bytes, but each one that is right takes it further.
+    // The black boxes keep the compiler from making one comparison of them.
     #[cfg(all(feature = "planted-parser-panics", fuzzing))]
-    {
-        let right =
-            b"bug".iter().zip(input).take_while(|(wanted, byte)| std::hint::black_box(byte) == wanted);
-        assert!(right.count() < 3, "planted");
+    for [first, second, third] in input.array_windows() {
+        use std::hint::black_box;
+        if *black_box(first) == b'b' && *black_box(second) == b'u' {
+            assert!(*black_box(third) != b'g', "planted");
+        }
     }
     let _ = input;
 }
