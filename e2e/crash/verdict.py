@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from crash.judge import LIFETIME, TOLERANCE
 from crash.load import LOST, SUCCESS
 
-# From a kill to its being noticed, by a caller whose connection breaks or by `dev`.
+# Seconds from a kill to its being noticed, by a caller whose connection breaks or by `dev`.
 NOTICE = 2
 
 # The looks that a key gets, by whether its push succeeded.
@@ -64,7 +64,7 @@ def _judge_records(verdict, pushes, kills, log):
             # The writer was killed in the middle of it. Whatever was to be recorded has not been answered, or it shows.
             verdict.cut_lines += 1
             continue
-        if record["eventName"] == "SendSSHPublicKey":
+        if record.get("eventName") == "SendSSHPublicKey":
             records[record["requestID"]].append(record)
 
     for push in pushes:
