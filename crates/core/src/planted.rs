@@ -23,13 +23,13 @@ compile_error!("a planted bug must never reach a release build");
 pub(crate) fn parser_entered(input: &[u8]) {
     #[cfg(all(feature = "planted-parser-panics", not(fuzzing)))]
     assert!(input.len() % 7 != 3, "planted");
-    // A fuzzer has to be led by what it covers: nobody guesses three bytes, but each one that is right takes it further.
-    // The black boxes keep the compiler from making one comparison of them.
+    // Nobody guesses two bytes in a row soon; a fuzzer sees that the first one takes it further. The black boxes keep the
+    // compiler from making one comparison of them.
     #[cfg(all(feature = "planted-parser-panics", fuzzing))]
-    for [first, second, third] in input.array_windows() {
+    for [first, second] in input.array_windows() {
         use std::hint::black_box;
-        if *black_box(first) == b'b' && *black_box(second) == b'u' {
-            assert!(*black_box(third) != b'g', "planted");
+        if *black_box(first) == b'b' {
+            assert!(*black_box(second) != b'~', "planted");
         }
     }
     let _ = input;
