@@ -28,8 +28,11 @@ pub const REFUSALS_RECORDED_PER_SOURCE: u32 = 5;
 /// of which each character is an escape.
 pub const AUDIT_LINE: u64 = 256 * 1024;
 
-/// Pushes under way at once that a control plane can leave behind when it is killed: more than it has connections.
+/// Pushes under way at once that a control plane can leave behind when it is killed: more than it has connections, of
+/// which each has one request under way, also when its client has gone.
 pub const OPEN_INTENTS: usize = 16 * 1024;
+
+const _: () = assert!(API_CONNECTIONS.in_all < OPEN_INTENTS);
 
 /// How long a file of the audit log grows, in bytes, unless its settings say otherwise: about 45,000 pushes.
 pub const AUDIT_FILE: u64 = 100 * 1024 * 1024;

@@ -79,6 +79,9 @@ pub(crate) async fn serve<F, E>(
     let connection = http1::Builder::new()
         // It would start when the connection begins to be idle; `connections` has the deadlines.
         .header_read_timeout(None)
+        // A client may close its side once it has asked, and still read. Whether it has gone altogether shows when it is
+        // answered; until then work for it has a place, so that there is never more work than places.
+        .half_close(true)
         .max_buf_size(HEAD_BYTES)
         // The buffer may hold more than its limit says.
         .max_header_size(HEAD_BYTES)

@@ -364,6 +364,46 @@ async fn a_client_that_is_still_sending_gets_its_answer() {
     }
 }
 
+/// As `nc -N` does, and whoever else sends all it has and then reads to the end.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_closes_its_side_is_answered() {
+    let service = Service { answers: Arc::new(Semaphore::new(0)), ..Service::new() };
+    let (mut client, served) = connect(service.clone(), 1000);
+    client.write_all(REQUEST.repeat(2).as_bytes()).await.unwrap();
+    client.shutdown().await.unwrap();
+    // All that was sent has been seen when the first is answered, and its end too.
+    sleep_until(Instant::now() + Duration::from_secs(1)).await;
+    service.answers.add_permits(2);
+    let mut answers = String::new();
+    client.read_to_string(&mut answers).await.unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200 OK\r\n").count(), 2, "{answers}");
+    served.await.unwrap();
+
+    let (mut client, served) = connect(Service::new(), 1000);
+    client.write_all(b"POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\nbod").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("\r\n\r\nIncomplete"), "{answer}");
+    served.await.unwrap();
+}
+
+/// Otherwise whoever sends requests and hangs up has more under way than there are places.
+#[tokio::test(start_paused = true)]
+async fn work_keeps_its_place_when_its_client_has_gone() {
+    let service = Service { answers: Arc::new(Semaphore::new(0)), ..Service::new() };
+    let places = one_place();
+    let (mut client, served) = connect_to(&places, service.clone(), 1000);
+    client.write_all(REQUEST.as_bytes()).await.unwrap();
+    drop(client);
+    sleep_until(Instant::now() + Duration::from_secs(3600)).await;
+    let peer = "192.0.2.1:40000".parse().unwrap();
+    assert!(Connection::admit(&places, peer).is_none());
+    service.answers.add_permits(1);
+    served.await.unwrap();
+    assert!(Connection::admit(&places, peer).is_some());
+}
+
 /// A listener on real sockets.
 struct Listener {
     address: SocketAddr,
