@@ -2,7 +2,7 @@
 
 use crate::connections::Connection;
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
@@ -116,7 +116,10 @@ pub(crate) enum BodyError {
 }
 
 /// Reads a body of at most `limit` bytes.
-async fn read_body(mut body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
+async fn read_body(
+    mut body: impl hyper::body::Body<Data = Bytes> + Unpin,
+    limit: usize,
+) -> Result<Bytes, BodyError> {
     if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
         return Err(BodyError::TooLarge);
     }
@@ -140,4 +143,36 @@ async fn read_body(mut body: Incoming, limit: usize) -> Result<Bytes, BodyError>
 /// The one form of a source address that policies, limits and records see: `::ffff:a.b.c.d` is IPv4.
 pub(crate) fn source(peer: SocketAddr) -> IpAddr {
     peer.ip().to_canonical()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream::{self, StreamExt as _};
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+    use std::convert::Infallible;
+
+    /// A part of a body, of one byte, and the buffer that it was received in.
+    struct Received(#[expect(dead_code, reason = "it is counted")] Arc<()>);
+
+    impl AsRef<[u8]> for Received {
+        fn as_ref(&self) -> &[u8] {
+            b"x"
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_sent_byte_by_byte_holds_one_buffer_at_a_time() {
+        for (limit, expected) in [(1000, Ok("x".repeat(1000).into())), (999, Err(BodyError::TooLarge))] {
+            let buffers = Arc::new(());
+            let parts = stream::repeat_with(|| {
+                assert_eq!(Arc::strong_count(&buffers), 1, "buffers are kept while the body is read");
+                let part = Bytes::from_owner(Received(Arc::clone(&buffers)));
+                Ok::<_, Infallible>(Frame::data(part))
+            });
+            assert_eq!(read_body(StreamBody::new(parts.take(1000)), limit).await, expected);
+            assert_eq!(Arc::strong_count(&buffers), 1, "what was read keeps buffers");
+        }
+    }
 }
