@@ -88,8 +88,9 @@ pub const PRINCIPAL_RATE: Rate = Rate::new(20, 100);
 /// come through at once.
 pub const INSTANCE_RATE: Rate = Rate::new(5, 10);
 
-/// Requests of one source that end before anybody is authenticated. Generous: many people may be behind one address, and
-/// one broken script among them must not shut all of them out. Still far fewer than would keep a processor busy.
+/// Requests of one source that end before anybody is authenticated, and for themselves its enrolments without a good join
+/// token. Generous: many people, or a site of machines, may be behind one address, and one broken script among them must not
+/// shut all of them out. Still far fewer than would keep a processor busy.
 pub const UNAUTHENTICATED_RATE: Rate = Rate::new(50, 500);
 
 /// Connections open at the API at a time; each costs a descriptor and up to about 100 KiB, its head and body. One source, which may be an

@@ -8,6 +8,7 @@ use crate::api::ApiError;
 use crate::authz::{Authorized, Caller, InstanceOperation};
 use crate::ids::{InstanceId, UserId};
 use crate::limits;
+use crate::link::{EnrollError, EnrollErrorCode};
 use crate::origin::Network;
 use crate::sigv4::Verified;
 use instance_connect_document::ServerInstant;
@@ -26,7 +27,8 @@ pub struct ThrottleLimits {
     pub principal: Rate,
     /// What one principal does to one instance.
     pub instance: Rate,
-    /// Requests of one source that end before anybody is authenticated: malformed, unsigned, wrongly signed.
+    /// Requests of one source that end before anybody is authenticated: malformed, unsigned, wrongly signed. Enrolments
+    /// without a good join token are held to the same, and counted for themselves.
     pub unauthenticated: Rate,
 }
 
@@ -46,6 +48,7 @@ pub struct Throttle {
     principals: Buckets<UserId>,
     instances: Buckets<(InstanceId, UserId)>,
     unauthenticated: Buckets<Network>,
+    enrolments: Buckets<Network>,
 }
 
 impl Throttle {
@@ -55,10 +58,11 @@ impl Throttle {
             principals: Buckets::new(limits.principal),
             instances: Buckets::new(limits.instance),
             unauthenticated: Buckets::new(limits.unauthenticated),
+            enrolments: Buckets::new(limits.unauthenticated),
         }
     }
 
-    /// Asked before a request is looked at: whether its source may go on sending what nobody has signed. It takes no
+    /// Asked before a request is judged: whether its source may go on sending what nobody has signed. It takes no
     /// token: whoever signs well is never held up by that.
     ///
     /// # Errors
@@ -71,6 +75,24 @@ impl Throttle {
     pub fn count_unauthenticated(&mut self, source: IpAddr, now: ServerInstant) {
         // With none left it stays at none.
         let _ = self.unauthenticated.take(&Network::of(source), now);
+    }
+
+    /// Takes a token of a source that asks for an identity, before its join token is looked for: that takes a while, and
+    /// whoever asks a thousand times at once shall not be admitted a thousand times.
+    ///
+    /// # Errors
+    /// [`EnrollErrorCode::Throttled`].
+    pub fn admit_enrolment(&mut self, source: IpAddr, now: ServerInstant) -> Result<(), EnrollError> {
+        if self.enrolments.take(&Network::of(source), now) {
+            return Ok(());
+        }
+        let message = "too many enrolments from this address have failed".to_owned();
+        Err(EnrollError { code: EnrollErrorCode::Throttled, message })
+    }
+
+    /// An enrolment that was admitted did not fail by the fault of who asked: it has cost nothing.
+    pub fn forgive_enrolment(&mut self, source: IpAddr, now: ServerInstant) {
+        self.enrolments.give_back(&Network::of(source), now);
     }
 
     /// Takes a token of the principal that a request is proven to be from.
@@ -218,6 +240,15 @@ impl<K: Clone + Eq + Hash> Buckets<K> {
             }
         }
         true
+    }
+
+    /// Gives back a token that was taken.
+    fn give_back(&mut self, key: &K, now: ServerInstant) {
+        // A bucket that is not kept is full.
+        if let Some(kept) = self.levels.get_mut(key) {
+            let level = kept.at(now);
+            *kept = Level { missing: level.missing.saturating_sub(self.rate.refill()), ..level };
+        }
     }
 
     fn level(&self, key: &K, now: ServerInstant) -> Level {
@@ -416,6 +447,21 @@ mod tests {
             for time in times(&gaps) {
                 let has = buckets.has_token(&0, ServerInstant(time));
                 prop_assert_eq!(buckets.take(&0, ServerInstant(time)), has);
+            }
+        }
+
+        /// However long it was kept.
+        #[test]
+        fn what_is_given_back_was_never_taken((rate, gaps) in rate_and_gaps()) {
+            let (mut lending, mut plain) = (Buckets::new(rate), Buckets::new(rate));
+            let mut lent = false;
+            for time in times(&gaps) {
+                let now = ServerInstant(time);
+                if lent {
+                    lending.give_back(&0, now);
+                }
+                prop_assert_eq!(lending.take(&0, now), plain.take(&0, now));
+                lent = lending.take(&0, now);
             }
         }
 

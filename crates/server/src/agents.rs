@@ -8,9 +8,9 @@ mod tests;
 use crate::api;
 use crate::audit_log::AuditLog;
 use crate::connections::{self, Connection};
-use crate::http::{self, Body, BodyError, Whole};
+use crate::http::{self, Body, BodyError, Late, Whole};
 use crate::inventory::{LiveInventory, StaleInventory};
-use crate::links::Links;
+use crate::links::{Links, lock};
 use crate::pki;
 pub(crate) use enroll::create_join_token;
 use hyper::header::{
@@ -25,10 +25,11 @@ use instance_connect_core::link::{
 };
 use instance_connect_core::origin::Origin;
 use instance_connect_core::places::ConnectionLimits;
+use instance_connect_core::throttle::Throttle;
 use instance_connect_store::Store;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -47,6 +48,8 @@ pub(crate) struct Agents {
     pub(crate) audit: AuditLog,
     /// Which clock deadlines are on: the boot of this machine.
     pub(crate) clock_id: BootId,
+    /// What those who enrol are held to; without it, to nothing.
+    pub(crate) throttle: Option<Arc<Mutex<Throttle>>>,
 }
 
 impl Agents {
@@ -98,7 +101,13 @@ impl Agents {
             (&Method::GET, LINK_PATH) => self.open_link(request, identity),
             _ => Err(refusal(EnrollErrorCode::NotFound, "there is no such path on the agents listener")),
         };
-        answer.unwrap_or_else(|error| json_response(error.code.status(), error.to_json()))
+        answer.unwrap_or_else(|error| {
+            let mut response = json_response(error.code.status(), error.to_json());
+            if error.code == EnrollErrorCode::Throttled {
+                response.extensions_mut().insert(Late);
+            }
+            response
+        })
     }
 
     async fn enroll(&self, request: Whole, peer: SocketAddr) -> Result<Response<Body>, EnrollError> {
@@ -109,7 +118,7 @@ impl Agents {
             user_agent: api::user_agent(request.headers()),
             secure_transport: true,
         };
-        let enrolled = self.enroll_from(request, &origin).await;
+        let enrolled = self.enroll_throttled(request, &origin).await;
         if let Err(error) = &enrolled {
             let code = error.code.name();
             self.audit.refuse(origin.source, code, || {
@@ -118,6 +127,20 @@ impl Agents {
             });
         }
         Ok(json_response(200, enrolled?.to_json()))
+    }
+
+    /// Whoever has a good join token is not held up, however many they are.
+    async fn enroll_throttled(&self, request: Whole, origin: &Origin) -> Result<EnrollAnswer, EnrollError> {
+        let Some(throttle) = &self.throttle else { return self.enroll_from(request, origin).await };
+        let now = || self.links.clock().monotonic();
+        if cfg!(not(feature = "planted-enrolments-unthrottled")) {
+            lock(throttle).admit_enrolment(origin.source, now())?;
+        }
+        let enrolled = self.enroll_from(request, origin).await;
+        if enrolled.as_ref().err().is_none_or(|error| error.code == EnrollErrorCode::Unavailable) {
+            lock(throttle).forgive_enrolment(origin.source, now());
+        }
+        enrolled
     }
 
     async fn enroll_from(&self, request: Whole, origin: &Origin) -> Result<EnrollAnswer, EnrollError> {

@@ -51,7 +51,7 @@ pub(crate) struct Api {
     pub(crate) clock_window: Duration,
     pub(crate) random: Arc<dyn Random>,
     /// What callers are held to; without it, to nothing.
-    pub(crate) throttle: Option<Mutex<Throttle>>,
+    pub(crate) throttle: Option<Arc<Mutex<Throttle>>>,
 }
 
 impl Api {

@@ -133,6 +133,7 @@ async fn start(settings: Settings) -> anyhow::Result<Listening> {
     let inventory = Arc::new(LiveInventory::load(Arc::clone(&store), Arc::clone(&clock)).await?);
     let links = Arc::new(Links::new(Arc::clone(&pki), Arc::clone(&clock)));
     let audit = AuditLog::open(&settings.audit, Arc::clone(&clock), random.as_ref())?;
+    let throttle = settings.throttle.map(|limits| Arc::new(Mutex::new(Throttle::new(limits))));
     let tls = pki.agents_tls(&settings.agents_names, clock.wall())?;
 
     let agents_listener = listen(settings.agents)?;
@@ -147,6 +148,7 @@ async fn start(settings: Settings) -> anyhow::Result<Listening> {
         places: Arc::new(Semaphore::new(capacity.links)),
         audit: audit.clone(),
         clock_id: system::boot_id()?,
+        throttle: throttle.clone(),
     });
     let api = Api {
         region: region.clone(),
@@ -159,7 +161,7 @@ async fn start(settings: Settings) -> anyhow::Result<Listening> {
         readiness: Readiness::default(),
         clock_window: settings.clock_window,
         random: Arc::clone(&random),
-        throttle: settings.throttle.map(|limits| Mutex::new(Throttle::new(limits))),
+        throttle,
     };
 
     tokio::spawn(async move { inventory.follow().await });

@@ -26,6 +26,7 @@ fn start_log() {
     any(
         feature = "planted-audit-skipped",
         feature = "planted-doubtful-connection-kept",
+        feature = "planted-enrolments-unthrottled",
         feature = "planted-interrupted-skipped",
         feature = "planted-slow-heads-allowed"
     )

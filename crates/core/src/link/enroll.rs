@@ -121,7 +121,7 @@ error_codes! {
     AlreadyEnrolled = 409, "already_enrolled";
     /// The body is too large.
     TooLarge = 413, "too_large";
-    /// Too many requests from here.
+    /// Too many enrolments from here had no good token.
     Throttled = 429, "throttled";
     /// Not now: draining, too many links, or the store is not there.
     Unavailable = 503, "unavailable";

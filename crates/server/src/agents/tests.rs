@@ -15,6 +15,7 @@ use instance_connect_core::link::{
     Ack, AckOutcome, AgentFrame, Capabilities, EnrollRequest, Goodbye, GoodbyeCode, Hello, JoinTokenText,
     Ping, ServerFrame, VersionText, limits,
 };
+use instance_connect_core::throttle::ThrottleLimits;
 use instance_connect_store::{MasterKey, SqliteStore};
 use instance_connect_testkit::{ManualClock, SeededRandom, World};
 use rustls::pki_types::pem::PemObject as _;
@@ -38,6 +39,7 @@ type Socket = WebSocketStream<TlsStream<TcpStream>>;
 struct Setting {
     agents: Arc<Agents>,
     world: World,
+    clock: Arc<ManualClock>,
     address: SocketAddr,
     directory: TempDir,
 }
@@ -48,6 +50,16 @@ impl Setting {
     }
 
     async fn with_connections(connections: ConnectionLimits) -> Self {
+        Self::with(connections, None).await
+    }
+
+    /// With the rate at which enrolments may fail, as it is written.
+    async fn throttled(rate: &str) -> Self {
+        let limits = ThrottleLimits { unauthenticated: rate.parse().unwrap(), ..ThrottleLimits::default() };
+        Self::with(ConnectionLimits { in_all: 10, per_source: 10 }, Some(limits)).await
+    }
+
+    async fn with(connections: ConnectionLimits, throttle: Option<ThrottleLimits>) -> Self {
         let (directory, world) = (tempfile::tempdir().unwrap(), World::new());
         let random = Arc::new(SeededRandom::new(7));
         // TLS looks at the real clock, so certificates have to be of today.
@@ -71,17 +83,24 @@ impl Setting {
         let agents = Arc::new(Agents {
             region: world.region.clone(),
             inventory: Arc::new(LiveInventory::load(Arc::clone(&store), clock.clone()).await.unwrap()),
-            links: Arc::new(Links::new(Arc::new(pki), clock)),
+            links: Arc::new(Links::new(Arc::new(pki), clock.clone())),
             store,
             random,
             places: Arc::new(Semaphore::new(10)),
             audit,
             clock_id: read_boot_id().unwrap(),
+            throttle: throttle.map(|limits| Arc::new(Mutex::new(Throttle::new(limits)))),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(Arc::clone(&agents).serve(listener, tls, connections));
-        Self { agents, world, address, directory }
+        Self { agents, world, clock, address, directory }
+    }
+
+    /// Lets time pass without anything happening.
+    async fn wait(&self, duration: Duration) {
+        self.clock.advance(duration);
+        self.agents.inventory.refresh().await.unwrap();
     }
 
     async fn join_token(&self) -> Zeroizing<String> {
@@ -173,6 +192,19 @@ fn hello() -> AgentFrame {
         boot_id: read_boot_id().unwrap(),
         agent_version: VersionText::lossy("test"),
     })
+}
+
+fn enroll_request(token: JoinTokenText) -> Whole {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let request = EnrollRequest {
+        token,
+        csr: rcgen::CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap(),
+        boot_id: read_boot_id().unwrap(),
+        agent_version: VersionText::lossy("test"),
+        replace: true,
+        ssh_host_keys: Vec::new(),
+    };
+    hyper::Request::post(ENROLL_PATH).body(Ok(request.to_json().to_vec().into())).unwrap()
 }
 
 async fn send(socket: &mut Socket, frame: &AgentFrame) {
@@ -319,20 +351,61 @@ async fn a_token_works_once_and_tells_nothing_before() {
     assert_eq!(refusals(&setting.world.instance).await, known);
 }
 
+#[tokio::test]
+async fn whoever_guesses_tokens_is_slowed() {
+    let setting = Setting::throttled("1/2").await;
+    let refused = async |token| match setting.enroll_with("guess", token).await.unwrap_err() {
+        EnrollFailure::Refused(error) => error.code,
+        other => panic!("{other}"),
+    };
+    let guess = || setting.guess(&setting.world.instance);
+    // What is right costs nothing.
+    for _ in 0..5 {
+        setting.enroll("second").await.unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(refused(guess()).await, EnrollErrorCode::TokenUnknown);
+    }
+    // Now a good token is not looked at, nor used up.
+    let token: JoinTokenText = setting.join_token().await.parse().unwrap();
+    assert_eq!(refused(token.clone()).await, EnrollErrorCode::Throttled);
+    let ask = async |token, peer: &str| {
+        Arc::clone(&setting.agents).answer(enroll_request(token), None, peer.parse().unwrap()).await
+    };
+    let answer = ask(token.clone(), "127.0.0.1:40000").await;
+    assert_eq!(answer.status(), 429);
+    assert!(answer.extensions().get::<Late>().is_some(), "whoever asks at once again is answered at once");
+    // Others are not held to account for it.
+    let elsewhere = setting.join_token().await.parse().unwrap();
+    assert_eq!(ask(elsewhere, "192.0.2.1:40000").await.status(), 200);
+    setting.wait(Duration::from_secs(1)).await;
+    setting.enroll_with("second", token).await.unwrap();
+    // All before it are on record by now.
+    let records = setting.audit_records();
+    let codes: Vec<_> = records.iter().filter_map(|record| record["errorCode"].as_str()).collect();
+    assert_eq!(codes, ["token_unknown", "token_unknown", "throttled", "throttled"]);
+    assert_eq!(refused(guess()).await, EnrollErrorCode::TokenUnknown);
+    assert_eq!(refused(guess()).await, EnrollErrorCode::Throttled);
+}
+
+/// Those who ask at once are all admitted before the first of them is refused, unless each is counted beforehand.
+#[tokio::test]
+async fn guesses_sent_at_once_are_no_more_than_those_sent_one_after_the_other() {
+    let setting = Setting::throttled("1/2").await;
+    let guesses = (0..10).map(|_| {
+        let request = enroll_request(setting.guess(&setting.world.instance));
+        Arc::clone(&setting.agents).answer(request, None, "192.0.2.1:40000".parse().unwrap())
+    });
+    let answers = futures_util::future::join_all(guesses).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status() == 403).count(), 2);
+    assert_eq!(answers.iter().filter(|answer| answer.status() == 429).count(), 8);
+}
+
 /// The connection ends as soon as the request has been taken up: what the token has done is on record all the same.
 #[tokio::test]
 async fn whoever_hangs_up_during_an_enrolment_does_not_keep_it_off_the_record() {
     let setting = Setting::new().await;
-    let key = rcgen::KeyPair::generate().unwrap();
-    let request = EnrollRequest {
-        token: setting.join_token().await.parse().unwrap(),
-        csr: rcgen::CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap(),
-        boot_id: read_boot_id().unwrap(),
-        agent_version: VersionText::lossy("test"),
-        replace: false,
-        ssh_host_keys: Vec::new(),
-    };
-    let request = hyper::Request::post(ENROLL_PATH).body(Ok(request.to_json().to_vec().into())).unwrap();
+    let request = enroll_request(setting.join_token().await.parse().unwrap());
     let answer = Arc::clone(&setting.agents).answer(request, None, "192.0.2.1:40000".parse().unwrap());
     assert!(answer.now_or_never().is_none(), "it is not done at once");
     let recorded = async {

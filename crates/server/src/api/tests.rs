@@ -66,7 +66,7 @@ impl Setting {
             [principal, instance, unauthenticated].map(|rate| rate.parse().unwrap());
         let limits = ThrottleLimits { principal, instance, unauthenticated };
         let mut setting = Self::new().await;
-        Arc::get_mut(&mut setting.api).unwrap().throttle = Some(Mutex::new(Throttle::new(limits)));
+        Arc::get_mut(&mut setting.api).unwrap().throttle = Some(Arc::new(Mutex::new(Throttle::new(limits))));
         setting
     }
 

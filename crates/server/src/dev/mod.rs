@@ -112,7 +112,7 @@ struct Throttling {
     /// With --throttle: what one principal does to one instance
     #[arg(long, value_name = "RATE/BURST", requires = "throttle", default_value_t = limits::INSTANCE_RATE)]
     throttle_instance: Rate,
-    /// With --throttle: requests of one source address that nobody has signed
+    /// With --throttle: requests of one source address that nobody has signed, and enrolments without a good token
     #[arg(long, value_name = "RATE/BURST", requires = "throttle", default_value_t = limits::UNAUTHENTICATED_RATE)]
     throttle_unauthenticated: Rate,
 }
