@@ -17,8 +17,8 @@ pub const USER_AGENT: usize = 1024;
 /// shall not fill the disk.
 pub const REFUSED_USER_AGENT: usize = 256;
 
-/// Refused requests recorded in a minute: enough to see who asks for what, and less than 200 MB a day of the longest
-/// records there are. The others are counted.
+/// Refused requests recorded in a minute, of each [`Share`](crate::audit::Share): enough to see who asks for what, and
+/// less than 200 MB a day of the longest records that strangers can cause. The others are counted.
 pub const REFUSALS_RECORDED: u32 = 30;
 
 /// Refused requests of one source recorded in a minute, so that one that is loud does not hide the others.

@@ -17,7 +17,7 @@ use hyper::header::{
     CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE,
 };
 use hyper::{Method, Response, StatusCode};
-use instance_connect_core::audit::{self, Refused};
+use instance_connect_core::audit::{self, Refused, Share};
 use instance_connect_core::environment::Random;
 use instance_connect_core::ids::{BootId, Region};
 use instance_connect_core::link::{
@@ -121,7 +121,7 @@ impl Agents {
         let enrolled = self.enroll_throttled(request, &origin).await;
         if let Err(error) = &enrolled {
             let code = error.code.name();
-            self.audit.refuse(origin.source, code, || {
+            self.audit.refuse(Share::Enrolments, origin.source, code, || {
                 let event_id = api::fresh_uuid(self.random.as_ref());
                 audit::refusal(Refused::Enrolment, &origin, &self.region, code, None, &event_id)
             });

@@ -12,7 +12,7 @@ use hyper::{HeaderMap, Response, StatusCode};
 use instance_connect_core::api::{
     self, ApiError, Operation, SendSerialConsoleSshPublicKey, SendSshPublicKey, success_body, well_formed,
 };
-use instance_connect_core::audit::{self, AuditedRequest, Outcome, Refused};
+use instance_connect_core::audit::{self, AuditedRequest, Outcome, Refused, Share};
 use instance_connect_core::authz::{Caller, authorize, claimed_caller};
 use instance_connect_core::document::{ServerInstant, UnixSeconds};
 use instance_connect_core::environment::{Clock, Random};
@@ -150,7 +150,8 @@ impl Api {
         let event_id = fresh_uuid(self.random.as_ref());
         if let Err(error @ ApiError::Throttling) = &result {
             // Nothing was done, and a loop that has run away must not fill the log.
-            self.audit.refuse(origin.source, error.to_wire().code, || audited.record(outcome, &event_id));
+            let code = error.to_wire().code;
+            self.audit.refuse(Share::Callers, origin.source, code, || audited.record(outcome, &event_id));
             return Err(error.clone());
         }
         kill_point("outcome-before");
@@ -241,7 +242,7 @@ impl Api {
     /// Counts a request of nobody we know, and puts a few of them on record.
     fn sample(&self, origin: &Origin, error: &ApiError, claimed: Option<&AccessKeyId>) {
         let code = error.to_wire().code;
-        self.audit.refuse(origin.source, code, || {
+        self.audit.refuse(Share::Strangers, origin.source, code, || {
             let event_id = fresh_uuid(self.random.as_ref());
             audit::refusal(Refused::ApiRequest, origin, &self.region, code, claimed, &event_id)
         });

@@ -11,7 +11,7 @@ mod tests;
 use crate::api::fresh_uuid;
 use anyhow::Context as _;
 use files::LogFile;
-use instance_connect_core::audit::{self, Line, Sampler};
+use instance_connect_core::audit::{self, Line, Sampler, Share};
 use instance_connect_core::environment::{Clock, Random};
 use instance_connect_core::ids::Region;
 use instance_connect_core::limits;
@@ -148,9 +148,15 @@ impl AuditLog {
 
     /// Counts a refused request, and records a few of them with the line that is made for it. Nobody waits for that: the
     /// answer does not, and where others wait for the log, it is left to them.
-    pub(crate) fn refuse(&self, source: IpAddr, error_code: &'static str, line: impl FnOnce() -> Line) {
+    pub(crate) fn refuse(
+        &self,
+        share: Share,
+        source: IpAddr,
+        error_code: &'static str,
+        line: impl FnOnce() -> Line,
+    ) {
         let mut refused = self.refused();
-        if refused.pick(source, error_code) {
+        if refused.pick(share, source, error_code) {
             let has_room = self.queue.capacity() > QUEUE / 2;
             let entry = || Entry { line: line(), committed: None };
             if !has_room || self.queue.try_send(entry()).is_err() {

@@ -16,4 +16,4 @@ pub use line::Line;
 pub use own::{Refused, enrolment, refusal, refusal_counts};
 pub use recovery::{OpenIntents, OpenIntentsError};
 pub use request::{AuditedRequest, Outcome, Parameters};
-pub use sampling::{RefusalCounts, Sampler};
+pub use sampling::{RefusalCounts, Sampler, Share};

@@ -6,13 +6,24 @@ use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
+/// Those who share what is recorded in a minute. However loud the ones are, what the others are refused is on record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Share {
+    /// Whoever sends the API what nobody has signed.
+    Strangers,
+    /// Whoever asks for an identity without a good join token.
+    Enrolments,
+    /// Verified callers who ask too often.
+    Callers,
+}
+
 /// Counts refused requests and picks those that are recorded, a few a minute. Its memory is bounded: a source is
 /// remembered for a minute, and only if one of its requests was picked.
 #[derive(Debug, Default)]
 pub struct Sampler {
     refused: BTreeMap<&'static str, u64>,
-    picked: u32,
-    picked_by_source: HashMap<Network, u32>,
+    picked: BTreeMap<Share, u32>,
+    picked_by_source: HashMap<(Share, Network), u32>,
     lost: u64,
 }
 
@@ -27,18 +38,19 @@ pub struct RefusalCounts {
 }
 
 impl Sampler {
-    /// Counts a refused request, and says whether it is picked: at most [`limits::REFUSALS_RECORDED`] are until the next
-    /// [`Sampler::end_minute`], and at most [`limits::REFUSALS_RECORDED_PER_SOURCE`] of one source.
-    pub fn pick(&mut self, source: IpAddr, error_code: &'static str) -> bool {
+    /// Counts a refused request, and says whether it is picked: at most [`limits::REFUSALS_RECORDED`] of a share are until
+    /// the next [`Sampler::end_minute`], and at most [`limits::REFUSALS_RECORDED_PER_SOURCE`] of one source among them.
+    pub fn pick(&mut self, share: Share, source: IpAddr, error_code: &'static str) -> bool {
         *self.refused.entry(error_code).or_default() += 1;
-        if self.picked >= limits::REFUSALS_RECORDED {
+        let of_share = self.picked.entry(share).or_default();
+        if *of_share >= limits::REFUSALS_RECORDED {
             return false;
         }
-        let of_source = self.picked_by_source.entry(Network::of(source)).or_default();
+        let of_source = self.picked_by_source.entry((share, Network::of(source))).or_default();
         let picked = *of_source < limits::REFUSALS_RECORDED_PER_SOURCE;
         if picked {
             *of_source += 1;
-            self.picked += 1;
+            *of_share += 1;
         }
         picked
     }
@@ -52,7 +64,8 @@ impl Sampler {
     pub fn end_minute(&mut self) -> Option<RefusalCounts> {
         let minute = std::mem::take(self);
         let all: u64 = minute.refused.values().sum();
-        let recorded = u64::from(minute.picked).saturating_sub(minute.lost);
+        let picked: u64 = minute.picked.into_values().map(u64::from).sum();
+        let recorded = picked.saturating_sub(minute.lost);
         (all > 0).then_some(RefusalCounts { by_error_code: minute.refused, not_recorded: all - recorded })
     }
 }

@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGmvQQVTcV1Mc2OBIcHd2WtXEukgRdlPYlgpWLAWlQQp";
 const REQUEST: &str = "0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11";
+const SHARES: &[Share] = &[Share::Strangers, Share::Enrolments, Share::Callers];
+
 const EVENT: &str = "7c0c2f0e-8a51-4a0b-8c39-0f4b7f1d2e33";
 
 fn origin() -> Origin {
@@ -222,8 +224,8 @@ fn our_own_events() {
         )
     );
     let mut sampler = Sampler::default();
-    sampler.pick(origin().source, "SerializationException");
-    sampler.pick(origin().source, "InvalidSignatureException");
+    sampler.pick(Share::Strangers, origin().source, "SerializationException");
+    sampler.pick(Share::Strangers, origin().source, "InvalidSignatureException");
     sampler.lose();
     let counts = sampler.end_minute().unwrap();
     assert_eq!(
@@ -461,20 +463,21 @@ proptest! {
     /// Whatever is refused, and from where: the records are few, and everything is counted.
     #[test]
     fn refusals_are_counted_and_few_are_recorded(
-        refusals in prop::collection::vec((any::<u8>(), prop::sample::select(vec!["a", "b", "c"])), 0..500),
+        refusals in prop::collection::vec(
+            (prop::sample::select(SHARES), any::<u8>(), prop::sample::select(vec!["a", "b", "c"])), 0..500),
     ) {
         let mut sampler = Sampler::default();
         for _minute in 0..2 {
-            let (mut by_source, mut by_code) = (BTreeMap::new(), BTreeMap::new());
-            for (source, code) in &refusals {
-                let picked = sampler.pick(IpAddr::from([192, 0, 2, *source]), code);
-                *by_source.entry(source).or_insert(0) += u32::from(picked);
+            let (mut by_share, mut by_source, mut by_code) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+            for (share, source, code) in &refusals {
+                let picked = u32::from(sampler.pick(*share, IpAddr::from([192, 0, 2, *source]), code));
+                *by_share.entry(share).or_insert(0) += picked;
+                *by_source.entry((share, source)).or_insert(0) += picked;
                 *by_code.entry(*code).or_insert(0) += 1;
             }
-            let picked: u32 = by_source.values().sum();
-            prop_assert!(picked <= limits::REFUSALS_RECORDED);
+            prop_assert!(by_share.values().all(|picked| *picked <= limits::REFUSALS_RECORDED));
             prop_assert!(by_source.values().all(|picked| *picked <= limits::REFUSALS_RECORDED_PER_SOURCE));
-            let not_recorded = refusals.len() as u64 - u64::from(picked);
+            let not_recorded = refusals.len() as u64 - by_share.into_values().map(u64::from).sum::<u64>();
             let counts = (!refusals.is_empty()).then_some(RefusalCounts { by_error_code: by_code, not_recorded });
             prop_assert_eq!(sampler.end_minute(), counts);
         }
@@ -482,11 +485,26 @@ proptest! {
     }
 }
 
+/// Whatever the others do, and from the same addresses.
+#[test]
+fn nobody_hides_what_others_are_refused() {
+    for quiet in SHARES {
+        let mut sampler = Sampler::default();
+        for loud in SHARES.iter().filter(|share| *share != quiet) {
+            for source in 0..=u8::MAX {
+                sampler.pick(*loud, IpAddr::from([192, 0, 2, source]), "code");
+            }
+        }
+        assert!(sampler.pick(*quiet, IpAddr::from([192, 0, 2, 0]), "code"), "{quiet:?}");
+    }
+}
+
 #[test]
 fn a_source_is_an_ipv4_address_or_a_64_of_ipv6() {
     let picked = |sources: &[String]| {
         let mut sampler = Sampler::default();
-        sources.iter().filter(|source| sampler.pick(source.parse().unwrap(), "code")).count()
+        let mut pick = |source: &String| sampler.pick(Share::Strangers, source.parse().unwrap(), "code");
+        sources.iter().filter(|source| pick(source)).count()
     };
     let many = |source: fn(u32) -> String| picked(&(0..100).map(source).collect::<Vec<_>>());
     assert_eq!(many(|_| "192.0.2.1".into()), 5);

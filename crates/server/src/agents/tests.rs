@@ -401,6 +401,21 @@ async fn guesses_sent_at_once_are_no_more_than_those_sent_one_after_the_other() 
     assert_eq!(answers.iter().filter(|answer| answer.status() == 429).count(), 8);
 }
 
+#[tokio::test]
+async fn strangers_at_the_api_do_not_keep_a_refused_enrolment_off_the_record() {
+    let setting = Setting::new().await;
+    let (audit, world) = (&setting.agents.audit, &setting.world);
+    for source in 0..=u8::MAX {
+        audit.refuse(Share::Strangers, [127, 0, 0, source].into(), "code", || {
+            audit::refusal(Refused::ApiRequest, &world.origin(), &world.region, "code", None, "id")
+        });
+    }
+    setting.enroll_with("first", setting.guess(&world.instance)).await.unwrap_err();
+    // Once this one is on record, all before it are.
+    setting.enroll("first").await.unwrap();
+    assert!(setting.audit_records().iter().any(|record| record["errorCode"] == "token_unknown"));
+}
+
 /// The connection ends as soon as the request has been taken up: what the token has done is on record all the same.
 #[tokio::test]
 async fn whoever_hangs_up_during_an_enrolment_does_not_keep_it_off_the_record() {

@@ -377,6 +377,29 @@ async fn a_source_that_sends_too_much_that_nobody_signed_is_not_listened_to() {
     assert_eq!(setting.ask(&body, SECRET_ACCESS_KEY, SOURCE).await, succeeded());
 }
 
+#[tokio::test]
+async fn strangers_do_not_keep_a_throttled_caller_off_the_record() {
+    let setting = Setting::throttled("1/1", "100/100", "100/100").await;
+    for source in 0..=u8::MAX {
+        let refused = setting.ask("{}", "wrong", &format!("192.0.2.{source}")).await;
+        assert_eq!(refused.1, "InvalidSignatureException");
+    }
+    let judged = (400, "InvalidArgsException".to_owned());
+    assert_eq!(setting.ask("{}", SECRET_ACCESS_KEY, SOURCE).await, judged);
+    assert_eq!(setting.ask("{}", SECRET_ACCESS_KEY, SOURCE).await, throttled());
+    // Once this one is on record, all before it are.
+    setting.clock.advance(Duration::from_secs(1));
+    setting.api.inventory.refresh().await.unwrap();
+    assert_eq!(setting.ask("{}", SECRET_ACCESS_KEY, SOURCE).await, judged);
+    let records = setting.audit_records();
+    let codes: Vec<_> = records
+        .iter()
+        .filter(|record| record["userIdentity"]["userName"] == "alice")
+        .map(|record| record["errorCode"].as_str().unwrap())
+        .collect();
+    assert_eq!(codes, ["InvalidArgsException", "ThrottlingException", "InvalidArgsException"]);
+}
+
 /// Told as throttling is, but its intent is on record, so what came of it is too.
 #[tokio::test(start_paused = true)]
 async fn a_push_to_a_busy_instance_is_on_record() {

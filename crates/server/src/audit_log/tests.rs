@@ -347,7 +347,9 @@ fn a_log_cut_off_at_any_byte_is_recovered() {
 async fn refused_requests_are_sampled_and_counted() {
     let setting = Setting::new();
     let log = setting.open().unwrap();
-    let refuse = |from: [u8; 4], n: usize| log.refuse(from.into(), "code", || setting.line(&n.to_string()));
+    let refuse = |from: [u8; 4], n: usize| {
+        log.refuse(Share::Strangers, from.into(), "code", || setting.line(&n.to_string()));
+    };
     (0..100).for_each(|n| refuse([192, 0, 2, 1], n));
     // As many wait for the log as fill more than half of the queue, since the writer does not run yet.
     let mut waiting: Vec<_> = (0..QUEUE / 2).map(|_| Box::pin(log.commit(setting.line("waits")))).collect();
