@@ -262,6 +262,28 @@ async fn a_header_that_is_not_text_is_refused() {
     assert!(setting.audit_records().iter().all(|record| record["eventName"] == "RefuseRequest"));
 }
 
+/// A target that is sent with a fragment is verified without it: all of these are signed as `/`.
+#[tokio::test]
+async fn a_fragment_of_the_target_is_not_seen() {
+    let (setting, address) = listening().await;
+    let push = Request::push(&setting.world).with("connection: close");
+    for (target, expected) in [
+        ("/#fragment", "200 "),
+        ("/#/?X-Amz-Date=1&X-Amz-Date=2", "200 "),
+        ("/?#a=b", "200 "),
+        ("/%23fragment", "InvalidSignatureException"),
+        ("/a#fragment", "InvalidSignatureException"),
+        ("/?a=b#fragment", "InvalidSignatureException"),
+        // hyper's own.
+        ("#fragment", "400 "),
+    ] {
+        let sent = push.clone().with_line(&format!("POST {target} HTTP/1.1"));
+        let answers = answers(address, &sent.bytes()).await;
+        let [answer] = answers.as_slice() else { panic!("{target}: {answers:?}") };
+        assert!(answer.contains(expected), "{target}: {answer}");
+    }
+}
+
 #[tokio::test]
 async fn the_clock_window_is_a_setting() {
     for (window, status) in [(60, "400"), (61, "200")] {
