@@ -60,8 +60,8 @@ impl Endpoint {
         }
     }
 
-    /// Whether a connection that led to this address may be used. One that was taken for this machine's own, and so goes
-    /// without TLS, must not have left it, whatever the resolver makes of `localhost`.
+    /// Whether an address that it has led to may be connected to. What was taken for this machine, and so goes without
+    /// TLS, must not leave it, whatever the resolver makes of `localhost`.
     pub(crate) fn admits(&self, peer: IpAddr) -> bool {
         self.tls || !self.is_loopback() || peer.to_canonical().is_loopback()
     }

@@ -1,6 +1,9 @@
 #![doc = include_str!("../README.md")]
 
-#[cfg(all(not(debug_assertions), feature = "planted-any-date-believed"))]
+#[cfg(all(
+    not(debug_assertions),
+    any(feature = "planted-any-date-believed", feature = "planted-any-peer-admitted")
+))]
 compile_error!("a planted bug must never reach a release build");
 
 mod api;

