@@ -102,8 +102,10 @@ impl Agents {
             _ => Err(refusal(EnrollErrorCode::NotFound, "there is no such path on the agents listener")),
         };
         answer.unwrap_or_else(|error| {
+            use EnrollErrorCode as Code;
             let mut response = json_response(error.code.status(), error.to_json());
-            if error.code == EnrollErrorCode::Throttled {
+            // For those who ask again and again. The latter two no agent of ours ever meets.
+            if matches!(error.code, Code::Throttled | Code::CertificateRequired | Code::NotFound) {
                 response.extensions_mut().insert(Late);
             }
             response

@@ -454,6 +454,20 @@ async fn without_a_certificate_there_is_no_link() {
 }
 
 #[tokio::test]
+async fn what_no_agent_asks_for_is_answered_late() {
+    let setting = Setting::new().await;
+    for (method, path, status) in
+        [("GET", LINK_PATH, 401), ("POST", LINK_PATH, 404), ("GET", ENROLL_PATH, 404), ("GET", "/", 404)]
+    {
+        let request = hyper::Request::builder().method(method).uri(path).body(Ok("".into())).unwrap();
+        let peer = "192.0.2.1:40000".parse().unwrap();
+        let answer = Arc::clone(&setting.agents).answer(request, None, peer).await;
+        assert_eq!(answer.status(), status, "{method} {path}");
+        assert!(answer.extensions().get::<Late>().is_some(), "{method} {path}");
+    }
+}
+
+#[tokio::test]
 async fn a_machine_that_is_not_there_is_not_waited_for_long() {
     let setting = Setting::new().await;
     let delivery = setting.agents.links.deliver(setting.grant());
