@@ -175,11 +175,11 @@ impl<'a> Presented<'a> {
         if !signed.is_sorted_by(|a, b| a < b) {
             return None;
         }
+        // The list may be as long as a head; of what it names, no more is there than a head has headers.
+        let headers: Vec<_> =
+            signed.iter().map(|name| Some((*name, self.head.header(name)?))).collect::<Option<_>>()?;
         let mut of_amz = self.head.headers().iter().filter(|(name, _)| name.starts_with("x-amz-"));
-        if !of_amz.all(|(name, _)| signed.contains(name)) {
-            return None;
-        }
-        signed.iter().map(|name| Some((*name, self.head.header(name)?))).collect()
+        of_amz.all(|(name, _)| headers.iter().any(|(signed, _)| signed == name)).then_some(headers)
     }
 }
 
