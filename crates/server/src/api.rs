@@ -20,7 +20,6 @@ use instance_connect_core::grant::Grant;
 use instance_connect_core::ids::{AccessKeyId, Region, RequestId};
 use instance_connect_core::inventory::Inventory;
 use instance_connect_core::limits;
-use instance_connect_core::link::Refusal;
 use instance_connect_core::origin::Origin;
 use instance_connect_core::places::ConnectionLimits;
 use instance_connect_core::sigv4::{Expected, Presented, Verified};
@@ -313,10 +312,8 @@ fn delivery_error(origin: &Origin, error: DeliveryError) -> ApiError {
     tracing::warn!(request = %origin.request, %error, "a push was not delivered");
     match error {
         DeliveryError::Busy => ApiError::Busy,
-        DeliveryError::Refused(Refusal::UserFull | Refusal::InstanceFull) => ApiError::Busy,
-        DeliveryError::Refused(Refusal::Vetoed) => ApiError::VetoedByHost,
-        DeliveryError::Refused(reason) => ApiError::InstanceUnavailable { refused: Some(reason.name()) },
-        DeliveryError::Unknown => ApiError::InstanceUnavailable { refused: None },
+        DeliveryError::Refused(reason) => ApiError::Refused(reason),
+        DeliveryError::Unknown => ApiError::InstanceUnavailable,
         DeliveryError::Encoding => ApiError::Service,
     }
 }

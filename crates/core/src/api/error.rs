@@ -5,6 +5,7 @@
 //! of the service's model have a bare `__type` and `Message`.
 
 use crate::iam::{Action, Denial, PolicyKind, StatementRef};
+use crate::link::Refusal;
 use crate::sigv4::{AuthenticationError, MalformedHead};
 use serde_json::json;
 
@@ -29,8 +30,6 @@ pub enum ApiError {
     AccessDenied(Box<AccessDenied>),
     /// `AuthException`: the account or the user is suspended.
     Suspended,
-    /// `AuthException`: the machine's own rules do not let this OS user be opened (`host.toml`).
-    VetoedByHost,
     /// `EC2InstanceNotFoundException`.
     InstanceNotFound {
         /// The id as asked for.
@@ -41,11 +40,11 @@ pub enum ApiError {
         /// Its state.
         state: &'static str,
     },
-    /// `EC2InstanceUnavailableException`: the machine did not acknowledge in time, or refused.
-    InstanceUnavailable {
-        /// Why its agent refused; `None` where it did not answer.
-        refused: Option<&'static str>,
-    },
+    /// `EC2InstanceUnavailableException`: the machine did not acknowledge in time. It may have the key.
+    InstanceUnavailable,
+    /// The machine's agent refused the key. By the reason it is `AuthException` (its `host.toml` does not let this OS user
+    /// be opened), `ThrottlingException` (it has as many keys as it may have) or `EC2InstanceUnavailableException`.
+    Refused(Refusal),
     /// `InvalidArgsException`, with AWS's sentence.
     InvalidArgs(String),
     /// `SerialConsoleAccessDisabledException`: the account has not switched the serial console on.
@@ -54,7 +53,7 @@ pub enum ApiError {
     Service,
     /// `ThrottlingException`: asked too often. Nothing was done.
     Throttling,
-    /// `ThrottlingException`: the instance has as many keys, or pushes under way, as it may have.
+    /// `ThrottlingException`: the instance has as many pushes under way as it may have.
     Busy,
 }
 
@@ -133,7 +132,7 @@ impl ApiError {
                 Modelled,
                 "The account or the user of these credentials is suspended.".to_owned(),
             ),
-            Self::VetoedByHost => (
+            Self::Refused(Refusal::Vetoed) => (
                 400,
                 "AuthException",
                 Modelled,
@@ -149,7 +148,21 @@ impl ApiError {
                 let message = format!("The instance must be running to connect to it; it is {state}.");
                 (400, "EC2InstanceStateInvalidException", Modelled, message)
             }
-            Self::InstanceUnavailable { refused: _ } => {
+            Self::InstanceUnavailable
+            | Self::Refused(
+                Refusal::NoClock
+                | Refusal::Expired
+                | Refusal::TooLong
+                | Refusal::Malformed
+                | Refusal::SignerUntrusted
+                | Refusal::BadSignature
+                | Refusal::WrongInstance
+                | Refusal::WrongBoot
+                | Refusal::Withdrawn
+                | Refusal::Storage
+                | Refusal::Busy
+                | Refusal::Other(_),
+            ) => {
                 let message =
                     "The instance did not confirm the key in time. Wait a moment and push again.".to_owned();
                 (400, "EC2InstanceUnavailableException", Modelled, message)
@@ -164,7 +177,7 @@ impl ApiError {
                     .to_owned();
                 (500, "ServiceException", Modelled, message)
             }
-            Self::Throttling | Self::Busy => (
+            Self::Throttling | Self::Busy | Self::Refused(Refusal::UserFull | Refusal::InstanceFull) => (
                 400,
                 "ThrottlingException",
                 Modelled,
@@ -316,7 +329,7 @@ mod tests {
                 r#"{"__type":"AuthException","Message":"The account or the user of these credentials is suspended."}"#,
             ),
             (
-                ApiError::VetoedByHost,
+                ApiError::Refused(Refusal::Vetoed),
                 400,
                 r#"{"__type":"AuthException","Message":"The instance does not allow access to this OS user."}"#,
             ),
@@ -331,7 +344,7 @@ mod tests {
                 r#"{"__type":"EC2InstanceStateInvalidException","Message":"The instance must be running to connect to it; it is stopped."}"#,
             ),
             (
-                ApiError::InstanceUnavailable { refused: None },
+                ApiError::InstanceUnavailable,
                 400,
                 r#"{"__type":"EC2InstanceUnavailableException","Message":"The instance did not confirm the key in time. Wait a moment and push again."}"#,
             ),
@@ -368,6 +381,21 @@ mod tests {
         assert_eq!(denied(Denial::Explicit(by.clone())).denied_by(), Some(&by));
         assert_eq!(denied(Denial::Implicit(PolicyKind::IdentityBased)).denied_by(), None);
         assert_eq!(ApiError::Throttling.denied_by(), None);
+    }
+
+    /// What a caller is not told of the machine's reason, its record says.
+    #[test]
+    fn a_machines_refusal_is_told_as_one_of_three_errors() {
+        let unavailable = ApiError::InstanceUnavailable.to_wire();
+        for &refusal in Refusal::ALL.iter().chain(&[Refusal::Other(200)]) {
+            let expected = match refusal {
+                // One of the golden bodies.
+                Refusal::Vetoed => continue,
+                Refusal::UserFull | Refusal::InstanceFull => ApiError::Throttling.to_wire(),
+                _ => unavailable.clone(),
+            };
+            assert_eq!(ApiError::Refused(refusal).to_wire(), expected, "{refusal}");
+        }
     }
 
     #[test]

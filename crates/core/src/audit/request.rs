@@ -90,11 +90,13 @@ impl AuditedRequest {
                 self.shared.line(None, &rest)
             }
             Outcome::Failure(error) => {
-                if let ApiError::InstanceUnavailable { refused } = error {
-                    // Without a refusal the machine may have the key; a withdrawal follows it.
-                    let delivery = if refused.is_some() { Delivery::Refused } else { Delivery::Unknown };
-                    rest.additional_event_data.delivery = Some(delivery);
-                    rest.additional_event_data.reason = *refused;
+                if let ApiError::Refused(refusal) = error {
+                    rest.additional_event_data.delivery = Some(Delivery::Refused);
+                    rest.additional_event_data.reason = Some(refusal.name());
+                }
+                if let ApiError::InstanceUnavailable = error {
+                    // A withdrawal follows it.
+                    rest.additional_event_data.delivery = Some(Delivery::Unknown);
                 }
                 if let Some(statement) = error.denied_by() {
                     rest.additional_event_data.decided_by = Some(DecidedBy::from(statement));

@@ -5,7 +5,7 @@ use crate::iam::{Action, Denial, PolicyKind, StatementRef};
 use crate::ids::Region;
 use crate::inventory::{Status, User, UserKind};
 use crate::limits;
-use crate::link::AgentUrn;
+use crate::link::{AgentUrn, Refusal};
 use crate::origin::Origin;
 use crate::ssh_key::KeyTypes;
 use instance_connect_document::UnixSeconds;
@@ -137,14 +137,26 @@ fn errors_have_a_code_and_a_message_before_the_parameters() {
     assert!(text(&line).contains(
         r#""responseElements":null,"additionalEventData":{"decidedBy":{"policy":"ops","statement":"Push"}},"requestID":"#
     ));
-    for (refused, expected) in [
-        (None, json!({ "delivery": "unknown" })),
-        (Some("clock"), json!({ "delivery": "refused", "reason": "clock" })),
-    ] {
-        let mut record = value(&failed(&audited, ApiError::InstanceUnavailable { refused }));
+}
+
+/// Whatever the caller is told: several reasons are one error on the wire, and two errors have several reasons.
+#[test]
+fn a_record_says_what_became_of_the_key() {
+    let audited = push(&origin(), KEY);
+    let recorded = |error: ApiError| {
+        let mut record = value(&audited.record(Outcome::Failure(&error), EVENT));
         let mut additional = record["additionalEventData"].take();
-        additional.as_object_mut().unwrap().remove("decidedBy");
-        assert_eq!(additional, expected);
+        assert_eq!(additional.as_object_mut().unwrap().remove("decidedBy").unwrap()["policy"], "ops");
+        additional
+    };
+    for &refusal in Refusal::ALL {
+        let expected = json!({ "delivery": "refused", "reason": refusal.name() });
+        assert_eq!(recorded(ApiError::Refused(refusal)), expected);
+    }
+    assert_eq!(recorded(ApiError::InstanceUnavailable), json!({ "delivery": "unknown" }));
+    // Nothing has left for the machine.
+    for error in [ApiError::Busy, ApiError::Service] {
+        assert_eq!(recorded(error), json!({}));
     }
 }
 

@@ -50,7 +50,7 @@ macro_rules! codes {
         #[cfg(test)]
         impl $name {
             /// Each code of this version.
-            pub(super) const ALL: &[Self] = &[$(Self::$variant),*];
+            pub(crate) const ALL: &[Self] = &[$(Self::$variant),*];
         }
     };
 }

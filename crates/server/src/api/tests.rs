@@ -6,7 +6,7 @@ use crate::links::Link;
 use crate::pki::Pki;
 use hyper::Request;
 use instance_connect_core::document::ServerInstant;
-use instance_connect_core::link::{AckOutcome, ServerFrame};
+use instance_connect_core::link::{AckOutcome, Refusal, ServerFrame};
 use instance_connect_core::secret::Secret;
 use instance_connect_core::sigv4::{Credentials, SigningScope, sign_headers};
 use instance_connect_core::throttle::ThrottleLimits;
@@ -149,10 +149,14 @@ async fn keep(world: &World, store: &dyn Store) {
     store.create_instance(&inventory.instances[instance]).await.unwrap();
 }
 
-async fn acknowledge(link: Arc<Link>, mut queue: mpsc::Receiver<ServerFrame>) {
+async fn acknowledge(link: Arc<Link>, queue: mpsc::Receiver<ServerFrame>) {
+    answer_grants(link, queue, AckOutcome::Installed { os_user_exists: true }).await;
+}
+
+async fn answer_grants(link: Arc<Link>, mut queue: mpsc::Receiver<ServerFrame>, outcome: AckOutcome) {
     while let Some(frame) = queue.recv().await {
         if let ServerFrame::Grant(grant) = frame {
-            link.acknowledged(grant.id, AckOutcome::Installed { os_user_exists: true });
+            link.acknowledged(grant.id, outcome);
         }
     }
 }
@@ -222,10 +226,32 @@ async fn a_key_without_its_record_is_withdrawn() {
 async fn an_unacknowledged_push_is_on_record_as_unknown() {
     let setting = Setting::new().await;
     let (_link, _queue) = setting.connect();
-    assert_eq!(setting.push("deploy").await, Err(ApiError::InstanceUnavailable { refused: None }));
+    assert_eq!(setting.push("deploy").await, Err(ApiError::InstanceUnavailable));
     let [_intent, record] = setting.audit_records().try_into().unwrap();
     assert_eq!(record["errorCode"], "EC2InstanceUnavailableException");
     assert_eq!(record["additionalEventData"]["delivery"], "unknown");
+}
+
+/// The caller is told no more than that; whoever reads the log sees why.
+#[tokio::test]
+async fn a_push_that_the_machine_refuses_is_on_record_with_its_reason() {
+    for (refusal, code) in [
+        (Refusal::Vetoed, "AuthException"),
+        (Refusal::UserFull, "ThrottlingException"),
+        (Refusal::InstanceFull, "ThrottlingException"),
+        (Refusal::NoClock, "EC2InstanceUnavailableException"),
+    ] {
+        let setting = Setting::new().await;
+        let (link, queue) = setting.connect();
+        tokio::spawn(answer_grants(link, queue, AckOutcome::Refused(refusal)));
+        let body = setting.world.push_body("deploy");
+        assert_eq!(setting.ask(&body, SECRET_ACCESS_KEY, SOURCE).await, (400, code.to_owned()));
+        let [_intent, mut record] = setting.audit_records().try_into().unwrap();
+        assert_eq!(record["errorCode"], code);
+        let decided_by = json!({ "policy": "everything", "statement": "#0" });
+        let expected = json!({ "delivery": "refused", "reason": refusal.name(), "decidedBy": decided_by });
+        assert_eq!(record["additionalEventData"].take(), expected);
+    }
 }
 
 /// Nobody was verified, so nothing waits for the record and it says what was claimed, not who it was.
