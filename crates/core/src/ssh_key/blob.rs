@@ -79,9 +79,10 @@ const fn coordinate(first: u8, inner: u8, last: u8) -> [u8; 32] {
     bytes
 }
 
-/// Refuses the keys that let in others than their owner. Of the remaining byte strings about half are no point on the
-/// curve. Nothing of aws-lc-rs tells those before it verifies with them, and so they are taken: no signature holds under
-/// such a key, so that it opens nothing to anybody.
+/// Refuses the keys that let in others than their owner: the points of small order. That is all that is checked of the 32
+/// bytes. About half of the others are no point on the curve, which aws-lc-rs has no way to ask, and a square root of our
+/// own would be a second implementation. Such a key is taken and delivered; sshd refuses every signature under it, for
+/// there is no point to verify one with, so that it logs nobody in.
 fn check_ed25519(point: &[u8]) -> Result<(), KeyError> {
     let mut y: [u8; 32] = point.try_into().map_err(|_| KeyError::Damaged)?;
     if let Some(last) = y.last_mut() {

@@ -2,6 +2,7 @@
 
 use super::algorithm::KeyType;
 use super::*;
+use aws_lc_rs::signature::{ED25519 as ED25519_VERIFICATION, ParsedPublicKey};
 use instance_connect_document::KeyLine;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -75,6 +76,11 @@ const SSH2_P256: &str = "---- BEGIN SSH2 PUBLIC KEY ----\n\
     AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBPS98PYyLqXPZFuFQO\n\
     x2+PHTbcnLD+jAfBx5pyN73glTJ/FIMSxFP8TCplS5bKJgkGUk/Z8WqHlRTC/aNupd8MY=\n\
     ---- END SSH2 PUBLIC KEY ----\n";
+
+/// The points of order 8, each with one of its two signs.
+const ORDER_8: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICbolY/CsiewRcP0ifLvmPDV36wF08YzObE4AohtU/wF";
+const OTHER_ORDER_8: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMcXanA9TdhPujwLdg0QZw8qIFP6LDnMxk7H/XeSrAP6";
 
 fn parse(text: &str) -> Result<PublicKey, KeyError> {
     PublicKey::parse(text, &KeyTypes::all())
@@ -259,6 +265,10 @@ fn unsound_and_damaged_keys() {
         (line("ssh-ed25519", &[&[&[0; 31][..], &[0x80]].concat()]), WeakEd25519),
         (line("ssh-ed25519", &[&[&[1][..], &[0; 31]].concat()]), WeakEd25519),
         (line("ssh-ed25519", &[&[&[0xec][..], &[0xff; 31]].concat()]), WeakEd25519),
+        (line("ssh-ed25519", &[&[&[0xed][..], &[0xff; 30], &[0x7f]].concat()]), WeakEd25519),
+        (line("ssh-ed25519", &[&[&[0xee][..], &[0xff; 31]].concat()]), WeakEd25519),
+        (ORDER_8.to_owned(), WeakEd25519),
+        (OTHER_ORDER_8.to_owned(), WeakEd25519),
         (line("sk-ssh-ed25519@openssh.com", &[&[0; 32], b"ssh:"]), WeakEd25519),
         (rsa(&[1, 0, 1], 1024), RsaSize),
         (rsa(&[1, 0, 1], 2047), RsaSize),
@@ -277,6 +287,14 @@ fn unsound_and_damaged_keys() {
     ] {
         assert_eq!(parse(&text), Err(expected), "{text:?}");
     }
+}
+
+/// 2 is the y coordinate of no point. Once the library knows that when it reads such a key, we shall ask it.
+#[test]
+fn an_ed25519_key_off_the_curve_is_taken_because_the_library_takes_it() {
+    let off_curve = [&[2][..], &[0; 31]].concat();
+    assert!(ParsedPublicKey::new(&ED25519_VERIFICATION, &off_curve).is_ok());
+    assert!(parse(&line("ssh-ed25519", &[&off_curve])).is_ok());
 }
 
 #[test]
