@@ -2,6 +2,7 @@
 
 use crate::Refusal;
 use crate::limits::{TAG_KEY, TAG_VALUE, TAGS};
+use instance_connect_core::iam::folded;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) fn check_instance_tags(tags: &BTreeMap<String, String>) -> Result<(), Refusal> {
@@ -33,7 +34,7 @@ pub(crate) fn check_user_tags(tags: &BTreeMap<String, String>) -> Result<(), Ref
         if !is_iam_text(value, TAG_VALUE) {
             return Err(Refusal::UserTagValue);
         }
-        if !keys.insert(key.to_lowercase()) {
+        if !keys.insert(folded(key.chars()).collect::<String>()) {
             return Err(Refusal::UserTagKeyTwice);
         }
     }
@@ -50,7 +51,29 @@ fn is_iam_text(text: &str, longest: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_iam_text;
+    use super::*;
+
+    /// By the rule of the conditions that read them, also beyond ASCII.
+    #[test]
+    fn keys_of_user_tags_that_differ_in_case_only() {
+        for (one, other, same) in [
+            ("Team", "tEAM", true),
+            ("Équipe", "éQUIPE", true),
+            // Kelvin's sign is a K, an I with a dot is no I, and an i without one neither.
+            ("\u{212a}ey", "key", true),
+            ("\u{130}d", "id", false),
+            ("\u{131}d", "Id", false),
+            // A sigma is one letter wherever it stands.
+            ("ΟΔΟΣ", "οδοσ", true),
+            ("ΟΔΟΣ", "οδος", false),
+            ("Stra\u{1e9e}e", "straße", true),
+            ("STRASSE", "straße", false),
+        ] {
+            let tags = BTreeMap::from([one, other].map(|key| (key.to_owned(), String::new())));
+            let expected = if same { Err(Refusal::UserTagKeyTwice) } else { Ok(()) };
+            assert_eq!(check_user_tags(&tags), expected, "{one} {other}");
+        }
+    }
 
     #[test]
     fn text_of_user_tags() {

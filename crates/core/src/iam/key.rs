@@ -265,14 +265,28 @@ mod tests {
 
     #[test]
     fn tags_that_differ_in_case() {
-        let tags =
-            Tags::from([("TEAM", "1"), ("team", "2"), ("Équipe", "3")].map(|(k, v)| (k.into(), v.into())));
+        let tags = [
+            ("TEAM", "1"),
+            ("team", "2"),
+            ("Équipe", "3"),
+            ("ΟΔΟΣ", "4"),
+            ("\u{212a}ey", "5"),
+            ("\u{130}d", "6"),
+            ("Straße", "7"),
+        ];
+        let tags = Tags::from(tags.map(|(k, v)| (k.into(), v.into())));
         for (key, values) in [
             ("TEAM", &["1", "2"][..]),
             ("Team", &["1", "2"]),
             ("te", &[]),
             ("éQUIPE", &["3"]),
             ("equipe", &[]),
+            ("οδοσ", &["4"]),
+            ("οδος", &[]),
+            ("KEY", &["5"]),
+            ("id", &[]),
+            ("Stra\u{1e9e}e", &["7"]),
+            ("STRASSE", &[]),
         ] {
             assert_eq!(tagged(&tags, key).collect::<Vec<_>>(), values, "{key}");
         }

@@ -164,8 +164,9 @@ impl Pattern {
     }
 }
 
-/// A text without regard to case: what compares so compares by this.
-pub(super) fn folded(text: impl Iterator<Item = char>) -> impl Iterator<Item = char> {
+/// A text without regard to case, letter by letter: values that compare so, and the keys of tags. The letters around one do
+/// not matter, as they would to `str::to_lowercase`, whose sigma has another form at the end of a word.
+pub fn folded(text: impl Iterator<Item = char>) -> impl Iterator<Item = char> {
     text.flat_map(char::to_lowercase)
 }
 

@@ -139,7 +139,8 @@ impl IamModel {
                 user
             }
             PutUserTags(user, tags) => {
-                if tags.keys().map(|key| key.to_lowercase()).collect::<BTreeSet<_>>().len() < tags.len() {
+                let keys = tags.keys().map(|key| key.to_ascii_lowercase());
+                if keys.collect::<BTreeSet<_>>().len() < tags.len() {
                     return Err(Answer::Refused(Refusal::UserTagKeyTwice));
                 }
                 user
