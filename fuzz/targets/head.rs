@@ -3,19 +3,19 @@
 
 use http::Uri;
 use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::limits;
 use instance_connect_core::secret::Secret;
 use instance_connect_core::sigv4::{
     AuthenticationError, Credentials, Expected, Presented, Query, RequestHead, SigningScope, sign_headers,
 };
 use libfuzzer_sys::fuzz_target;
-use std::time::Duration;
 
 const NOW: UnixSeconds = UnixSeconds(1_928_541_906);
 const EXPECTED: Expected<'_> = Expected {
     region: "us-east-1",
     service: "ec2-instance-connect",
     now: NOW,
-    window: Duration::from_secs(300),
+    window: limits::CLOCK_WINDOW,
 };
 
 fuzz_target!(|bytes: &[u8]| {

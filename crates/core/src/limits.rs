@@ -1,6 +1,7 @@
 //! Every bound on input, queues and state, each with its reason. A limit that is not here does not exist.
 
 use crate::places::ConnectionLimits;
+use crate::sigv4::ClockWindow;
 use crate::throttle::Rate;
 use std::time::Duration;
 
@@ -37,6 +38,12 @@ const _: () = assert!(API_CONNECTIONS.in_all < OPEN_INTENTS);
 /// How long a file of the audit log grows, in bytes, unless its settings say otherwise: about 45,000 pushes.
 pub const AUDIT_FILE: u64 = 100 * 1024 * 1024;
 
+/// The least that may be set for it, in bytes: an intent and its record, so that files do not outnumber pushes.
+pub const SMALLEST_AUDIT_FILE: u64 = 4 * 1024;
+
+/// The most that may be set for it, in bytes: each start reads two files, also of this length in less than a minute.
+pub const LARGEST_AUDIT_FILE: u64 = 1024 * 1024 * 1024;
+
 /// How far apart an intent and its record may be written: a push lasts [`DELIVERY_WAIT`] and two commits.
 pub const AUDIT_INTENT_AGE: Duration = Duration::from_secs(60);
 
@@ -56,7 +63,7 @@ pub const LIVE_KEYS_PER_INSTANCE: usize = 1024;
 pub const PUSHES_IN_FLIGHT_PER_INSTANCE: usize = 8;
 
 /// How far a signed request's time may be from ours, unless set otherwise (wire.md 1.10).
-pub const CLOCK_WINDOW: Duration = Duration::from_secs(5 * 60);
+pub const CLOCK_WINDOW: ClockWindow = ClockWindow::new(5 * 60);
 
 /// The most that may be set for it: what the most lenient of AWS's services allow. A captured request can be replayed
 /// for as long.

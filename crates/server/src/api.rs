@@ -22,14 +22,13 @@ use instance_connect_core::inventory::Inventory;
 use instance_connect_core::limits;
 use instance_connect_core::origin::Origin;
 use instance_connect_core::places::ConnectionLimits;
-use instance_connect_core::sigv4::{Expected, Presented, Verified};
+use instance_connect_core::sigv4::{ClockWindow, Expected, Presented, Verified};
 use instance_connect_core::ssh_key::KeyTypes;
 use instance_connect_core::throttle::Throttle;
 use instance_connect_kill_point::kill_point;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tokio::net::TcpListener;
 
 /// The signing name of this edge.
@@ -47,7 +46,7 @@ pub(crate) struct Api {
     pub(crate) clock_guard: ClockGuard,
     pub(crate) readiness: Readiness,
     /// How far a signed request's time may be from ours.
-    pub(crate) clock_window: Duration,
+    pub(crate) clock_window: ClockWindow,
     pub(crate) random: Arc<dyn Random>,
     /// What callers are held to; without it, to nothing.
     pub(crate) throttle: Option<Arc<Mutex<Throttle>>>,

@@ -16,6 +16,7 @@ use instance_connect_core::environment::{Clock, Random};
 use instance_connect_core::ids::Region;
 use instance_connect_core::limits;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::mpsc as blocking;
@@ -41,12 +42,49 @@ pub(crate) struct AuditSettings {
     /// The file that is written to. Finished ones are beside it.
     pub(crate) path: PathBuf,
     /// How long a file grows, in bytes, before another one begins.
-    #[serde(default = "default_max_bytes")]
-    pub(crate) max_bytes: u64,
+    #[serde(default)]
+    pub(crate) max_bytes: FileSize,
 }
 
-const fn default_max_bytes() -> u64 {
-    limits::AUDIT_FILE
+/// How long a file grows, in bytes: from [`limits::SMALLEST_AUDIT_FILE`] to [`limits::LARGEST_AUDIT_FILE`].
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
+pub(crate) struct FileSize(u64);
+
+/// Every push would begin another file, or a start would read for too long.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "a file of the audit log has {} to {} bytes",
+    limits::SMALLEST_AUDIT_FILE,
+    limits::LARGEST_AUDIT_FILE
+)]
+pub(crate) struct FileSizeError;
+
+impl Default for FileSize {
+    fn default() -> Self {
+        Self(limits::AUDIT_FILE)
+    }
+}
+
+impl TryFrom<u64> for FileSize {
+    type Error = FileSizeError;
+
+    fn try_from(bytes: u64) -> Result<Self, FileSizeError> {
+        let fits = (limits::SMALLEST_AUDIT_FILE..=limits::LARGEST_AUDIT_FILE).contains(&bytes);
+        if fits { Ok(Self(bytes)) } else { Err(FileSizeError) }
+    }
+}
+
+impl From<FileSize> for u64 {
+    fn from(size: FileSize) -> Self {
+        size.0
+    }
+}
+
+impl fmt::Display for FileSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
 }
 
 /// A handle to the log.

@@ -12,6 +12,7 @@ use crate::system::{self, SystemClock, SystemRandom};
 use anyhow::Context as _;
 use instance_connect_core::environment::{Clock, Random};
 use instance_connect_core::ids::Region;
+use instance_connect_core::sigv4::ClockWindow;
 use instance_connect_core::ssh_key::KeyTypes;
 use instance_connect_core::throttle::{Throttle, ThrottleLimits};
 use instance_connect_store::{MasterKey, SqliteStore, Store};
@@ -21,7 +22,6 @@ use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -48,8 +48,8 @@ pub(crate) struct Settings {
     pub(crate) master_key: PathBuf,
     /// The audit log.
     pub(crate) audit: AuditSettings,
-    /// How far a signed request's time may be from ours, in whole seconds.
-    pub(crate) clock_window: Duration,
+    /// How far a signed request's time may be from ours.
+    pub(crate) clock_window: ClockWindow,
     /// What callers are held to; without it, to nothing.
     pub(crate) throttle: Option<ThrottleLimits>,
     /// How many connections and links it holds.
@@ -190,7 +190,7 @@ mod tests {
             "master_key": "/master.key",
             "audit": { "path": "/audit.log", "max_bytes": 1_048_576 },
             "key_types": ["rsa", "ed25519"],
-            "clock_window": { "secs": 300, "nanos": 0 },
+            "clock_window": 300,
             "throttle": { "principal": "20/100", "instance": "5/10", "unauthenticated": "50/500" },
             "capacity": {
                 "api": { "in_all": 100, "per_source": 10 },
@@ -204,6 +204,22 @@ mod tests {
     fn settings_are_written_as_they_are_read() {
         let read: Settings = serde_json::from_value(settings()).unwrap();
         assert_eq!(serde_json::to_value(read).unwrap(), settings());
+    }
+
+    #[test]
+    fn numbers_out_of_their_range_are_refused_with_the_range() {
+        let refused = |pointer: &str, value: u64| {
+            let mut settings = settings();
+            *settings.pointer_mut(pointer).unwrap() = value.into();
+            serde_json::from_value::<Settings>(settings).unwrap_err().to_string()
+        };
+        for seconds in [0, 901, u64::MAX] {
+            assert_eq!(refused("/clock_window", seconds), "a clock window has 1 to 900 seconds");
+        }
+        for bytes in [0, 4095, 1_073_741_825, u64::MAX] {
+            let expected = "a file of the audit log has 4096 to 1073741824 bytes";
+            assert_eq!(refused("/audit/max_bytes", bytes), expected);
+        }
     }
 
     #[test]

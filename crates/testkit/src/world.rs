@@ -8,6 +8,7 @@ use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId, Region, Use
 use instance_connect_core::inventory::{
     AccessKey, Account, Instance, InstanceState, Inventory, Status, User, UserKind,
 };
+use instance_connect_core::limits::CLOCK_WINDOW;
 use instance_connect_core::origin::Origin;
 use instance_connect_core::secret::Secret;
 use instance_connect_core::sigv4::{
@@ -16,7 +17,6 @@ use instance_connect_core::sigv4::{
 use instance_connect_core::ssh_key::KeyTypes;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The secret of the world's access key.
 pub const SECRET_ACCESS_KEY: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
@@ -142,7 +142,7 @@ impl World {
         ];
         let headers = headers.into_iter().map(|(name, value)| (name, value.as_bytes()));
         let head = RequestHead::read("POST", "/", headers).unwrap();
-        let window = Duration::from_secs(300);
+        let window = CLOCK_WINDOW;
         let expected = Expected { region: scope.region, service: scope.service, now: self.now, window };
         let presented = Presented::read(&head, &expected)?;
         let key = presented.access_key_id().and_then(|claimed| claimed_caller(&self.inventory, claimed));

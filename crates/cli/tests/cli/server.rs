@@ -1,13 +1,13 @@
 //! A control API on loopback: it verifies signatures as the real one does, then answers what a test wants.
 
 use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::limits::CLOCK_WINDOW;
 use instance_connect_core::secret::Secret;
 use instance_connect_core::sigv4::{AuthenticationError, Expected, Presented, RequestHead};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 pub(crate) const ACCESS_KEY_ID: &str = "AKIDEXAMPLE0000000";
 pub(crate) const SECRET_ACCESS_KEY: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
@@ -118,8 +118,7 @@ fn now() -> UnixSeconds {
 }
 
 fn verify(head: &RequestHead<'_>, body: &[u8], now: UnixSeconds) -> Result<(), AuthenticationError> {
-    let expected =
-        Expected { region: REGION, service: "ec2-instance-connect", now, window: Duration::from_secs(60) };
+    let expected = Expected { region: REGION, service: "ec2-instance-connect", now, window: CLOCK_WINDOW };
     let presented = Presented::read(head, &expected)?;
     let secret = Secret::new(SECRET_ACCESS_KEY.as_bytes().to_vec());
     let known = presented.access_key_id().is_some_and(|id| id.as_str() == ACCESS_KEY_ID);

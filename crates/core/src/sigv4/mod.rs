@@ -9,8 +9,10 @@ mod sign;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod window;
 
 pub use head::{MalformedHead, RequestHead};
 pub use query::Query;
 pub use sign::{Credentials, SignedHeaders, SigningScope, sign_headers};
 pub use verify::{AuthenticationError, Expected, Presented, Verified};
+pub use window::{ClockWindow, ClockWindowError};

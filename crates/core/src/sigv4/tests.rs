@@ -1,10 +1,10 @@
 use super::canonical::CanonicalRequest;
 use super::sign::signing_key;
 use super::*;
+use crate::limits;
 use crate::secret::Secret;
 use instance_connect_document::UnixSeconds;
 use proptest::prelude::*;
-use std::time::Duration;
 
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 const KEY_ID: &str = "AKIDEXAMPLEEXAMPLE01";
@@ -25,7 +25,7 @@ fn expected(now: i64) -> Expected<'static> {
         region: SCOPE.region,
         service: SCOPE.service,
         now: UnixSeconds(now),
-        window: Duration::from_secs(300),
+        window: limits::CLOCK_WINDOW,
     }
 }
 

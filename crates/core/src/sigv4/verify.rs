@@ -6,6 +6,7 @@ use super::date::AmzDate;
 use super::head::RequestHead;
 use super::parts::Parts;
 use super::sign::signing_key;
+use super::window::ClockWindow;
 use crate::ids::AccessKeyId;
 use crate::secret::Secret;
 use aws_lc_rs::hmac;
@@ -21,8 +22,8 @@ pub struct Expected<'a> {
     pub service: &'a str,
     /// The time now.
     pub now: UnixSeconds,
-    /// How far the request's time may be from `now`, in whole seconds.
-    pub window: Duration,
+    /// How far the request's time may be from `now`.
+    pub window: ClockWindow,
 }
 
 /// Why a request is not authenticated. The texts are AWS's (wire.md 1.10).
@@ -222,11 +223,12 @@ fn check_clock(parts: &Parts<'_>, expected: &Expected<'_>) -> Result<(), Authent
     let show =
         |time: i64| AmzDate::of(UnixSeconds(time)).map(|date| date.as_str().to_owned()).unwrap_or_default();
     let (signed_at, now) = (&parts.date, expected.now.0);
-    let lifetime = parts.expires.unwrap_or(expected.window);
+    let window = expected.window.duration();
+    let lifetime = parts.expires.unwrap_or(window);
     let earliest = now.saturating_sub(seconds(lifetime));
     #[cfg(feature = "planted-presigned-never-expires")]
     let earliest = if parts.expires.is_some() { 0 } else { earliest };
-    let latest = now.saturating_add(seconds(expected.window));
+    let latest = now.saturating_add(seconds(window));
     let text = if signed_at.time().0 < earliest {
         format!(
             "Signature expired: {} is now earlier than {} ({} - {}.)",
@@ -241,7 +243,7 @@ fn check_clock(parts: &Parts<'_>, expected: &Expected<'_>) -> Result<(), Authent
             signed_at.as_str(),
             show(latest),
             show(now),
-            in_words(expected.window)
+            in_words(window)
         )
     } else {
         return Ok(());

@@ -9,9 +9,9 @@ mod tampering;
 mod vectors;
 
 use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::limits;
 use instance_connect_core::secret::Secret;
 use instance_connect_core::sigv4::{AuthenticationError, Expected, MalformedHead, Presented, RequestHead};
-use std::time::Duration;
 
 /// A request as it arrives, in parts that a test may change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ fn verify(request: &Request, edge: Edge<'_>, key_id: Option<&str>, secret: &str)
     let headers = request.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let head = RequestHead::read(&request.method, &request.target, headers).map_err(Refused::Head)?;
     let Edge { region, service, now } = edge;
-    let expected = Expected { region, service, now, window: Duration::from_secs(300) };
+    let expected = Expected { region, service, now, window: limits::CLOCK_WINDOW };
     let secret = Secret::new(secret.into());
     let presented = Presented::read(&head, &expected).map_err(Refused::Signature)?;
     let known = presented.access_key_id().map(|id| id.as_str()) == key_id;

@@ -1,7 +1,7 @@
 //! The agents listener as agents meet it: over TLS, enrolled by the real agent's own enrolment.
 
 use super::*;
-use crate::audit_log::AuditSettings;
+use crate::audit_log::{AuditSettings, FileSize};
 use crate::links::DeliveryError;
 use crate::pki::Pki;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
@@ -75,10 +75,8 @@ impl Setting {
         store.create_instance(instance).await.unwrap();
         let pki = Pki::load(store.as_ref(), random.as_ref(), &world.region, today).await.unwrap();
         let tls = pki.agents_tls(&["127.0.0.1".to_owned()], today).unwrap();
-        let settings = AuditSettings {
-            path: directory.path().join("audit.log"),
-            max_bytes: instance_connect_core::limits::AUDIT_FILE,
-        };
+        let settings =
+            AuditSettings { path: directory.path().join("audit.log"), max_bytes: FileSize::default() };
         let audit = AuditLog::open(&settings, clock.clone(), random.as_ref()).unwrap();
         let agents = Arc::new(Agents {
             region: world.region.clone(),

@@ -1,7 +1,7 @@
 mod sockets;
 
 use super::*;
-use crate::audit_log::AuditSettings;
+use crate::audit_log::{AuditSettings, FileSize};
 use crate::links::Link;
 use crate::pki::Pki;
 use hyper::Request;
@@ -13,6 +13,7 @@ use instance_connect_core::throttle::ThrottleLimits;
 use instance_connect_store::{MasterKey, SqliteStore, Store};
 use instance_connect_testkit::{KEY_LINE, ManualClock, SECRET_ACCESS_KEY, SeededRandom, World};
 use serde_json::{Value, json};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -28,7 +29,7 @@ impl Setting {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let settings =
-            AuditSettings { path: directory.path().join("audit.log"), max_bytes: limits::AUDIT_FILE };
+            AuditSettings { path: directory.path().join("audit.log"), max_bytes: FileSize::default() };
         Self::with_audit_log(directory, |clock, random| AuditLog::open(&settings, clock, random).unwrap())
             .await
     }

@@ -53,7 +53,7 @@ impl LogFile {
         let last_finished = paths.finished()?.pop();
         Ok(Self {
             paths,
-            max_bytes: settings.max_bytes,
+            max_bytes: settings.max_bytes.into(),
             directory,
             file,
             bytes,

@@ -38,7 +38,7 @@ impl Setting {
     }
 
     fn settings(&self) -> AuditSettings {
-        AuditSettings { path: self.path(), max_bytes: self.max_bytes }
+        AuditSettings { path: self.path(), max_bytes: FileSize(self.max_bytes) }
     }
 
     fn open(&self) -> anyhow::Result<AuditLog> {

@@ -14,12 +14,13 @@ mod processes;
 mod ready;
 
 use crate::agents::create_join_token;
-use crate::audit_log::AuditSettings;
+use crate::audit_log::{AuditSettings, FileSize};
 use crate::control_plane::Settings;
 use crate::descriptors::Capacity;
 use crate::pki::Pki;
 use crate::system::{SystemClock, SystemRandom};
 use anyhow::Context as _;
+use clap::builder::TypedValueParser as _;
 use control_plane::ControlPlane;
 use directory::{Directory, write_private};
 pub use directory::{ReapArguments, reap};
@@ -29,6 +30,7 @@ use instance_connect_core::environment::{Clock as _, Random as _};
 use instance_connect_core::ids::{AvailabilityZone, IdError, Region};
 use instance_connect_core::inventory::Instance;
 use instance_connect_core::limits;
+use instance_connect_core::sigv4::ClockWindow;
 use instance_connect_core::ssh_key::KeyTypes;
 use instance_connect_core::throttle::{Rate, ThrottleLimits};
 use machine::{Invitation, Machine, Programs};
@@ -72,8 +74,8 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME")]
     os_user: Option<String>,
     /// How far a request's signing time may be from this machine's clock, before or after
-    #[arg(long, value_name = "SECONDS", default_value_t = limits::CLOCK_WINDOW.as_secs(), value_parser = clock_window_seconds())]
-    clock_window: u64,
+    #[arg(long, value_name = "SECONDS", default_value_t = limits::CLOCK_WINDOW, value_parser = clap::value_parser!(u64).try_map(ClockWindow::try_from))]
+    clock_window: ClockWindow,
     /// The OpenSSH server to run for each instance [default: sshd in PATH or /usr/sbin]
     #[arg(long, value_name = "FILE")]
     sshd: Option<PathBuf>,
@@ -90,8 +92,8 @@ pub struct Arguments {
     #[arg(long, hide = true)]
     restart: bool,
     /// How long a file of the audit log grows, in bytes
-    #[arg(long, value_name = "N", default_value_t = limits::AUDIT_FILE, hide = true, value_parser = clap::value_parser!(u64).range(4096..))]
-    audit_max_bytes: u64,
+    #[arg(long, value_name = "N", default_value_t, hide = true, value_parser = clap::value_parser!(u64).try_map(FileSize::try_from))]
+    audit_max_bytes: FileSize,
 }
 
 /// Between the end of a program and its next start.
@@ -131,10 +133,6 @@ fn parse_region(text: &str) -> Result<Region, String> {
     let region: Region = text.parse().map_err(|error: IdError| error.to_string())?;
     // Its instances are in zone "a" of it, whose name has to be one.
     zone_of(&region).map(|_| region).map_err(|_| "a region is named like us-east-1".to_owned())
-}
-
-fn clock_window_seconds() -> clap::builder::RangedU64ValueParser {
-    clap::value_parser!(u64).range(1..=limits::LONGEST_CLOCK_WINDOW.as_secs())
 }
 
 fn zone_of(region: &Region) -> Result<AvailabilityZone, IdError> {
@@ -223,7 +221,7 @@ async fn start(
             path: directory.path().join("audit.log"),
             max_bytes: arguments.audit_max_bytes,
         },
-        clock_window: Duration::from_secs(arguments.clock_window),
+        clock_window: arguments.clock_window,
         throttle: arguments.throttling.limits(),
         capacity: Capacity::default(),
     };

@@ -8,7 +8,6 @@ use instance_connect_core::sigv4::{Credentials, SigningScope, sign_headers};
 use instance_connect_testkit::{SECRET_ACCESS_KEY, World};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -286,9 +285,9 @@ async fn a_fragment_of_the_target_is_not_seen() {
 
 #[tokio::test]
 async fn the_clock_window_is_a_setting() {
-    for (window, status) in [(60, "400"), (61, "200")] {
+    for (window, status) in [(60_u64, "400"), (61, "200")] {
         let mut setting = Setting::new().await;
-        Arc::get_mut(&mut setting.api).unwrap().clock_window = Duration::from_secs(window);
+        Arc::get_mut(&mut setting.api).unwrap().clock_window = window.try_into().unwrap();
         let address = listen(&setting).await;
         setting.world.now.0 -= 61;
         let push = Request::push(&setting.world).with("connection: close");
