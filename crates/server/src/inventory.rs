@@ -1,13 +1,15 @@
 //! The inventory in memory, kept current: requests are answered from it and never wait for the store.
 
+use crate::links::lock;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use instance_connect_core::document::ServerInstant;
 use instance_connect_core::environment::Clock;
 use instance_connect_core::inventory::Inventory;
-use instance_connect_store::Store;
-use std::sync::Arc;
+use instance_connect_store::{PolicyWarning, Store};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -24,6 +26,8 @@ pub(crate) struct LiveInventory {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     snapshot: ArcSwap<Inventory>,
+    /// Those of the snapshot. They are in the log.
+    warnings: Mutex<BTreeSet<PolicyWarning>>,
     confirmed_at: AtomicU64,
     changed: watch::Sender<u64>,
 }
@@ -40,6 +44,7 @@ impl LiveInventory {
             store,
             clock,
             snapshot: ArcSwap::default(),
+            warnings: Mutex::default(),
             confirmed_at: AtomicU64::new(0),
             changed: watch::Sender::new(0),
         };
@@ -93,10 +98,79 @@ impl LiveInventory {
         for problem in &loaded.problems {
             tracing::error!(%problem, "part of the inventory could not be used");
         }
+        self.log_new(loaded.warnings);
         let sequence = loaded.inventory.sequence;
         self.snapshot.store(Arc::new(loaded.inventory));
         self.confirmed_at.store(asked_at.0, Ordering::Relaxed);
         self.changed.send_replace(sequence);
         Ok(())
+    }
+
+    /// Logs each warning once: at the start, or when its policy is put. Snapshots change more often than policies.
+    fn log_new(&self, warnings: BTreeSet<PolicyWarning>) {
+        let mut logged = lock(&self.warnings);
+        for warning in warnings.difference(&logged) {
+            tracing::warn!("{warning}");
+        }
+        *logged = warnings;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use instance_connect_core::inventory::Status;
+    use instance_connect_store::{MasterKey, SqliteStore};
+    use instance_connect_testkit::{ManualClock, SeededRandom, World};
+    use std::io::{self, Write};
+
+    /// What the log says, in the form in which the program writes it.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            lock(&self.0).write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Log {
+        /// What has been logged since the last time.
+        fn take(&self) -> String {
+            String::from_utf8(std::mem::take(&mut *lock(&self.0))).unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_policy_that_allows_less_than_it_says_is_logged_when_it_is_put_and_at_the_start() {
+        const NEVER: &str = r#"{"Statement": {"Sid": "Org", "Effect": "Allow", "Action": "*", "Resource": "*",
+            "Condition": {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}}}"#;
+        let (directory, world, log) = (tempfile::tempdir().unwrap(), World::new(), Log::default());
+        let clock = Arc::new(ManualClock::new(world.now, ServerInstant(1_000_000_000)));
+        let (key, random) = (MasterKey::from_bytes([1; 32]), Arc::new(SeededRandom::new(1)));
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(directory.path(), &key, random).unwrap());
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
+        let _logging = tracing::subscriber::set_default(subscriber.finish());
+
+        let inventory = LiveInventory::load(Arc::clone(&store), clock.clone()).await.unwrap();
+        store.create_account(&world.inventory.accounts[&world.account]).await.unwrap();
+        store.create_policy(&world.account, &"p".parse().unwrap(), NEVER).await.unwrap();
+        inventory.refresh().await.unwrap();
+        let told = log.take();
+        let expected = "policy p of account 111122223333: statement Org: Condition StringEquals aws:PrincipalOrgID: \
+                        requests for ec2-instance-connect:SendSSHPublicKey, ";
+        assert!(told.contains(" WARN ") && told.contains(expected), "{told}");
+        assert_eq!(told.lines().count(), 1);
+        // Something else changes.
+        store.set_account_status(&world.account, Status::Suspended).await.unwrap();
+        inventory.refresh().await.unwrap();
+        assert_eq!(log.take(), "");
+        let _at_the_start = LiveInventory::load(store, clock).await.unwrap();
+        assert!(log.take().contains(expected));
     }
 }

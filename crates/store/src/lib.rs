@@ -22,7 +22,9 @@ pub use limits::{
 pub use names::AuthorityName;
 pub use seal::{MasterKey, MasterKeyError, SealError};
 pub use sqlite::SqliteStore;
-pub use store::{Authority, PolicyFault, PolicyOwner, Problem, RedeemError, RedeemRefusal, Snapshot, Store};
+pub use store::{
+    Authority, PolicyFault, PolicyOwner, PolicyWarning, Problem, RedeemError, RedeemRefusal, Snapshot, Store,
+};
 
 #[cfg(all(
     not(debug_assertions),

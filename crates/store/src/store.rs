@@ -209,6 +209,8 @@ pub struct Snapshot {
     /// What to tell the operator. Everything not named here is loaded as stored, so that one bad policy or secret
     /// neither grants anything nor stops the service for everyone else.
     pub problems: Vec<Problem>,
+    /// What to tell the authors of policies that are loaded as they are stored.
+    pub warnings: BTreeSet<PolicyWarning>,
 }
 
 /// Something stored that this version cannot use, and what was loaded in its place.
@@ -238,6 +240,18 @@ pub enum Problem {
         /// Why it does not open.
         error: SealError,
     },
+}
+
+/// A stored policy allows less than its author may think ([`Policy::warnings`](instance_connect_core::iam::Policy::warnings)).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[error("policy {policy} of {owner}: {warning}")]
+pub struct PolicyWarning {
+    /// Whose policy it is.
+    pub owner: PolicyOwner,
+    /// Its name.
+    pub policy: PolicyName,
+    /// Which statement, and what about it.
+    pub warning: String,
 }
 
 fn names(users: &BTreeSet<UserId>) -> String {

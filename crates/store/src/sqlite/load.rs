@@ -12,7 +12,7 @@ use instance_connect_core::inventory::{
 };
 use rusqlite::types::FromSql;
 use rusqlite::{OptionalExtension, Row, Transaction};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::hash::Hash;
 use std::str::FromStr;
@@ -25,16 +25,16 @@ pub(super) fn sequence(tx: &Transaction<'_>) -> Result<u64, StoreError> {
 }
 
 pub(super) fn snapshot(tx: &Transaction<'_>, sealer: &Sealer) -> Result<Snapshot, StoreError> {
-    let mut problems = Vec::new();
+    let (mut problems, mut warnings) = (Vec::new(), BTreeSet::new());
     let inventory = Inventory {
         sequence: sequence(tx)?,
         accounts: accounts(tx)?,
-        users: users(tx, &mut problems)?,
+        users: users(tx, &mut problems, &mut warnings)?,
         access_keys: access_keys(tx, sealer, &mut problems)?,
         instances: instances(tx)?,
         agents: agents(tx)?,
     };
-    Ok(Snapshot { inventory, problems })
+    Ok(Snapshot { inventory, problems, warnings })
 }
 
 pub(super) fn authority(

@@ -184,7 +184,7 @@ impl View {
 }
 
 pub(crate) async fn view(store: &dyn Store) -> View {
-    let Snapshot { inventory, problems } = store.inventory().await.unwrap();
+    let Snapshot { inventory, problems, warnings: _ } = store.inventory().await.unwrap();
     let user_view = |user: &User| UserView {
         kind: user.kind,
         account: user.account.clone(),

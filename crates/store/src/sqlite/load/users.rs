@@ -1,7 +1,7 @@
 //! Users, each with every policy that bears on it.
 
 use super::{column, damaged, each_row, parsed, status, tags, text};
-use crate::{PolicyFault, PolicyName, PolicyOwner, Problem, StoreError};
+use crate::{PolicyFault, PolicyName, PolicyOwner, PolicyWarning, Problem, StoreError};
 use instance_connect_core::iam::{Policy, PolicyError};
 use instance_connect_core::ids::{AccountId, GroupName, UserId};
 use instance_connect_core::inventory::{Status, User, UserKind};
@@ -13,6 +13,7 @@ use std::sync::Arc;
 pub(super) fn users(
     tx: &Transaction<'_>,
     problems: &mut Vec<Problem>,
+    warnings: &mut BTreeSet<PolicyWarning>,
 ) -> Result<HashMap<UserId, Arc<User>>, StoreError> {
     let mut policies = Policies::load(tx)?;
     let query = "SELECT user, key, value FROM user_tags";
@@ -39,6 +40,7 @@ pub(super) fn users(
         let user = User { kind, id: id.clone(), account, name, status, tags, policies, boundary };
         Ok((id, Arc::new(user)))
     })?;
+    warnings.extend(policies.warnings());
     problems.extend(policies.problems());
     Ok(users)
 }
@@ -126,6 +128,16 @@ impl Policies {
             Some(boundary) => boundary.map(Some),
         };
         Ok(policies.into_iter().collect::<Option<_>>().zip(boundary))
+    }
+
+    fn warnings(&self) -> impl Iterator<Item = PolicyWarning> {
+        self.usable.iter().flat_map(|((owner, name), policy)| {
+            policy.warnings().iter().map(|warning| PolicyWarning {
+                owner: owner.clone(),
+                policy: name.clone(),
+                warning: warning.clone(),
+            })
+        })
     }
 
     fn problems(self) -> impl Iterator<Item = Problem> {

@@ -146,6 +146,46 @@ pub(crate) async fn managed_policies(engine: impl Engine) {
     changes!(store.create_policy(&one, &upper_logins, PUSH));
 }
 
+/// They are told as long as the policy is stored, also where it bears on nobody, and change nothing else.
+pub(crate) async fn policies_that_allow_less_than_they_say_are_warned_of(engine: impl Engine) {
+    const LITERAL: &str = r#"{"Statement": {"Effect": "Allow", "Action": "*",
+        "Resource": "arn:aws:ec2:*:*:instance/${aws:username}"}}"#;
+    const TWO: &str = r#"{"Version": "2012-10-17", "Statement": [
+        {"Sid": "Org", "Effect": "Allow", "Action": "ec2-instance-connect:SendSSHPublicKey", "Resource": "*",
+            "Condition": {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}},
+        {"Effect": "Allow", "Action": "ec2-instance-connect:OpenTunnel", "Resource": "*",
+            "Condition": {"StringEquals": {"ec2:osuser": "root"}}}]}"#;
+    let store = engine.open().await;
+    three_users(&*store).await;
+    let (one, ops, name) = (account_id(1), group_name("ops"), policy_name("p"));
+    store.create_group(&one, &ops).await.unwrap();
+    let warnings = async || {
+        let snapshot = store.inventory().await.unwrap();
+        assert_eq!(snapshot.problems, []);
+        snapshot.warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    store.put_user_policy(&user_id(1), &name, PUSH).await.unwrap();
+    assert_eq!(warnings().await, [""; 0]);
+    store.put_user_policy(&user_id(1), &name, TWO).await.unwrap();
+    store.put_group_policy(&one, &ops, &name, LITERAL).await.unwrap();
+    store.create_policy(&one, &name, LITERAL).await.unwrap();
+    let literal = "${…} is no variable but literal text; \"Version\": \"2012-10-17\" makes it one";
+    let managed = format!("policy p of account 000000000001: {literal}");
+    let expected = [
+        "policy p of user AIDA0000000000000001: statement #1: Condition StringEquals ec2:osuser: requests for \
+         ec2-instance-connect:OpenTunnel never have ec2:osuser, so nothing is allowed there",
+        "policy p of user AIDA0000000000000001: statement Org: Condition StringEquals aws:PrincipalOrgID: requests for \
+         ec2-instance-connect:SendSSHPublicKey never have aws:PrincipalOrgID, so nothing is allowed there",
+        &format!("policy p of group ops of account 000000000001: {literal}"),
+        &managed,
+    ];
+    assert_eq!(warnings().await, expected);
+    assert_eq!(policies_of(&*store, 1).await, [parsed("p", TWO)]);
+    store.put_user_policy(&user_id(1), &name, PUSH).await.unwrap();
+    store.delete_group_policy(&one, &ops, &name).await.unwrap();
+    assert_eq!(warnings().await, [managed]);
+}
+
 pub(crate) async fn permissions_boundaries(engine: impl Engine) {
     let store = engine.open().await;
     let (one, logins, other) = (account_id(1), policy_name("logins"), policy_name("other"));
