@@ -123,8 +123,9 @@ pub fn authorize<Op: InstanceOperation>(
     Ok(Authorized { operation, caller, instance, decided_by })
 }
 
-/// Explains how a user's policies judge an operation. It authorizes nothing. It is for operators: it shows the tags that
-/// policies ask for.
+/// Explains how a user's policies judge an operation: [`iam::explain`], asked as [`authorize`] asks. It authorizes nothing.
+/// Whether user or account are suspended, and whether the instance exists, is not its business. It is for operators: it
+/// shows the tags that policies ask for.
 pub fn explain<Op: InstanceOperation>(
     user: &User,
     operation: &Op,

@@ -115,7 +115,19 @@ fn an_operation_is_explained_as_it_is_judged() {
         authz::explain(user, &operation, &world.inventory, &world.region, &world.origin())
     };
     assert!(matches!(explain(&world).decision, Decision::Allowed(Some(by)) if by.statement == "#0"));
+    world.set_boundary(DENY_ALL);
+    let by_boundary = statement(PolicyKind::PermissionsBoundary, "boundary", "#0");
+    assert_eq!(explain(&world).decision, Decision::Denied(Denial::Explicit(by_boundary)));
     world.set_policies(&[]);
+    world.change_user(|user| user.boundary = None);
+    assert_eq!(explain(&world).decision, Decision::Denied(NOT_ALLOWED));
+    // As for the caller who is told that it is not there: with an ARN of the caller's own, and without tags.
+    const BY_TAG: &str = r#"{"Statement":{"Effect":"Allow","Action":"*","Resource":"arn:aws:ec2:*:111122223333:*",
+        "Condition":{"StringEquals":{"aws:ResourceTag/team":"blue"}}}}"#;
+    world.set_policies(&[BY_TAG]);
+    world.change_instance(|instance| drop(instance.tags.insert("team".into(), "blue".into())));
+    assert!(matches!(explain(&world).decision, Decision::Allowed(_)));
+    world.change_instance(|instance| instance.account = "444455556666".parse().unwrap());
     assert_eq!(explain(&world).decision, Decision::Denied(NOT_ALLOWED));
 }
 

@@ -58,7 +58,55 @@ pub enum Outcome {
     },
 }
 
-/// Explains what [`evaluate`] decides.
+/// Explains what [`evaluate`] decides: what each statement of the caller's policies and boundary says, in their order.
+///
+/// ```
+/// use instance_connect_core::document::UnixSeconds;
+/// use instance_connect_core::iam::{AccessRequest, Outcome, Policy, RequestedAction, explain};
+/// use instance_connect_core::inventory::{Status, User, UserKind};
+/// use instance_connect_core::origin::Origin;
+/// use std::{collections::BTreeMap, sync::Arc};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let push = r#"{"Statement": {"Sid": "Push", "Effect": "Allow", "Action": "*", "Resource": "*"}}"#;
+/// let limit = r#"{"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*",
+///     "Condition": {"StringEquals": {"ec2:osuser": "deploy"}}}}"#;
+/// let alice = User {
+///     kind: UserKind::IamUser,
+///     id: "AIDAEXAMPLEEXAMPLE01".parse()?,
+///     account: "111122223333".parse()?,
+///     name: "alice".parse()?,
+///     status: Status::Active,
+///     tags: BTreeMap::new(),
+///     policies: vec![Arc::new(Policy::parse("push", push)?)],
+///     boundary: Some(Arc::new(Policy::parse("limit", limit)?)),
+/// };
+/// let explanation = explain(&AccessRequest {
+///     caller: &alice,
+///     action: RequestedAction::SendSshPublicKey { os_user: &"root".parse()? },
+///     resource: "arn:aws:ec2:us-east-1:111122223333:instance/i-0123456789abcdef0",
+///     resource_tags: None,
+///     region: &"us-east-1".parse()?,
+///     origin: &Origin {
+///         request: "0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11".parse()?,
+///         time: UnixSeconds(1_928_541_906),
+///         source: "192.0.2.1".parse()?,
+///         user_agent: String::new(),
+///         secure_transport: true,
+///     },
+/// });
+/// assert_eq!(explanation.statements[0].outcome, Outcome::Matches);
+/// assert_eq!(
+///     explanation.to_string(),
+///     r#"Denied: no permissions boundary allows it.
+/// arn:aws:iam::111122223333:user/alice asks for ec2-instance-connect:SendSSHPublicKey on arn:aws:ec2:us-east-1:111122223333:instance/i-0123456789abcdef0.
+/// - identity-based policy "push", statement Push (Allow): matches
+/// - permissions boundary "limit", statement #0 (Allow): does not match, StringEquals ec2:osuser ["deploy"] does not hold: the request has "root"
+/// "#
+/// );
+/// # Ok(())
+/// # }
+/// ```
 pub fn explain(request: &AccessRequest<'_>) -> Explanation {
     let context = Context::new(request);
     let caller = request.caller;

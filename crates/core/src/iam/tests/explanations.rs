@@ -1,7 +1,7 @@
 //! Explanations as operators read them.
 
 use super::{Asked, policy};
-use crate::iam::{Outcome, explain};
+use crate::iam::{Outcome, PolicyKind, StatementRef, explain};
 
 fn explained(asked: &Asked) -> String {
     explain(&asked.request()).to_string()
@@ -115,6 +115,31 @@ fn a_variable_is_to_blame_only_where_it_decides() {
         unresolved: None,
     };
     assert_eq!(explanation.statements[1].outcome, expected);
+}
+
+/// Statement by statement too, behind those of the identity policies.
+#[test]
+fn a_boundary_is_explained_as_the_policies_are() {
+    let none = "${aws:PrincipalTag/none}";
+    let statements = format!(
+        r#"{{"Effect":"Allow","Action":"*","Resource":"*"}},
+           {{"Effect":"Allow","Action":"*","Resource":"*","Condition":{{"StringEquals":{{"aws:username":"bob"}}}}}},
+           {{"Effect":"Deny","Action":"*","Resource":"*","Condition":{{"StringEquals":{{"aws:username":"{none}"}}}}}}"#
+    );
+    let mut asked = Asked::default();
+    asked.caller.policies = vec![policy("p", &statements)];
+    asked.caller.boundary = Some(policy("b", &statements));
+    let explanation = explain(&asked.request());
+    let [identity, boundary] = explanation.statements.as_chunks::<3>().0 else { panic!("{explanation}") };
+    for (identity, boundary) in identity.iter().zip(boundary) {
+        assert_eq!((identity.effect, &identity.outcome), (boundary.effect, &boundary.outcome));
+        let of_boundary = (PolicyKind::PermissionsBoundary, "b", &identity.statement.statement);
+        let StatementRef { kind, policy, statement } = &boundary.statement;
+        assert_eq!((*kind, policy.as_str(), statement), of_boundary);
+    }
+    assert_eq!(boundary[0].outcome, Outcome::Matches);
+    let blamed: Vec<_> = explanation.unresolved_denies().map(|deny| deny.statement.policy.as_str()).collect();
+    assert_eq!(blamed, ["p", "b"]);
 }
 
 #[test]
