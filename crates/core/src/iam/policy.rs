@@ -1,10 +1,12 @@
 //! A policy document, parsed into a form that can be evaluated fully or refused when it is loaded.
 
+use super::pattern::folded;
 use super::statement::{ConditionText, Effect, Listed, Statement, StatementText};
 use crate::{limits, planted};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, IntoDeserializer as _, MapAccess, SeqAccess, Visitor};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -279,7 +281,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
     }
 }
 
-/// A JSON object in which no name may stand twice: the later of two conditions would silently replace the earlier.
+/// A JSON object of operators or condition keys. None may stand twice, in whatever case: of two with the same spelling the
+/// later would silently replace the earlier, and any two both have to hold, where their author means one or the other.
 struct UniqueMap<V>(Vec<(String, V)>);
 
 impl<V> Default for UniqueMap<V> {
@@ -300,9 +303,9 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for UniqueMap<V> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut entries: Vec<(String, V)> = Vec::new();
+                let (mut entries, mut names) = (Vec::new(), BTreeSet::new());
                 while let Some((name, value)) = map.next_entry::<String, V>()? {
-                    if entries.iter().any(|(known, _)| *known == name) {
+                    if !names.insert(folded(name.chars()).collect::<String>()) {
                         return Err(A::Error::custom(format!("{name:?} stands twice")));
                     }
                     entries.push((name, value));

@@ -193,9 +193,18 @@ fn operators_keys_and_values() {
         (r#""StringEquals":{"ec2:osuser":[null]}"#, "expected a string, a number, true or false"),
         (r#""StringEquals":{"ec2:osuser":{}}"#, "expected a string, a number, true or false"),
         (r#""StringEquals":{"ec2:osuser":"a","ec2:osuser":"b"}"#, r#""ec2:osuser" stands twice"#),
+        (r#""StringEquals":{"ec2:osuser":"a","EC2:OSUser":"b"}"#, r#""EC2:OSUser" stands twice"#),
+        (
+            r#""StringLike":{"aws:ResourceTag/É":"a","aws:ResourceTag/é":"b"}"#,
+            r#""aws:ResourceTag/é" stands twice"#,
+        ),
         (
             r#""StringEquals":{"ec2:osuser":"a"},"StringEquals":{"ec2:osuser":"b"}"#,
             r#""StringEquals" stands twice"#,
+        ),
+        (
+            r#""StringEquals":{"ec2:osuser":"a"},"stringequals":{"ec2:osuser":"b"}"#,
+            r#""stringequals" stands twice"#,
         ),
         (r#""StringEquals":{"osuser":"a"}"#, r#""osuser" is no condition key; write service:Name"#),
         (r#""StringEquals":{"aws:ResourceTag/":"a"}"#, "names no tag"),
