@@ -29,11 +29,12 @@ impl PolicyError {
     }
 }
 
-/// Messages quote the document, and end in logs and on terminals.
+/// Messages quote the document, and end in logs and on terminals: what ends a line there, turns text around or is not seen
+/// at all is escaped.
 fn one_line(message: &str) -> String {
     let mut line = String::with_capacity(message.len());
     for c in message.chars() {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+        if matches!(c, '"' | '\'' | '\\') { line.push(c) } else { line.extend(c.escape_debug()) }
     }
     line
 }

@@ -297,10 +297,16 @@ fn messages_are_one_line() {
         r#""StringEquals":{"osuser\r\n":"a"}"#,
         r#""StringEquals":{"ec2:osuser":"${aws:\n}"}"#,
         r#""StringEquals":{"ec2:osuser":"a","\n":"b","\n":"c"}"#,
+        r#""String\u2028":{"ec2:osuser":"a"}"#,
+        r#""StringEquals":{"ec2:\u202e":"a"}"#,
+        r#""StringEquals":{"osuser\u200b":"a"}"#,
     ] {
         let message = Policy::parse("p", &with("Deny", PUSH, condition)).unwrap_err().to_string();
-        assert!(!message.contains(char::is_control) && message.contains('\\'), "{message}");
+        let hidden = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{202e}' | '\u{200b}');
+        assert!(!message.contains(hidden) && message.contains('\\'), "{message}");
     }
+    let policy = Policy::parse("p", &with("Allow", PUSH, r#""StringEquals":{"s3:é\u202e":"a"}"#)).unwrap();
+    assert!(policy.warnings()[0].contains(r"StringEquals s3:é\u{202e}: "), "{:?}", policy.warnings());
     let message = Policy::parse("p", &document(r#"{"Con\ndition":1}"#)).unwrap_err().to_string();
     assert!(message.contains(r"unknown field `Con\ndition`"), "{message}");
 }
