@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_policy_that_allows_less_than_it_says_is_logged_when_it_is_put_and_at_the_start() {
+    async fn a_policy_that_means_less_than_it_says_is_logged_when_it_is_put_and_at_the_start() {
         const NEVER: &str = r#"{"Statement": {"Sid": "Org", "Effect": "Allow", "Action": "*", "Resource": "*",
             "Condition": {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}}}"#;
         let (directory, world, log) = (tempfile::tempdir().unwrap(), World::new(), Log::default());

@@ -242,7 +242,7 @@ pub enum Problem {
     },
 }
 
-/// A stored policy allows less than its author may think ([`Policy::warnings`](instance_connect_core::iam::Policy::warnings)).
+/// A stored policy means less than its author may think ([`Policy::warnings`](instance_connect_core::iam::Policy::warnings)).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 #[error("policy {policy} of {owner}: {warning}")]
 pub struct PolicyWarning {

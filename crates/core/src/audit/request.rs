@@ -95,7 +95,7 @@ impl AuditedRequest {
                     rest.additional_event_data.reason = Some(refusal.name());
                 }
                 if let ApiError::InstanceUnavailable = error {
-                    // A withdrawal follows it.
+                    // If it was sent, a withdrawal follows it.
                     rest.additional_event_data.delivery = Some(Delivery::Unknown);
                 }
                 if let Some(statement) = error.denied_by() {

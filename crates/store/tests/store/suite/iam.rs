@@ -147,7 +147,7 @@ pub(crate) async fn managed_policies(engine: impl Engine) {
 }
 
 /// They are told as long as the policy is stored, also where it bears on nobody, and change nothing else.
-pub(crate) async fn policies_that_allow_less_than_they_say_are_warned_of(engine: impl Engine) {
+pub(crate) async fn policies_that_mean_less_than_they_say_are_warned_of(engine: impl Engine) {
     const LITERAL: &str = r#"{"Statement": {"Effect": "Allow", "Action": "*",
         "Resource": "arn:aws:ec2:*:*:instance/${aws:username}"}}"#;
     const TWO: &str = r#"{"Version": "2012-10-17", "Statement": [

@@ -14,7 +14,7 @@ macro_rules! store_suite {
         $crate::suite::store_suite! { $engine:
             accounts users user_policies access_keys instances tags_are_bounded join_tokens
             groups group_policies managed_policies permissions_boundaries user_tags roots
-            policies_that_allow_less_than_they_say_are_warned_of
+            policies_that_mean_less_than_they_say_are_warned_of
             groups_and_attachments_are_bounded
             inline_policies_are_bounded_together
             refusals_are_checked_in_order lapsed_tokens_are_dropped_a_day_later
