@@ -5,6 +5,7 @@
 //! and ends the connection, in whatever state the protocol above is.
 
 use crate::links::lock;
+use futures_util::task::AtomicWaker;
 use instance_connect_core::places::{Closed, ConnectionId, ConnectionLimits, Places};
 use std::future::Future;
 use std::io;
@@ -15,9 +16,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// How long a listener rests when it cannot accept.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -127,10 +127,12 @@ fn spawn<F>(connection: Connection, serve: impl FnOnce(Connection) -> F) -> Join
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let (peer, overdue) = (connection.peer, connection.progress.overdue());
+    let (peer, overdue) = (connection.peer, Overdue::new(connection.progress.clone()));
     let served = serve(connection);
     tokio::spawn(async move {
         tokio::select! {
+            // Whatever phase it enters, `overdue` looks at it next.
+            biased;
             () = served => {}
             phase = overdue => tracing::debug!(%peer, ?phase, "closing a connection"),
         }
@@ -153,7 +155,7 @@ impl Connection {
         match admitted {
             Ok((id, closed)) => {
                 if let Some(closed) = closed {
-                    closed.enter(Phase::Closed);
+                    closed.close();
                 }
                 Some(Self { peer, id, places: Arc::clone(places), progress })
             }
@@ -206,47 +208,69 @@ impl Drop for Connection {
 
 /// The phase a connection is in, and since when.
 #[derive(Clone, Debug)]
-struct Progress(watch::Sender<(Phase, Instant)>);
+struct Progress {
+    current: Arc<Mutex<(Phase, Instant)>>,
+    /// Wakes the connection's task.
+    task: Arc<AtomicWaker>,
+}
 
 impl Progress {
     fn new() -> Self {
-        Self(watch::Sender::new((Phase::Opening, Instant::now())))
+        Self { current: Arc::new(Mutex::new((Phase::Opening, Instant::now()))), task: Arc::default() }
     }
 
+    /// Enters a phase, in the connection's own task.
     fn enter(&self, next: Phase) {
         self.enter_from(next, |now| now != Phase::Closed);
     }
 
     fn enter_from(&self, next: Phase, from: impl FnOnce(Phase) -> bool) {
-        self.0.send_if_modified(|(phase, since)| {
-            let enters = from(*phase);
-            if enters {
-                (*phase, *since) = (next, Instant::now());
-            }
-            enters
-        });
+        let mut current = lock(&self.current);
+        if from(current.0) {
+            *current = (next, Instant::now());
+        }
     }
 
-    /// Ends when a phase has lasted too long, with that phase.
-    fn overdue(&self) -> impl Future<Output = Phase> + Send + 'static {
-        let mut changes = self.0.subscribe();
-        async move {
-            loop {
-                let (phase, since) = *changes.borrow_and_update();
-                let too_long = async {
-                    match phase.limit() {
-                        Some(limit) => sleep_until(since + limit).await,
-                        None => std::future::pending().await,
-                    }
-                };
-                tokio::select! {
-                    () = too_long => return phase,
-                    changed = changes.changed() => if changed.is_err() {
-                        // Nobody can say anything more: the connection is about to end by itself.
-                        std::future::pending::<()>().await;
-                    }
-                }
+    /// Closes the connection, from any task.
+    fn close(&self) {
+        self.enter(Phase::Closed);
+        self.task.wake();
+    }
+}
+
+/// Ends when a phase has lasted too long, with that phase. It is polled in the connection's own task, after whatever
+/// enters phases there, so that entering one wakes nobody.
+///
+/// Where a phase ends later than the timer, the timer is left as it is until it goes off: a request has four phases, and
+/// setting it for each would cost more than looking in vain every few seconds.
+struct Overdue {
+    progress: Progress,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Overdue {
+    fn new(progress: Progress) -> Self {
+        Self { progress, timer: Box::pin(sleep_until(Instant::now() + OPENING)) }
+    }
+}
+
+impl Future for Overdue {
+    type Output = Phase;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Phase> {
+        self.progress.task.register(context.waker());
+        let (phase, since) = *lock(&self.progress.current);
+        let Some(limit) = phase.limit() else { return Poll::Pending };
+        let end = since + limit;
+        if end < self.timer.deadline() {
+            self.timer.as_mut().reset(end);
+        }
+        loop {
+            ready!(self.timer.as_mut().poll(context));
+            if self.timer.deadline() >= end {
+                return Poll::Ready(phase);
             }
+            self.timer.as_mut().reset(end);
         }
     }
 }

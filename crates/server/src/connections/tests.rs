@@ -159,6 +159,21 @@ async fn between_requests_there_are_60_seconds_and_for_each_head_10() {
     assert_took(start, 60);
 }
 
+/// Nothing wakes the server after that byte but its own timer.
+#[tokio::test(start_paused = true)]
+async fn a_head_of_one_byte_has_10_seconds_too() {
+    // Several, for the order in which a task looks at things is a matter of chance where it is not fixed.
+    for _ in 0..10 {
+        let (mut client, _served) = connect(Service::new(), 1000);
+        ask(&mut client).await;
+        sleep_until(Instant::now() + Duration::from_secs(15)).await;
+        let start = Instant::now();
+        client.write_all(b"P").await.unwrap();
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        assert_took(start, 10);
+    }
+}
+
 /// The beginning of a head that came with the request before it.
 #[tokio::test(start_paused = true)]
 async fn a_head_that_stays_a_beginning_is_not_waited_for_longer_than_an_idle_client() {
