@@ -40,6 +40,11 @@ impl<T> Watched<T> {
                 }
             };
         }
+        self.value()
+    }
+
+    /// What the file said when it was last looked at.
+    pub(crate) fn value(&self) -> Option<&T> {
         self.value.as_ref()
     }
 }

@@ -345,6 +345,7 @@ impl Machine {
     ) -> Result<OsUser, Refusal> {
         let now = self.clock.now();
         let terms = self.host.terms(&self.facts.boot_id)?;
+        self.users.refresh();
         let uid = |user: &OsUser| self.users.local_uid(user);
         let admitted =
             admit(&grant.document, deadline, link.statements(), &mut self.signers, &terms, uid, now)?;

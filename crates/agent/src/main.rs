@@ -178,11 +178,16 @@ async fn start_run(arguments: RunArguments) -> Result<(), Failure> {
         set_parent_process_death_signal(Some(Signal::TERM)).map_err(|error| signals(error.into()))?;
     }
     let directories = Directories { etc: places.etc, state: places.state, run: run_directory };
-    let stop = async move {
+    let signalled = async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+    };
+    let stop = async move {
+        // A task of its own, which neither panics nor is cancelled: the link asks whether to stop whenever it wakes, and to
+        // ask a task costs less than to ask two signals.
+        let _ = tokio::spawn(signalled).await;
     };
     let notify = std::env::var_os("NOTIFY_SOCKET").map(|value| NotifySocket::parse(&value)).transpose();
     let notify = notify.map_err(|error| Failure::System { what: "NOTIFY_SOCKET", error })?;

@@ -46,13 +46,18 @@ impl OsUsers {
         Self { local, id_command: settings.id_command, remembered: HashMap::new() }
     }
 
+    /// Reads the local users again where they have changed: once for each grant.
+    pub(crate) fn refresh(&mut self) {
+        self.local.refresh();
+    }
+
     /// The uid of a local user.
-    pub(crate) fn local_uid(&mut self, user: &OsUser) -> Option<u32> {
-        self.local.refresh()?.get(user.as_str()).copied()
+    pub(crate) fn local_uid(&self, user: &OsUser) -> Option<u32> {
+        self.local.value()?.get(user.as_str()).copied()
     }
 
     /// Whether the user exists, where that is known without asking.
-    pub(crate) fn known(&mut self, user: &OsUser, now: BootInstant) -> Option<bool> {
+    pub(crate) fn known(&self, user: &OsUser, now: BootInstant) -> Option<bool> {
         if self.local_uid(user).is_some() {
             return Some(true);
         }
