@@ -254,12 +254,15 @@ class Dev:
         headers = answer.pop("ResponseMetadata")["HTTPHeaders"]
         return Push(instance, user, key, answer, headers, time.monotonic())
 
-    def audit(self, request_id):
-        """The records of a request, oldest first."""
+    def audit_lines(self):
+        """The audit log, oldest line first, with the files that were finished when they had become too long or too old."""
         live = Path(self.ready["audit_log"])
         files = [*sorted(live.parent.glob(f"{live.stem}-*{live.suffix}")), live]
-        lines = [line for file in files for line in file.read_text().splitlines()]
-        return [record for record in map(json.loads, lines) if record.get("requestID") == request_id]
+        return [line for file in files for line in file.read_text().splitlines()]
+
+    def audit(self, request_id):
+        """The records of a request, oldest first."""
+        return [record for record in map(json.loads, self.audit_lines()) if record.get("requestID") == request_id]
 
 
 @dataclass

@@ -120,13 +120,13 @@ def measure(place, name, kind):
         # To each instance once, which also waits for its link.
         place.push(dev.server, dev, swarm.instances, USERS, "--requests", INSTANCES, "--in-flight", 16, "--seconds", 20)
         alone = good_client(place, dev, swarm)
-        before = memory(dev.pid), descriptors(dev.pid)
+        before = memory(dev.control_plane), descriptors(dev.control_plane)
         with Attack(place, dev, kind.name, kind.connections, kind.sources) as attack:
-            processor = processor_seconds([dev.pid])
-            with Most(dev.pid) as most:
+            processor = processor_seconds([dev.control_plane])
+            with Most(dev.control_plane) as most:
                 attacked = good_client(place, dev, swarm)
             done = attack.stop()
-            processor = processor_seconds([dev.pid]) - processor
+            processor = processor_seconds([dev.control_plane]) - processor
     (memory_before, descriptors_before), (memory_most, descriptors_most) = before, most.seen
     return Result(
         name, kind, alone, attacked, (memory_before, memory_most), (descriptors_before, descriptors_most), done, processor

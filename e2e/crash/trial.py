@@ -113,7 +113,4 @@ class Trial:
         """Judges all of it when the last key's life has ended."""
         self.load.stop()
         seen = self.judges.seen()
-        log = Path(self.dev.ready["audit_log"])
-        # With those that were closed when they had become too long or too old.
-        lines = [line for file in log.parent.glob(f"{log.stem}*") for line in file.read_text().splitlines()]
-        return judge(self.pushes, self.kills, seen, lines)
+        return judge(self.pushes, self.kills, seen, self.dev.audit_lines())

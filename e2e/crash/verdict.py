@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from crash.judge import LIFETIME, TOLERANCE
 from crash.load import LOST, SUCCESS
 
+# Refused before anything was done.
+THROTTLED = "ThrottlingException"
+
 # Seconds from a kill to its being noticed, by a caller whose connection breaks or by `dev`.
 NOTICE = 2
 
@@ -77,11 +80,17 @@ def _judge_records(verdict, pushes, kills, log):
             if not any(push.good_at - NOTICE <= at <= push.ended_at + NOTICE for at in kills):
                 verdict.unexplained.append(f"{push}: no kill explains the lost connection")
         else:
-            records.pop(push.request_id, None)
+            found = records.pop(push.request_id, [])
+            # A throttled request is not recorded one by one.
+            expected = {push.answer, "nothing"} if push.answer == THROTTLED else {push.answer}
+            if (_outcome(found[-1]) if found else "nothing") not in expected:
+                verdict.unexplained.append(f"{push}: the log has {_summary(found)}")
 
     lost = {push.key for push in pushes if push.answer == LOST}
     for request_id, found in records.items():
-        if _key(found[0]) in lost:
+        if _outcome(found[-1]) == "intent":
+            verdict.unexplained.append(f"{request_id}: the intent was never closed")
+        elif _key(found[0]) in lost:
             verdict.unanswered[_summary(found)] += 1
         else:
             verdict.unexplained.append(f"{request_id}: nobody was told of {_summary(found)}")

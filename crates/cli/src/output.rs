@@ -1,6 +1,7 @@
 //! Everything that is printed, in one place.
 
 use crate::failure::Failure;
+use instance_connect_core::printable::printable;
 use std::io::Write as _;
 
 /// A result, on standard output. Whoever closed it does not want it.
@@ -24,11 +25,7 @@ pub(crate) fn warning(text: &str) {
 
 /// One step, on standard error, for `--debug`. What a terminal would obey is escaped: some of it comes from outside.
 pub(crate) fn debug(text: &str) {
-    let mut line = String::with_capacity(text.len());
-    for symbol in text.chars() {
-        if symbol.is_control() { line.extend(symbol.escape_default()) } else { line.push(symbol) }
-    }
-    let _ = writeln!(std::io::stderr().lock(), "debug: {line}");
+    let _ = writeln!(std::io::stderr().lock(), "debug: {}", printable(text));
 }
 
 /// Help, the version, or what is wrong with the command line.

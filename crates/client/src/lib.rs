@@ -17,7 +17,6 @@ mod environment;
 mod error;
 mod exchange;
 mod observe;
-mod printable;
 mod retry;
 mod surroundings;
 mod tls;

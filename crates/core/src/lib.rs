@@ -17,6 +17,7 @@ pub mod link;
 pub mod origin;
 pub mod places;
 mod planted;
+pub mod printable;
 pub mod secret;
 pub mod sigv4;
 pub mod ssh_key;

@@ -1,4 +1,5 @@
-//! Every bound on input, queues and state, each with its reason. A limit that is not here does not exist.
+//! Every bound on input, queues and state, each with its reason. Those of links are in [`crate::link::limits`], those of
+//! stored things in the store; what a format itself prescribes stands where it is read.
 
 use crate::places::ConnectionLimits;
 use crate::sigv4::ClockWindow;

@@ -63,7 +63,7 @@ impl Throttle {
     }
 
     /// Asked before a request is judged: whether its source may go on sending what nobody has signed. It takes no
-    /// token: whoever signs well is never held up by that.
+    /// token, so signing well costs none; while the source has none, good requests are refused too.
     ///
     /// # Errors
     /// [`ApiError::Throttling`].

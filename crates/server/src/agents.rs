@@ -131,7 +131,7 @@ impl Agents {
         Ok(json_response(200, enrolled?.to_json()))
     }
 
-    /// Whoever has a good join token is not held up, however many they are.
+    /// A good join token costs nothing in the end. Where a source has failed too often it is not looked at.
     async fn enroll_throttled(&self, request: Whole, origin: &Origin) -> Result<EnrollAnswer, EnrollError> {
         let Some(throttle) = &self.throttle else { return self.enroll_from(request, origin).await };
         let now = || self.links.clock().monotonic();
@@ -139,7 +139,13 @@ impl Agents {
             lock(throttle).admit_enrolment(origin.source, now())?;
         }
         let enrolled = self.enroll_from(request, origin).await;
-        if enrolled.as_ref().err().is_none_or(|error| error.code == EnrollErrorCode::Unavailable) {
+        let has_a_good_token = match &enrolled {
+            Ok(_) => true,
+            Err(error) => {
+                matches!(error.code, EnrollErrorCode::AlreadyEnrolled | EnrollErrorCode::Unavailable)
+            }
+        };
+        if has_a_good_token {
             lock(throttle).forgive_enrolment(origin.source, now());
         }
         enrolled

@@ -6,7 +6,7 @@ use instance_connect_core::places::ConnectionLimits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
-/// Descriptors for everything else: the store, the log, listeners, the programs that `dev` runs.
+/// Descriptors for everything else: the store, the log, listeners.
 const RESERVE: usize = 512;
 
 /// How many connections and links a control plane holds; each takes a descriptor.

@@ -5,8 +5,8 @@
 
 use super::Issued;
 use crate::error::Error;
-use crate::printable::printable;
 use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::printable::printable;
 use instance_connect_core::secret::Secret;
 use instance_connect_core::sigv4::Credentials;
 use serde::Deserialize;

@@ -5,8 +5,8 @@ mod answer;
 pub(crate) use answer::from_answer;
 
 use crate::clock::skew_behind;
-use crate::printable::printable;
 use crate::retry::Retryable;
+use instance_connect_core::printable::printable;
 use std::fmt;
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Constraints of the service's model, with the sentences its framework uses for them (wire.md 1.7).
 
 use super::error::ApiError;
-use crate::ssh_key::{KeyError, PublicKey, begins_public_key, may_hold_secret};
+use crate::ssh_key::{KeyError, PublicKey, begins_public_key, looks_like_a_path, may_hold_secret};
 use std::borrow::Cow;
 
 /// A constraint on a member that is text. Lengths count characters (Unicode scalar values), as the model's own language
@@ -144,8 +144,8 @@ fn shown(text: &str) -> Cow<'_, str> {
 }
 
 /// A key's text as a message repeats it. This is where people put secrets by mistake, so it must also look like something
-/// that is none: the beginning of a public key, or the name of a file.
+/// that is none: the beginning of a public key, or a path.
 fn shown_key<'a>(text: &'a str, key: &Result<PublicKey, KeyError>) -> Cow<'a, str> {
-    let is_file_name = matches!(key, Err(KeyError::FileName)) && text.len() <= LONGEST;
-    if is_file_name || begins_public_key(text) { shown(text) } else { HIDDEN.into() }
+    let is_path = matches!(key, Err(KeyError::FileName)) && text.len() <= LONGEST && looks_like_a_path(text);
+    if is_path || begins_public_key(text) { shown(text) } else { HIDDEN.into() }
 }

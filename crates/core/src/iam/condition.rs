@@ -7,6 +7,7 @@ use super::pattern::{Pattern, Syntax, TextTest, Variable};
 use super::request::Context;
 use super::statement::{ConditionText, Effect};
 use super::value::{Decimal, Network, boolean, instant};
+use super::wildcard::resource_part;
 use instance_connect_document::base64_decode;
 use jiff::Timestamp;
 use std::fmt;
@@ -229,6 +230,7 @@ impl Test {
             Ok(wanted.iter().any(|wanted| fits(wanted, value)))
         }
         match self {
+            Self::Text(TextTest::Arn, _) if resource_part(value).is_none() => Err(Undecided::Unclear),
             Self::Text(test, patterns) => any_matches(patterns, *test, value, context),
             Self::Numeric(comparison, wanted) => {
                 any(wanted, Decimal::parse(value), |wanted, value| comparison.holds(value.cmp(wanted)))

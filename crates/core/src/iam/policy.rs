@@ -2,6 +2,7 @@
 
 use super::pattern::folded;
 use super::statement::{ConditionText, Effect, Listed, Statement, StatementText};
+use crate::printable::printable;
 use crate::{limits, planted};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
@@ -25,18 +26,8 @@ pub struct PolicyError(String);
 
 impl PolicyError {
     fn new(message: &str) -> Self {
-        Self(one_line(message))
+        Self(printable(message))
     }
-}
-
-/// Messages quote the document, and end in logs and on terminals: what ends a line there, turns text around or is not seen
-/// at all is escaped.
-fn one_line(message: &str) -> String {
-    let mut line = String::with_capacity(message.len());
-    for c in message.chars() {
-        if matches!(c, '"' | '\'' | '\\') { line.push(c) } else { line.extend(c.escape_debug()) }
-    }
-    line
 }
 
 impl Policy {
@@ -59,7 +50,9 @@ impl Policy {
             }
         };
         let mut policy = Self { name: name.to_owned(), statements: Vec::new(), warnings: Vec::new() };
-        if !variables && document.contains("${") {
+        let looks_variable =
+            |Object(parts): &Object<StatementParts>| parts.texts().any(|text| text.contains("${"));
+        if !variables && text.statement.0.iter().any(looks_variable) {
             let warning = "${…} is no variable but literal text; \"Version\": \"2012-10-17\" makes it one";
             policy.warnings.push(warning.to_owned());
         }
@@ -90,7 +83,7 @@ impl Policy {
             .map_err(refused)?;
         self.statements.push(statement);
         self.warnings
-            .extend(warnings.into_iter().map(|warning| one_line(&format!("statement {name}: {warning}"))));
+            .extend(warnings.into_iter().map(|warning| printable(&format!("statement {name}: {warning}"))));
         Ok(())
     }
 
@@ -150,6 +143,17 @@ struct StatementParts {
 }
 
 impl StatementParts {
+    /// All in which variables can stand.
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        let resources = [&self.resource, &self.not_resource].into_iter().flatten().flat_map(|texts| &texts.0);
+        let blocks = self.condition.0.iter().flat_map(|(_, block)| &block.0);
+        let values = blocks.flat_map(|(_, values)| &values.0).filter_map(|value| match value {
+            Scalar::Text(text) => Some(text),
+            Scalar::Bool(_) | Scalar::Number(_) => None,
+        });
+        resources.chain(values).map(String::as_str)
+    }
+
     fn into_text(self) -> Result<StatementText, String> {
         let mut conditions = Vec::new();
         for (operator, keys) in self.condition.0 {

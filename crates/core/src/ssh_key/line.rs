@@ -37,9 +37,14 @@ fn is_blank(c: char) -> bool {
 
 /// A path, or one word alone: no key is that short, and people forget `file://` or send it where nobody reads it.
 fn names_a_file(text: &str) -> bool {
-    let is_path =
-        text.starts_with(['/', '~', '.', '@']) || text.starts_with("file:") || text.starts_with("fileb:");
-    let is_drive = text.chars().nth(1) == Some(':');
     let is_one_word = !text.is_empty() && !text.contains(is_blank) && !Algorithm::is_name(text);
-    is_path || is_drive || is_one_word || text.ends_with(".pub")
+    is_one_word || looks_like_a_path(text)
+}
+
+/// What only a file is called; one word alone may as well be a password.
+pub(crate) fn looks_like_a_path(text: &str) -> bool {
+    let begins =
+        text.starts_with(['/', '~', '.', '@']) || text.starts_with("file:") || text.starts_with("fileb:");
+    let is_on_a_drive = text.chars().nth(1) == Some(':');
+    begins || is_on_a_drive || text.ends_with(".pub")
 }

@@ -20,6 +20,7 @@ use algorithm::Algorithm;
 pub use algorithm::{KeyType, KeyTypes};
 pub use error::KeyError;
 use instance_connect_document::{base64_decode, base64_encode};
+pub(crate) use line::looks_like_a_path;
 pub use private::holds_private_key;
 pub(crate) use private::{begins_public_key, may_hold_secret};
 

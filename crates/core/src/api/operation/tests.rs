@@ -407,6 +407,9 @@ fn values_in_messages() {
         ("ssh-ed25519 short and secret, but what is it", true),
         (base64, false),
         ("correct horse battery staple", false),
+        ("Tr0ub4dor&3", false),
+        ("id_ed25519", false),
+        ("id_ed25519.pub", true),
         (&format!("ssh-ed25519 {} {}", &SECRET[..20], &SECRET[20..40]), false),
         (&format!("{} {}", &SECRET[..20], &SECRET[20..40]), false),
     ] {

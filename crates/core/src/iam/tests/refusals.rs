@@ -379,9 +379,22 @@ fn variables_that_requests_never_have() {
 
 #[test]
 fn literal_variables_are_warned_of() {
-    let body = r#""Effect":"Allow","Action":"*","Resource":"arn:aws:ec2:*:${x}:instance/${aws:username}""#;
-    let policy = Policy::parse("p", &format!(r#"{{"Statement":{{{body}}}}}"#)).unwrap();
-    assert!(policy.warnings()[0].contains("is no variable but literal text"), "{:?}", policy.warnings());
+    for (statement, warned) in [
+        (r#""Resource":"arn:aws:ec2:*:${x}:instance/${aws:username}""#, true),
+        (r#""Resource":"arn:aws:ec2:*:*:instance/\u0024{aws:username}""#, true),
+        (
+            r#""NotResource":["arn:aws:ec2:*:*:instance/i-1","arn:aws:ec2:*:*:instance/${aws:username}"]"#,
+            true,
+        ),
+        (r#""Resource":"*","Condition":{"StringEquals":{"ec2:osuser":["a","${aws:username}"]}}"#, true),
+        (r#""Resource":"*","Condition":{"StringEquals":{"ec2:osuser":"$ {aws:username}"}}"#, false),
+    ] {
+        let document = format!(r#"{{"Statement":{{"Effect":"Allow","Action":"{PUSH}",{statement}}}}}"#);
+        let policy = Policy::parse("p", &document).unwrap();
+        let is_warned =
+            policy.warnings().iter().any(|warning| warning.contains("is no variable but literal text"));
+        assert_eq!(is_warned, warned, "{statement}: {:?}", policy.warnings());
+    }
 }
 
 #[test]
