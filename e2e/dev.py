@@ -198,7 +198,7 @@ class Dev:
 
         def find():
             for pid, words in command_lines():
-                if words[1:2] == ["control-plane"] and f"{self.folder}/control-plane.json" in words and is_running(pid):
+                if words[1:2] == ["serve"] and f"{self.folder}/instance-connectd.toml" in words and is_running(pid):
                     return pid
 
         return eventually(find, "the control plane runs")

@@ -131,7 +131,7 @@ class Dev(Process):
         self.ready = json.loads(ready.read_text())
         self.server = self.ready["endpoint_url"].removeprefix("http://")
         # What is measured of it; the process that started everything sits there and waits.
-        [self.control_plane] = [pid for pid in children(self.pid) if b"\0control-plane\0" in command_line(pid)]
+        [self.control_plane] = [pid for pid in children(self.pid) if b"\0serve\0" in command_line(pid)]
         self.join_tokens = self.directory / "join-tokens"
 
     def environment(self):

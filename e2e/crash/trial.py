@@ -102,7 +102,7 @@ class Trial:
     def kill_one_at_random(self, choice):
         """Kills the control plane or an agent, whichever the dice say, if it runs just now."""
         agent = choice.choice([None, choice.choice(self.dev.instances).id])
-        word = f"{self.dev.folder}/instances/{agent}/run" if agent else "control-plane"
+        word = f"{self.dev.folder}/instances/{agent}/run" if agent else "serve"
         below = set(descendants(self.dev.process.pid))
         for pid, words in command_lines():
             if pid in below and word in words:

@@ -15,7 +15,6 @@ use instance_connect_core::audit::{self, Line, Sampler, Share};
 use instance_connect_core::environment::{Clock, Random};
 use instance_connect_core::ids::Region;
 use instance_connect_core::limits;
-use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -36,19 +35,16 @@ const BATCH: usize = 256;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Where the audit log is kept.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug)]
 pub(crate) struct AuditSettings {
     /// The file that is written to. Finished ones are beside it.
     pub(crate) path: PathBuf,
     /// How long a file grows, in bytes, before another one begins.
-    #[serde(default)]
     pub(crate) max_bytes: FileSize,
 }
 
 /// How long a file grows, in bytes: from [`limits::SMALLEST_AUDIT_FILE`] to [`limits::LARGEST_AUDIT_FILE`].
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(try_from = "u64", into = "u64")]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct FileSize(u64);
 
 /// Every push would begin another file, or a start would read for too long.

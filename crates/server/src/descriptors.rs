@@ -4,23 +4,21 @@ use anyhow::Context as _;
 use instance_connect_core::limits;
 use instance_connect_core::places::ConnectionLimits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde::{Deserialize, Serialize};
 
 /// Descriptors for everything else: the store, the log, listeners.
 const RESERVE: usize = 512;
 
 /// How many connections and links a control plane holds; each takes a descriptor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Capacity {
-    pub(crate) api: ConnectionLimits,
+    pub(crate) public: ConnectionLimits,
     pub(crate) agents: ConnectionLimits,
     pub(crate) links: usize,
 }
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { api: limits::API_CONNECTIONS, agents: limits::AGENT_CONNECTIONS, links: limits::LINKS }
+        Self { public: limits::API_CONNECTIONS, agents: limits::AGENT_CONNECTIONS, links: limits::LINKS }
     }
 }
 
@@ -37,15 +35,18 @@ impl Capacity {
             let in_all = share(limits.in_all);
             ConnectionLimits { in_all, per_source: limits.per_source.min(in_all) }
         };
-        let fitting =
-            Self { api: connections(self.api), agents: connections(self.agents), links: share(self.links) };
+        let fitting = Self {
+            public: connections(self.public),
+            agents: connections(self.agents),
+            links: share(self.links),
+        };
         tracing::warn!(
-            "{descriptors} file descriptors (the hard limit) do not suffice for {} API connections, {} agent connections \
+            "{descriptors} file descriptors (the hard limit) do not suffice for {} public connections, {} agent connections \
              and {} links; holding {}, {} and {}. Raise it to {} (LimitNOFILE=, ulimit -Hn) for all of them",
-            self.api.in_all,
+            self.public.in_all,
             self.agents.in_all,
             self.links,
-            fitting.api.in_all,
+            fitting.public.in_all,
             fitting.agents.in_all,
             fitting.links,
             needed + RESERVE,
@@ -54,7 +55,7 @@ impl Capacity {
     }
 
     fn descriptors(self) -> usize {
-        self.api.in_all + self.agents.in_all + self.links
+        self.public.in_all + self.agents.in_all + self.links
     }
 }
 
@@ -86,12 +87,12 @@ mod tests {
                 fitting.descriptors() <= descriptors.saturating_sub(RESERVE).max(3),
                 "{descriptors}: {fitting:?}"
             );
-            for limits in [fitting.api, fitting.agents] {
+            for limits in [fitting.public, fitting.agents] {
                 assert!((1..=limits.in_all).contains(&limits.per_source), "{descriptors}: {limits:?}");
             }
         }
         let half = all.within(RESERVE + all.descriptors() / 2);
-        assert_eq!((half.api.in_all, half.api.per_source, half.links), (5_000, 512, 10_000));
+        assert_eq!((half.public.in_all, half.public.per_source, half.links), (5_000, 512, 10_000));
     }
 
     #[test]

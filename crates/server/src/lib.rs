@@ -3,6 +3,7 @@
 mod agents;
 mod api;
 mod audit_log;
+pub mod config;
 mod connections;
 pub mod control_plane;
 mod descriptors;
@@ -10,16 +11,10 @@ pub mod dev;
 mod http;
 mod inventory;
 mod links;
+mod log;
+mod master_key;
 mod pki;
 mod system;
-
-/// Writes the log to standard error: warnings and errors, or what `RUST_LOG` asks for.
-fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-    // A log that cannot be written is no reason to stop: telling of it on the same standard error would panic.
-    log.log_internal_errors(false).init();
-}
 
 #[cfg(all(
     not(debug_assertions),

@@ -1,7 +1,7 @@
 //! `instance-connectd`: the control plane of Instance Connect.
 
 use clap::{Parser, Subcommand};
-use instance_connect_server::{control_plane, dev};
+use instance_connect_server::{config, control_plane, dev};
 use std::process::ExitCode;
 
 /// An open, self-hosted EC2 Instance Connect: a pushed SSH key opens one OS account on one machine for 60 seconds.
@@ -14,11 +14,12 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the control plane: the API for clients, and the links of agents.
+    Serve(control_plane::Arguments),
+    /// Check a configuration, or show what one may say.
+    Config(config::Arguments),
     /// Run everything on this machine, for trying it out and for tests: no configuration, real parts.
     Dev(dev::Arguments),
-    /// Run a control plane. Started by `dev`.
-    #[command(hide = true)]
-    ControlPlane(control_plane::Arguments),
     /// Remove what `dev` left behind, once it is gone. Started by `dev` itself.
     #[command(hide = true)]
     ReapDev(dev::ReapArguments),
@@ -26,8 +27,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Serve(arguments) => control_plane::run(&arguments),
+        Command::Config(arguments) => config::run(arguments),
         Command::Dev(arguments) => dev::run(&arguments),
-        Command::ControlPlane(arguments) => control_plane::run(&arguments),
         Command::ReapDev(arguments) => dev::reap(&arguments),
     };
     match result {
@@ -35,7 +37,11 @@ fn main() -> ExitCode {
         Err(error) => {
             #[expect(clippy::print_stderr, reason = "the last word of a program that could not go on")]
             {
-                eprintln!("instance-connectd: {error:#}");
+                match error.downcast_ref::<config::Invalid>() {
+                    // As compilers say it, so that editors find the lines.
+                    Some(invalid) => eprintln!("{invalid}"),
+                    None => eprintln!("instance-connectd: {error:#}"),
+                }
             }
             ExitCode::FAILURE
         }

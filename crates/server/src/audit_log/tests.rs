@@ -4,6 +4,7 @@ use futures_util::future::join_all;
 use instance_connect_core::api::{ApiError, Operation, SendSshPublicKey};
 use instance_connect_core::audit::{AuditedRequest, Outcome, Refused};
 use instance_connect_core::document::{ServerInstant, UnixSeconds};
+use instance_connect_core::limits;
 use instance_connect_core::origin::Origin;
 use instance_connect_core::ssh_key::KeyTypes;
 use instance_connect_testkit::{ManualClock, SeededRandom, World};

@@ -1,8 +1,8 @@
 //! The control plane of `dev`: a process of its own, as it is in service, so that it can end while the rest goes on.
 
 use super::RESTART_PAUSE;
-use super::directory::{Directory, open_log, write_private};
-use crate::control_plane::{Listening, Settings};
+use super::directory::{Directory, open_log};
+use crate::control_plane::Listening;
 use anyhow::{Context as _, anyhow};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -38,17 +38,19 @@ pub(super) struct ControlPlane {
 
 impl ControlPlane {
     /// Starts it, and returns when it accepts connections.
-    pub(super) async fn start(mut settings: Settings, directory: &Directory) -> anyhow::Result<Self> {
-        let program = Program {
-            settings: directory.path().join("control-plane.json"),
+    pub(super) async fn start(configuration: PathBuf, directory: &Directory) -> anyhow::Result<Self> {
+        let mut program = Program {
+            configuration,
+            addresses: Vec::new(),
             log: directory.path().join(LOG),
             process_group: directory.process_group()?,
         };
-        write_private(&program.settings, serde_json::to_string(&settings)?)?;
         let (process, listening) = program.start().await?;
         // At every later start it has the same addresses.
-        (settings.api, settings.agents) = (listening.api, listening.agents);
-        write_private(&program.settings, serde_json::to_string(&settings)?)?;
+        program.addresses = vec![
+            format!("--public-listen={}", listening.public),
+            format!("--agents-listen={}", listening.agents),
+        ];
         Ok(Self { program, process, listening })
     }
 
@@ -81,7 +83,9 @@ impl ControlPlane {
 /// What is started, each time in the same way.
 #[derive(Debug)]
 struct Program {
-    settings: PathBuf,
+    configuration: PathBuf,
+    /// Flags that say where it listens.
+    addresses: Vec<String>,
     log: PathBuf,
     process_group: i32,
 }
@@ -89,7 +93,8 @@ struct Program {
 impl Program {
     async fn start(&self) -> anyhow::Result<(Child, Listening)> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("control-plane").arg("--settings").arg(&self.settings).process_group(self.process_group);
+        command.arg("serve").arg("--print-addresses").arg("--config").arg(&self.configuration);
+        command.args(&self.addresses).process_group(self.process_group);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(open_log(&self.log)?);
         let mut process = command.spawn().context("cannot start the control plane")?;
         let mut line = String::new();

@@ -14,9 +14,8 @@ mod processes;
 mod ready;
 
 use crate::agents::create_join_token;
-use crate::audit_log::{AuditSettings, FileSize};
-use crate::control_plane::Settings;
-use crate::descriptors::Capacity;
+use crate::audit_log::FileSize;
+use crate::config::{LogFormat, LogLevel, Source};
 use crate::pki::Pki;
 use crate::system::{SystemClock, SystemRandom};
 use anyhow::Context as _;
@@ -32,10 +31,10 @@ use instance_connect_core::inventory::Instance;
 use instance_connect_core::limits;
 use instance_connect_core::sigv4::ClockWindow;
 use instance_connect_core::ssh_key::KeyTypes;
-use instance_connect_core::throttle::{Rate, ThrottleLimits};
+use instance_connect_core::throttle::Rate;
 use machine::{Invitation, Machine, Programs};
 use os_user::OsAccount;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -119,16 +118,6 @@ struct Throttling {
     throttle_unauthenticated: Rate,
 }
 
-impl Throttling {
-    fn limits(&self) -> Option<ThrottleLimits> {
-        self.throttle.then_some(ThrottleLimits {
-            principal: self.throttle_principal,
-            instance: self.throttle_instance,
-            unauthenticated: self.throttle_unauthenticated,
-        })
-    }
-}
-
 fn parse_region(text: &str) -> Result<Region, String> {
     let region: Region = text.parse().map_err(|error: IdError| error.to_string())?;
     // Its instances are in zone "a" of it, whose name has to be one.
@@ -148,7 +137,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         arguments.listen.ip().is_loopback(),
         "dev speaks plain http: --listen takes a loopback address only"
     );
-    crate::start_log();
+    crate::log::start(LogFormat::Text, LogLevel(tracing::Level::WARN));
     let account = OsAccount::choose(arguments.os_user.as_deref())?;
     let programs = Programs::find(arguments.sshd.clone(), arguments.machine_prefix.as_deref())?;
     let directory = Directory::create(arguments.dir.clone(), arguments.ready_file.as_deref())?;
@@ -209,31 +198,16 @@ async fn start(
     directory: &Directory,
 ) -> anyhow::Result<Running> {
     let programs = programs.installed_in(directory)?;
-    let settings = Settings {
-        region: arguments.region.clone(),
-        key_types: arguments.key_types.clone(),
-        api: arguments.listen,
-        agents: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        agents_names: vec![Ipv4Addr::LOCALHOST.to_string()],
-        store: directory.path().join("data"),
-        master_key: directory.path().join("master.key"),
-        audit: AuditSettings {
-            path: directory.path().join("audit.log"),
-            max_bytes: arguments.audit_max_bytes,
-        },
-        clock_window: arguments.clock_window,
-        throttle: arguments.throttling.limits(),
-        capacity: Capacity::default(),
-    };
-    write_master_key(&settings.master_key)?;
+    let configuration = write_configuration(arguments, directory)?;
+    let settings = Source::of_file(Some(configuration.clone())).load()?;
+    write_master_key(&directory.path().join("master.key"))?;
     let store = settings.open_store()?;
     let inventory = inventory::create(store.as_ref(), arguments, account).await?;
     let pki = Pki::load(store.as_ref(), &SystemRandom, &settings.region, SystemClock.wall()).await?;
     let join_token = async |instance: &Instance| {
         create_join_token(store.as_ref(), &pki, &SystemRandom, &instance.id, SystemClock.wall()).await
     };
-    let audit_log = settings.audit.path.clone();
-    let mut control_plane = ControlPlane::start(settings, directory).await?;
+    let mut control_plane = ControlPlane::start(configuration, directory).await?;
     let agents = control_plane.listening.agents;
 
     let machines = (0..).zip(&inventory.instances).map(async |(number, instance)| {
@@ -253,11 +227,55 @@ async fn start(
         }
         write_private(&directory.path().join("join-tokens"), lines.as_str())?;
     }
-    let ready =
-        ready::Ready::new(arguments, account, &inventory, control_plane.listening, &audit_log, &machines);
+    let ready = ready::Ready::new(
+        arguments,
+        account,
+        &inventory,
+        control_plane.listening,
+        &settings.audit.path,
+        &machines,
+    );
     ready.write(directory, arguments.ready_file.as_deref())?;
     ready.explain(directory);
     Ok(Running { control_plane, machines })
+}
+
+/// The control plane's configuration. Texts and lists are written alike in JSON and TOML.
+fn write_configuration(arguments: &Arguments, directory: &Directory) -> anyhow::Result<PathBuf> {
+    let Arguments { region, key_types, clock_window, listen, audit_max_bytes, throttling, .. } = arguments;
+    let Throttling { throttle, throttle_principal, throttle_instance, throttle_unauthenticated } = throttling;
+    let key_types = serde_json::to_string(key_types)?;
+    let path = directory.path().join("instance-connectd.toml");
+    let text = format!(
+        r#"region = "{region}"
+data_dir = "data"
+key_types = {key_types}
+clock_window = {clock_window}
+
+[public]
+listen = "{listen}"
+tls = false
+
+[agents]
+listen = "127.0.0.1:0"
+names = ["127.0.0.1"]
+
+[audit]
+file = "audit.log"
+max_bytes = {audit_max_bytes}
+
+[throttle]
+enabled = {throttle}
+principal = "{throttle_principal}"
+instance = "{throttle_instance}"
+unauthenticated = "{throttle_unauthenticated}"
+
+[log]
+level = "warn"
+"#
+    );
+    write_private(&path, text)?;
+    Ok(path)
 }
 
 /// The key that the store's secrets are sealed with, in a file: it must be in no argument and no environment.

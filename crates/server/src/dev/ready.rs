@@ -71,7 +71,7 @@ impl Ready {
         });
         Self {
             schema: 1,
-            endpoint_url: format!("http://{}", listening.api),
+            endpoint_url: format!("http://{}", listening.public),
             region: arguments.region.to_string(),
             account_id: created.account.id.to_string(),
             admin: Credentials::of(&created.admin),

@@ -1,0 +1,50 @@
+//! Where the key is that the store's secrets are sealed with: a systemd credential, or a file.
+
+use crate::config::Settings;
+use instance_connect_store::{MasterKey, MasterKeyError};
+use std::path::{Path, PathBuf};
+
+/// The name of the systemd credential.
+const CREDENTIAL: &str = "master-key";
+
+/// The name of the file, beside the configuration.
+const FILE: &str = "master.key";
+
+/// Where the master key is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum MasterKeyPlace {
+    /// Given by systemd (`LoadCredential=`, `LoadCredentialEncrypted=`), for as long as the service runs.
+    Credential(PathBuf),
+    /// Kept by ourselves.
+    File(PathBuf),
+}
+
+impl MasterKeyPlace {
+    /// The file that the settings name; without one the credential, if there is one; else the file beside the
+    /// configuration. `credentials` is `$CREDENTIALS_DIRECTORY`.
+    pub(crate) fn of(settings: &Settings, credentials: Option<&Path>) -> Self {
+        let credential = credentials.map(|directory| directory.join(CREDENTIAL));
+        match (&settings.master_key, credential) {
+            (Some(file), _) => Self::File(file.clone()),
+            (None, Some(credential)) if credential.exists() => Self::Credential(credential),
+            (None, _) => Self::File(settings.directory.join(FILE)),
+        }
+    }
+
+    /// The same, in the environment of this process.
+    pub(crate) fn here(settings: &Settings) -> Self {
+        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        Self::of(settings, credentials.as_deref())
+    }
+
+    /// Reads the key.
+    ///
+    /// # Errors
+    /// It is not there, others may read it, or it is no key.
+    pub(crate) fn read(&self) -> Result<MasterKey, MasterKeyError> {
+        match self {
+            Self::Credential(path) => MasterKey::read_credential(path),
+            Self::File(path) => MasterKey::read_file(path),
+        }
+    }
+}
