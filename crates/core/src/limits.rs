@@ -15,6 +15,9 @@ pub const JSON_DEPTH: usize = 16;
 /// Longest user agent in a record, in characters; CloudTrail cuts it there too.
 pub const USER_AGENT: usize = 1024;
 
+/// Longest `Host` in a record, in characters: the longest name of DNS, and a port.
+pub const HOST: usize = 260;
+
 /// Longest user agent in the record of a refused request, in characters: SDKs need less, and whoever fills it on purpose
 /// shall not fill the disk.
 pub const REFUSED_USER_AGENT: usize = 256;

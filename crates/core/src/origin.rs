@@ -15,8 +15,19 @@ pub struct Origin {
     pub source: IpAddr,
     /// The `User-Agent`, cut to [`limits::USER_AGENT`](crate::limits::USER_AGENT).
     pub user_agent: String,
-    /// Whether it came over TLS.
-    pub secure_transport: bool,
+    /// The TLS that it came over, if it did.
+    pub tls: Option<TlsDetails>,
+}
+
+/// TLS between a client and us, as CloudTrail's records name it (wire.md 8.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsDetails {
+    /// Such as `TLSv1.3`.
+    pub version: &'static str,
+    /// As IANA names it, such as `TLS_AES_128_GCM_SHA256`.
+    pub cipher_suite: &'static str,
+    /// The request's `Host`, cut to [`limits::HOST`](crate::limits::HOST).
+    pub host: String,
 }
 
 /// What limits count as one source: an IPv4 address, or the /64 that an IPv6 address is in, since that is the least a

@@ -12,6 +12,7 @@ use crate::http::{self, Body, BodyError, Late, Whole};
 use crate::inventory::{LiveInventory, StaleInventory};
 use crate::links::{Links, lock};
 use crate::pki;
+use crate::public_tls::TlsSession;
 pub(crate) use enroll::create_join_token;
 use hyper::header::{
     CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE,
@@ -73,6 +74,7 @@ impl Agents {
             Ok(stream) => stream,
             Err(error) => return tracing::debug!(%error, %peer, "TLS handshake failed"),
         };
+        let session = TlsSession::of(stream.get_ref().1);
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
         let identity = certificate.map(|certificate| pki::agent_identity(&certificate));
         let identity = match identity.transpose() {
@@ -81,7 +83,7 @@ impl Agents {
         };
         let service = move |request| {
             let (agents, identity) = (Arc::clone(&self), identity.clone());
-            async move { Ok::<_, Infallible>(agents.answer(request, identity, peer).await) }
+            async move { Ok::<_, Infallible>(agents.answer(request, identity, peer, session).await) }
         };
         http::serve(stream, connection, link_protocol::limits::ENROLL_BODY, service).await;
     }
@@ -91,11 +93,12 @@ impl Agents {
         request: Whole,
         identity: Option<Arc<AgentUrn>>,
         peer: SocketAddr,
+        session: TlsSession,
     ) -> Response<Body> {
         let answer = match (request.method(), request.uri().path()) {
             (&Method::POST, ENROLL_PATH) => {
                 // A task of its own: whoever hangs up must not stop an enrolment between its token and its record.
-                let enrolled = tokio::spawn(async move { self.enroll(request, peer).await }).await;
+                let enrolled = tokio::spawn(async move { self.enroll(request, peer, session).await }).await;
                 enrolled.unwrap_or_else(|_| Err(enroll::unavailable()))
             }
             (&Method::GET, LINK_PATH) => self.open_link(request, identity),
@@ -112,13 +115,18 @@ impl Agents {
         })
     }
 
-    async fn enroll(&self, request: Whole, peer: SocketAddr) -> Result<Response<Body>, EnrollError> {
+    async fn enroll(
+        &self,
+        request: Whole,
+        peer: SocketAddr,
+        session: TlsSession,
+    ) -> Result<Response<Body>, EnrollError> {
         let origin = Origin {
             request: api::fresh_request_id(self.random.as_ref()),
             time: self.links.clock().wall(),
             source: http::source(peer),
             user_agent: api::user_agent(request.headers()),
-            secure_transport: true,
+            tls: Some(session.details(request.headers())),
         };
         let enrolled = self.enroll_throttled(request, &origin).await;
         if let Err(error) = &enrolled {

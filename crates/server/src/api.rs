@@ -1,10 +1,11 @@
 //! The control API on the public listener: one request, read aloud.
 
 use crate::audit_log::AuditLog;
-use crate::connections;
+use crate::connections::{self, Connection};
 use crate::http::{self, Body, BodyError, Late, Whole};
 use crate::inventory::LiveInventory;
 use crate::links::{Delivered, DeliveryError, Links, lock};
+use crate::public_tls::{PublicTls, TlsSession};
 use hyper::body::Bytes;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use hyper::http::request::Parts;
@@ -29,6 +30,7 @@ use instance_connect_kill_point::kill_point;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
 /// The signing name of this edge.
@@ -53,31 +55,61 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// Serves the listener until the process ends.
-    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, limits: ConnectionLimits) {
+    /// Serves the listener until the process ends, in plain http where there is no `tls`.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        tls: Option<Arc<PublicTls>>,
+        limits: ConnectionLimits,
+    ) {
         connections::accept(listener, limits, |stream, connection| {
-            let (api, peer) = (Arc::clone(&self), connection.peer());
-            let service = move |request| {
-                // A task of its own: a caller who hangs up must not stop a push between its intent and its record.
-                tokio::spawn(Arc::clone(&api).answer(request, peer))
-            };
-            async {
-                http::serve(stream, connection, limits::API_BODY, service).await;
-                // All answers of this connection have been sent.
-                kill_point("answer-after");
+            let (api, tls) = (Arc::clone(&self), tls.clone());
+            async move {
+                match tls {
+                    Some(tls) => match tls.accept(stream).await {
+                        Ok((stream, session)) => {
+                            api.serve_connection(stream, connection, Some(session)).await
+                        }
+                        Err(error) => {
+                            tracing::debug!(%error, peer = %connection.peer(), "TLS handshake failed");
+                        }
+                    },
+                    None => api.serve_connection(stream, connection, None).await,
+                }
             }
         })
         .await;
     }
 
+    async fn serve_connection(
+        self: Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        connection: Connection,
+        tls: Option<TlsSession>,
+    ) {
+        let peer = connection.peer();
+        let service = move |request| {
+            // A task of its own: a caller who hangs up must not stop a push between its intent and its record.
+            tokio::spawn(Arc::clone(&self).answer(request, peer, tls))
+        };
+        http::serve(stream, connection, limits::API_BODY, service).await;
+        // All answers of this connection have been sent.
+        kill_point("answer-after");
+    }
+
     /// Answers one request: whatever becomes of it, with a request id.
-    async fn answer(self: Arc<Self>, request: Whole, peer: SocketAddr) -> Response<Body> {
+    async fn answer(
+        self: Arc<Self>,
+        request: Whole,
+        peer: SocketAddr,
+        tls: Option<TlsSession>,
+    ) -> Response<Body> {
         let origin = Origin {
             request: fresh_request_id(self.random.as_ref()),
             time: self.clock.wall(),
             source: http::source(peer),
             user_agent: user_agent(request.headers()),
-            secure_transport: false,
+            tls: tls.map(|session| session.details(request.headers())),
         };
         if let Err(error) = self.throttled(|throttle, now| throttle.admit_source(origin.source, now)) {
             self.sample(&origin, &error, None);

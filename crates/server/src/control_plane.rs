@@ -3,11 +3,12 @@
 use crate::agents::Agents;
 use crate::api::{Api, ClockGuard, Readiness};
 use crate::audit_log::AuditLog;
-use crate::config::{Settings, Source, Transport};
+use crate::config::{Settings, Source};
 use crate::inventory::LiveInventory;
 use crate::links::Links;
 use crate::master_key::MasterKeyPlace;
 use crate::pki::Pki;
+use crate::public_tls::PublicTls;
 use crate::system::{self, SystemClock, SystemRandom};
 use crate::{connections, descriptors, log};
 use anyhow::Context as _;
@@ -70,10 +71,6 @@ pub(crate) struct Listening {
 
 /// Starts everything; when it returns, both listeners accept connections. It runs until the process ends.
 async fn start(settings: Settings) -> anyhow::Result<Listening> {
-    anyhow::ensure!(
-        settings.public.transport == Transport::Plain,
-        "TLS is not there yet: set public.tls = false and a loopback address"
-    );
     let capacity = settings.capacity.within(descriptors::raise_limit()?);
     let store = settings.open_store()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -84,6 +81,7 @@ async fn start(settings: Settings) -> anyhow::Result<Listening> {
     let links = Arc::new(Links::new(Arc::clone(&pki), Arc::clone(&clock)));
     let audit = AuditLog::open(&settings.audit, Arc::clone(&clock), random.as_ref())?;
     let throttle = settings.throttle.map(|limits| Arc::new(Mutex::new(Throttle::new(limits))));
+    let public_tls = PublicTls::load(settings.public.transport, &pki, clock.wall()).await?;
     let tls = pki.agents_tls(&settings.agents_names, clock.wall())?;
 
     let agents_listener = listen(settings.agents)?;
@@ -115,9 +113,12 @@ async fn start(settings: Settings) -> anyhow::Result<Listening> {
     };
 
     tokio::spawn(async move { inventory.follow().await });
-    tokio::spawn(audit.record_refusals(region, clock, random));
+    tokio::spawn(audit.record_refusals(region, Arc::clone(&clock), random));
     tokio::spawn(agents.serve(agents_listener, tls, capacity.agents));
-    tokio::spawn(Arc::new(api).serve(public_listener, capacity.public));
+    if let Some(tls) = &public_tls {
+        tokio::spawn(Arc::clone(tls).keep(clock));
+    }
+    tokio::spawn(Arc::new(api).serve(public_listener, public_tls, capacity.public));
     Ok(Listening { public: public_address, agents: agents_address })
 }
 

@@ -9,11 +9,16 @@ pub mod control_plane;
 mod descriptors;
 pub mod dev;
 mod http;
+pub mod init;
 mod inventory;
 mod links;
 mod log;
 mod master_key;
+mod new_file;
+mod new_ids;
+mod os_accounts;
 mod pki;
+mod public_tls;
 mod system;
 
 #[cfg(all(

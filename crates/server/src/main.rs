@@ -1,7 +1,7 @@
 //! `instance-connectd`: the control plane of Instance Connect.
 
 use clap::{Parser, Subcommand};
-use instance_connect_server::{config, control_plane, dev};
+use instance_connect_server::{config, control_plane, dev, init};
 use std::process::ExitCode;
 
 /// An open, self-hosted EC2 Instance Connect: a pushed SSH key opens one OS account on one machine for 60 seconds.
@@ -14,6 +14,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Set up a control plane on this machine: configuration, keys, certificate authority, first administrator.
+    Init(init::Arguments),
     /// Run the control plane: the API for clients, and the links of agents.
     Serve(control_plane::Arguments),
     /// Check a configuration, or show what one may say.
@@ -27,6 +29,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Init(arguments) => init::run(&arguments),
         Command::Serve(arguments) => control_plane::run(&arguments),
         Command::Config(arguments) => config::run(arguments),
         Command::Dev(arguments) => dev::run(&arguments),

@@ -37,6 +37,13 @@ impl MasterKeyPlace {
         Self::of(settings, credentials.as_deref())
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Credential(path) | Self::File(path) => path,
+        }
+    }
+
     /// Reads the key.
     ///
     /// # Errors

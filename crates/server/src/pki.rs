@@ -136,13 +136,9 @@ impl Pki {
         names: &[String],
         now: UnixSeconds,
     ) -> anyhow::Result<rustls::ServerConfig> {
-        let mut params =
-            leaf_params("Instance Connect control plane", ExtendedKeyUsagePurpose::ServerAuth, now)?;
-        params.subject_alt_names = CertificateParams::new(names)?.subject_alt_names;
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let certificate = params.signed_by(&key, &self.nodes.issuer)?;
+        let (mut chain, key) = self.server_chain(names, now)?;
         // The root goes along for first contact, where the agent knows nothing but its hash.
-        let chain = vec![certificate.der().clone(), self.nodes.certificate.clone(), self.root.clone()];
+        chain.push(self.root.clone());
         let mut clients = RootCertStore::empty();
         clients.add(self.agents.certificate.clone())?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -152,10 +148,32 @@ impl Pki {
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(chain, PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())))?;
+            .with_single_cert(chain, key)?;
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         Ok(config)
+    }
+}
+
+impl Pki {
+    /// A fresh certificate of ours for a server with these names, with its intermediate behind it, and its key.
+    pub(crate) fn server_chain(
+        &self,
+        names: &[String],
+        now: UnixSeconds,
+    ) -> anyhow::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+        let mut params =
+            leaf_params("Instance Connect control plane", ExtendedKeyUsagePurpose::ServerAuth, now)?;
+        params.subject_alt_names = CertificateParams::new(names)?.subject_alt_names;
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let certificate = params.signed_by(&key, &self.nodes.issuer)?;
+        let chain = vec![certificate.der().clone(), self.nodes.certificate.clone()];
+        Ok((chain, PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()))))
+    }
+
+    /// The root certificate as a PEM file: what clients trust where the public listener has a certificate of ours.
+    pub(crate) fn root_pem(&self) -> String {
+        pem(&self.root)
     }
 }
 
@@ -227,6 +245,8 @@ fn ca_params(
     let mut params = params(common_name, CA_LIFETIME, now)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(intermediates_below));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    // Strict verifiers, Python's since 3.13 for one, demand it of every certificate that another one has signed.
+    params.use_authority_key_identifier_extension = true;
     Ok(params)
 }
 

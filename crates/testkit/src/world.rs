@@ -156,7 +156,7 @@ impl World {
             time: self.now,
             source: "192.0.2.1".parse().unwrap(),
             user_agent: "test\n".to_owned(),
-            secure_transport: false,
+            tls: None,
         }
     }
 

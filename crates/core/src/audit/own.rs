@@ -2,7 +2,7 @@
 
 use super::line::Line;
 use super::sampling::RefusalCounts;
-use super::shape::{EventType, Failure, Head, ResponseElements, Rest, Shared, UserIdentity};
+use super::shape::{EventType, Failure, Head, ResponseElements, Rest, Shared, Tls, UserIdentity};
 use crate::ids::{AccessKeyId, Region};
 use crate::limits;
 use crate::link::AgentUrn;
@@ -40,6 +40,7 @@ pub fn enrolment(origin: &Origin, identity: &AgentUrn, event_id: &str) -> Line {
         request: Some(origin.request.as_str()),
         event_id: Some(event_id),
         recipient_account_id: Some(account_id),
+        tls_details: origin.tls.as_ref().map(Tls::from),
         ..Rest::new(EventType::Event)
     };
     shared.line(None, &rest)

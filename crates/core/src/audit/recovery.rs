@@ -1,7 +1,7 @@
 //! Intents without a record: pushes that were under way when the program was killed.
 
 use super::line::Line;
-use super::shape::{AdditionalEventData, DecidedBy, Delivery, EventType, Failure, INTENT, Rest, Shared};
+use super::shape::{AdditionalEventData, DecidedBy, Delivery, EventType, Failure, INTENT, Rest, Shared, Tls};
 use crate::{limits, planted};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -42,6 +42,8 @@ struct Intent<'a> {
     recipient_account_id: &'a str,
     #[serde(borrow, default)]
     additional_event_data: IntentData<'a>,
+    #[serde(borrow)]
+    tls_details: Option<Tls<'a>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -90,7 +92,7 @@ impl OpenIntents {
 /// The record in the place of the one that was not written: what the intent says, and that it was not seen to the end.
 fn interrupted(intent: &str, event_id: &str) -> Option<Line> {
     let shared = Shared::read(intent)?;
-    let Intent { request, recipient_account_id, additional_event_data } =
+    let Intent { request, recipient_account_id, additional_event_data, tls_details } =
         serde_json::from_str(intent).ok()?;
     let failure = Failure {
         error_code: "Interrupted",
@@ -105,6 +107,7 @@ fn interrupted(intent: &str, event_id: &str) -> Option<Line> {
         request: Some(request),
         event_id: Some(event_id),
         recipient_account_id: Some(recipient_account_id),
+        tls_details,
         ..Rest::new(EventType::Interrupted)
     };
     Some(shared.line(Some(failure), &rest))

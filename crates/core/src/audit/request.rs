@@ -2,7 +2,7 @@
 
 use super::line::Line;
 use super::shape::{
-    AdditionalEventData, DecidedBy, Delivery, EventType, Failure, Head, ResponseElements, Rest, Shared,
+    AdditionalEventData, DecidedBy, Delivery, EventType, Failure, Head, ResponseElements, Rest, Shared, Tls,
     UserIdentity,
 };
 use crate::api::{ApiError, Operation, SendSerialConsoleSshPublicKey, SendSshPublicKey};
@@ -10,7 +10,7 @@ use crate::authz::Caller;
 use crate::iam::StatementRef;
 use crate::ids::{AccountId, AvailabilityZone, Region, RequestId};
 use crate::inventory::UserKind;
-use crate::origin::Origin;
+use crate::origin::{Origin, TlsDetails};
 use serde::Serialize;
 
 /// The event source of the API. The real events say this, and the model's trait is wrong (wire.md 1.1).
@@ -35,6 +35,7 @@ pub struct AuditedRequest {
     account: AccountId,
     shared: Shared,
     decided_by: Option<StatementRef>,
+    tls: Option<TlsDetails>,
 }
 
 impl AuditedRequest {
@@ -61,6 +62,7 @@ impl AuditedRequest {
             account: user.account.clone(),
             shared: Shared::new(&head),
             decided_by: None,
+            tls: origin.tls.clone(),
         }
     }
 
@@ -114,6 +116,7 @@ impl AuditedRequest {
             additional_event_data: AdditionalEventData { decided_by, ..AdditionalEventData::default() },
             request: Some(self.request.as_str()),
             recipient_account_id: Some(self.account.as_str()),
+            tls_details: self.tls.as_ref().map(Tls::from),
             ..Rest::new(event_type)
         }
     }

@@ -1,10 +1,11 @@
 //! The shape of all lines. The parts below follow each other in CloudTrail's order of members (wire.md 8.1): [`Head`],
-//! [`Failure`] if it failed, the request's parameters, [`Rest`]. `tlsDetails` comes last, once this listener speaks TLS.
+//! [`Failure`] if it failed, the request's parameters, [`Rest`]. `tlsDetails`, where there is TLS, comes last.
 
 use super::line::{Line, Members, json};
 use super::sampling::RefusalCounts;
 use crate::iam::StatementRef;
 use crate::ids::Region;
+use crate::origin::TlsDetails;
 use instance_connect_document::UnixSeconds;
 use serde::{Deserialize, Serialize, Serializer};
 use std::borrow::Cow;
@@ -152,6 +153,8 @@ pub(super) struct Rest<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) recipient_account_id: Option<&'a str>,
     pub(super) event_category: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls_details: Option<Tls<'a>>,
 }
 
 impl Rest<'_> {
@@ -167,6 +170,29 @@ impl Rest<'_> {
             management_event: true,
             recipient_account_id: None,
             event_category: "Management",
+            tls_details: None,
+        }
+    }
+}
+
+/// The TLS that a request came over.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Tls<'a> {
+    #[serde(borrow)]
+    tls_version: Cow<'a, str>,
+    #[serde(borrow)]
+    cipher_suite: Cow<'a, str>,
+    #[serde(borrow)]
+    client_provided_host_header: Cow<'a, str>,
+}
+
+impl<'a> From<&'a TlsDetails> for Tls<'a> {
+    fn from(details: &'a TlsDetails) -> Self {
+        Self {
+            tls_version: details.version.into(),
+            cipher_suite: details.cipher_suite.into(),
+            client_provided_host_header: (&details.host).into(),
         }
     }
 }

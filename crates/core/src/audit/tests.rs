@@ -6,7 +6,7 @@ use crate::ids::Region;
 use crate::inventory::{Status, User, UserKind};
 use crate::limits;
 use crate::link::{AgentUrn, Refusal};
-use crate::origin::Origin;
+use crate::origin::{Origin, TlsDetails};
 use crate::ssh_key::KeyTypes;
 use instance_connect_document::UnixSeconds;
 use proptest::prelude::*;
@@ -27,8 +27,13 @@ fn origin() -> Origin {
         time: UnixSeconds(1_928_541_906),
         source: "198.51.100.7".parse().unwrap(),
         user_agent: "aws-cli/2.x".to_owned(),
-        secure_transport: false,
+        tls: None,
     }
+}
+
+fn over_tls() -> Origin {
+    let (version, cipher_suite, host) = ("TLSv1.3", "TLS_AES_128_GCM_SHA256", "a.example:8443".to_owned());
+    Origin { tls: Some(TlsDetails { version, cipher_suite, host }), ..origin() }
 }
 
 fn region() -> Region {
@@ -103,9 +108,21 @@ fn a_push_as_cloudtrail_prints_it() {
     );
 }
 
+/// wire.md 8.1: the last member.
+#[test]
+fn tls_is_on_record() {
+    let line = push(&over_tls(), KEY).record(Outcome::Success { os_user_exists: true }, EVENT);
+    let expected = concat!(
+        r#""eventCategory":"Management","tlsDetails":{"tlsVersion":"TLSv1.3","#,
+        r#""cipherSuite":"TLS_AES_128_GCM_SHA256","clientProvidedHostHeader":"a.example:8443"}}"#,
+        "\n"
+    );
+    assert!(text(&line).ends_with(expected), "{}", text(&line));
+}
+
 #[test]
 fn an_intent_is_the_record_without_an_outcome() {
-    let audited = push(&origin(), KEY);
+    let audited = push(&over_tls(), KEY);
     let mut expected = value(&audited.record(Outcome::Success { os_user_exists: true }, EVENT));
     expected.as_object_mut().unwrap().remove("eventID");
     expected["additionalEventData"].as_object_mut().unwrap().remove("osUserExists");
@@ -381,7 +398,7 @@ fn no_private_key_gets_into_a_record() {
 
 #[test]
 fn an_intent_without_a_record_is_closed_as_interrupted() {
-    let audited = push(&origin(), KEY);
+    let audited = push(&over_tls(), KEY);
     let mut open = OpenIntents::default();
     open.read(audited.intent().as_bytes()).unwrap();
     let [line] = open.close(|| EVENT.to_owned()).unwrap().try_into().unwrap();

@@ -83,7 +83,7 @@ static KEYS: [KeyRow; 24] = {
         row("aws:CurrentTime", Date, ALL, |c| Some(&c.current_time)),
         row("aws:EpochTime", EpochTime, ALL, |c| Some(&c.epoch_time)),
         row("aws:SourceIp", IpAddress, ALL, |c| Some(&c.source_ip)),
-        row("aws:SecureTransport", Boolean, ALL, |c| Some(boolean(c.request.origin.secure_transport))),
+        row("aws:SecureTransport", Boolean, ALL, |c| Some(boolean(c.request.origin.tls.is_some()))),
         row("aws:UserAgent", Text, ALL, |c| Some(&c.request.origin.user_agent)),
         row("aws:PrincipalArn", Arn, ALL, |c| Some(&c.principal_arn)),
         row("aws:PrincipalAccount", Text, ALL, |c| Some(c.request.caller.account.as_str())),

@@ -101,6 +101,11 @@ impl Setting {
         self.agents.inventory.refresh().await.unwrap();
     }
 
+    /// What a request is answered that comes without a certificate.
+    fn answer(&self, request: Whole, peer: &str) -> impl Future<Output = Response<Body>> + use<> {
+        Arc::clone(&self.agents).answer(request, None, peer.parse().unwrap(), TlsSession::default())
+    }
+
     async fn join_token(&self) -> Zeroizing<String> {
         let Agents { store, links, random, .. } = self.agents.as_ref();
         let (pki, instance, now) = (links.pki(), &self.world.instance, links.clock().wall());
@@ -367,9 +372,7 @@ async fn whoever_guesses_tokens_is_slowed() {
     // Now a good token is not looked at, nor used up.
     let token: JoinTokenText = setting.join_token().await.parse().unwrap();
     assert_eq!(refused(token.clone()).await, EnrollErrorCode::Throttled);
-    let ask = async |token, peer: &str| {
-        Arc::clone(&setting.agents).answer(enroll_request(token), None, peer.parse().unwrap()).await
-    };
+    let ask = async |token, peer: &str| setting.answer(enroll_request(token), peer).await;
     let answer = ask(token.clone(), "127.0.0.1:40000").await;
     assert_eq!(answer.status(), 429);
     assert!(answer.extensions().get::<Late>().is_some(), "whoever asks at once again is answered at once");
@@ -392,7 +395,7 @@ async fn guesses_sent_at_once_are_no_more_than_those_sent_one_after_the_other() 
     let setting = Setting::throttled("1/2").await;
     let guesses = (0..10).map(|_| {
         let request = enroll_request(setting.guess(&setting.world.instance));
-        Arc::clone(&setting.agents).answer(request, None, "192.0.2.1:40000".parse().unwrap())
+        setting.answer(request, "192.0.2.1:40000")
     });
     let answers = futures_util::future::join_all(guesses).await;
     assert_eq!(answers.iter().filter(|answer| answer.status() == 403).count(), 2);
@@ -419,7 +422,7 @@ async fn strangers_at_the_api_do_not_keep_a_refused_enrolment_off_the_record() {
 async fn whoever_hangs_up_during_an_enrolment_does_not_keep_it_off_the_record() {
     let setting = Setting::new().await;
     let request = enroll_request(setting.join_token().await.parse().unwrap());
-    let answer = Arc::clone(&setting.agents).answer(request, None, "192.0.2.1:40000".parse().unwrap());
+    let answer = setting.answer(request, "192.0.2.1:40000");
     assert!(answer.now_or_never().is_none(), "it is not done at once");
     let recorded = async {
         while !setting.audit_records().iter().any(|record| record["eventName"] == "EnrollAgent") {
@@ -458,8 +461,7 @@ async fn what_no_agent_asks_for_is_answered_late() {
         [("GET", LINK_PATH, 401), ("POST", LINK_PATH, 404), ("GET", ENROLL_PATH, 404), ("GET", "/", 404)]
     {
         let request = hyper::Request::builder().method(method).uri(path).body(Ok("".into())).unwrap();
-        let peer = "192.0.2.1:40000".parse().unwrap();
-        let answer = Arc::clone(&setting.agents).answer(request, None, peer).await;
+        let answer = setting.answer(request, "192.0.2.1:40000").await;
         assert_eq!(answer.status(), status, "{method} {path}");
         assert!(answer.extensions().get::<Late>().is_some(), "{method} {path}");
     }

@@ -53,6 +53,20 @@ impl Source {
         self.file.as_deref().unwrap_or_else(|| Path::new(DEFAULT_FILE))
     }
 
+    /// Whether anything is said in flags.
+    pub(crate) fn has_flags(&self) -> bool {
+        !self.flags.is_empty()
+    }
+
+    /// The text of a file that says what the flags say, and describes all other keys.
+    ///
+    /// # Errors
+    /// What is wrong with that.
+    pub(crate) fn as_file(&self) -> Result<String, Invalid> {
+        let text = describe::example(&self.flags);
+        self.parse(&text).map(|_| text)
+    }
+
     /// Reads and parses all of it.
     ///
     /// # Errors

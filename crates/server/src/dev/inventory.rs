@@ -2,12 +2,11 @@
 
 use super::Arguments;
 use super::os_user::OsAccount;
+use crate::new_ids;
 use crate::system::SystemRandom;
-use instance_connect_core::document::base64_encode;
 use instance_connect_core::environment::Random as _;
-use instance_connect_core::ids::{AccessKeyId, UserId, UserName};
+use instance_connect_core::ids::UserName;
 use instance_connect_core::inventory::{AccessKey, Account, Instance, InstanceState, Status};
-use instance_connect_core::secret::Secret;
 use instance_connect_store::Store;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -70,28 +69,14 @@ async fn principal(
     name: &str,
     statement: &serde_json::Value,
 ) -> anyhow::Result<Principal> {
-    let user: UserId = format!("AIDA{}", letters(16)).parse()?;
+    let user = new_ids::user_id(&SystemRandom)?;
     let name: UserName = name.parse()?;
     store.create_user(&user, &account.id, &name).await?;
     let document = json!({ "Version": "2012-10-17", "Statement": [statement] }).to_string();
     store.put_user_policy(&user, &"dev".parse()?, &document).await?;
-    let id: AccessKeyId = format!("AKIA{}", letters(16)).parse()?;
-    let mut secret = [0; 30];
-    SystemRandom.fill(&mut secret);
-    let secret = Secret::new(base64_encode(&secret).into_bytes());
-    let access_key = AccessKey { id, secret, user, status: Status::Active };
+    let access_key = new_ids::access_key(&SystemRandom, user)?;
     store.create_access_key(&access_key).await?;
     Ok(Principal { arn: format!("arn:aws:iam::{}:user/{name}", account.id), access_key })
-}
-
-/// Random letters and digits as in AWS's ids: base 32.
-fn letters(count: usize) -> String {
-    let mut bytes = vec![0; count];
-    SystemRandom.fill(&mut bytes);
-    bytes
-        .iter()
-        .map(|byte| char::from(if byte % 32 < 26 { b'A' + byte % 32 } else { b'2' + byte % 32 - 26 }))
-        .collect()
 }
 
 /// Random hex, two digits for each byte.

@@ -1,10 +1,10 @@
 //! One pretended machine of `dev`: a folder with an agent of its own and an OpenSSH server of its own, both real.
 
 use super::RESTART_PAUSE;
-use super::accounts;
 use super::directory::{Directory, open_log, set_mode, write_private};
 use super::os_user::OsAccount;
 use crate::connections;
+use crate::os_accounts;
 use anyhow::{Context as _, anyhow, bail, ensure};
 use instance_connect_core::ids::InstanceId;
 use std::ffi::OsStr;
@@ -202,7 +202,7 @@ impl Folders {
         let live = below("run/live", 0o750)?;
         if account.root {
             // The agent's files go to the group of the account that sshd runs the command as, by the set-gid bit.
-            let command_group = accounts::named(COMMAND_USER)?.context("there is no account nobody")?.gid;
+            let command_group = os_accounts::named(COMMAND_USER)?.context("there is no account nobody")?.gid;
             for (path, mode) in [(&folders.run, 0o2751), (&live, 0o2750)] {
                 chown(path, None, Some(command_group))?;
                 set_mode(path, mode)?;

@@ -4,7 +4,6 @@
 //! and links over mutual TLS, and an OpenSSH server for each that asks our command for keys. Each is a process of its
 //! own. Only the machines are pretended: they are folders on this one.
 
-mod accounts;
 mod control_plane;
 mod directory;
 mod inventory;
@@ -63,9 +62,12 @@ pub struct Arguments {
     /// The types of keys that can be pushed: rsa, ed25519, ecdsa, ed25519-sk, ecdsa-sk. AWS takes the first two
     #[arg(long, value_name = "TYPES", default_value = "rsa,ed25519")]
     key_types: KeyTypes,
-    /// Where the API listens; plain http, so on loopback only
+    /// Where the API listens: a loopback address
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// Serve the API over TLS, with a certificate of an authority of its own (DIR/ca.pem)
+    #[arg(long)]
+    tls: bool,
     /// Also write the ready file here, once everything accepts connections
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -97,6 +99,9 @@ pub struct Arguments {
 
 /// Between the end of a program and its next start.
 const RESTART_PAUSE: Duration = Duration::from_millis(20);
+
+/// The certificate of its authority, below the directory.
+const CA_FILE: &str = "ca.pem";
 
 /// Machines that are being started at a time: one waits for another process or the disk while another computes.
 const STARTING: usize = 4;
@@ -135,7 +140,7 @@ fn zone_of(region: &Region) -> Result<AvailabilityZone, IdError> {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     anyhow::ensure!(
         arguments.listen.ip().is_loopback(),
-        "dev speaks plain http: --listen takes a loopback address only"
+        "dev is for this machine: --listen takes a loopback address only"
     );
     crate::log::start(LogFormat::Text, LogLevel(tracing::Level::WARN));
     let account = OsAccount::choose(arguments.os_user.as_deref())?;
@@ -204,6 +209,7 @@ async fn start(
     let store = settings.open_store()?;
     let inventory = inventory::create(store.as_ref(), arguments, account).await?;
     let pki = Pki::load(store.as_ref(), &SystemRandom, &settings.region, SystemClock.wall()).await?;
+    write_private(&directory.path().join(CA_FILE), pki.root_pem())?;
     let join_token = async |instance: &Instance| {
         create_join_token(store.as_ref(), &pki, &SystemRandom, &instance.id, SystemClock.wall()).await
     };
@@ -232,6 +238,7 @@ async fn start(
         account,
         &inventory,
         control_plane.listening,
+        directory,
         &settings.audit.path,
         &machines,
     );
@@ -242,7 +249,8 @@ async fn start(
 
 /// The control plane's configuration. Texts and lists are written alike in JSON and TOML.
 fn write_configuration(arguments: &Arguments, directory: &Directory) -> anyhow::Result<PathBuf> {
-    let Arguments { region, key_types, clock_window, listen, audit_max_bytes, throttling, .. } = arguments;
+    let Arguments { region, key_types, clock_window, listen, tls, audit_max_bytes, throttling, .. } =
+        arguments;
     let Throttling { throttle, throttle_principal, throttle_instance, throttle_unauthenticated } = throttling;
     let key_types = serde_json::to_string(key_types)?;
     let path = directory.path().join("instance-connectd.toml");
@@ -254,7 +262,8 @@ clock_window = {clock_window}
 
 [public]
 listen = "{listen}"
-tls = false
+tls = {tls}
+names = ["127.0.0.1", "::1", "localhost"]
 
 [agents]
 listen = "127.0.0.1:0"

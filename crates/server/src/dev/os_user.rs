@@ -1,6 +1,6 @@
 //! Which OS account the logins of `dev` open.
 
-use super::accounts::{self, Account};
+use crate::os_accounts::{self, Account};
 use anyhow::{Context as _, bail};
 use instance_connect_core::ids::OsUser;
 
@@ -18,14 +18,14 @@ impl OsAccount {
     pub(super) fn choose(named: Option<&str>) -> anyhow::Result<Self> {
         let own_uid = rustix::process::getuid().as_raw();
         let root = own_uid == 0;
-        let known = accounts::all()?;
+        let known = os_accounts::all()?;
         let own = known
             .iter()
             .find(|account| account.uid == own_uid)
             .context("the invoking user has no account")?;
         let chosen = match named {
             Some(name) => {
-                accounts::named(name)?.with_context(|| format!("--os-user: there is no account {name}"))?
+                os_accounts::named(name)?.with_context(|| format!("--os-user: there is no account {name}"))?
             }
             None if root => default_for_root(&known).unwrap_or_else(|| {
                 tracing::warn!("this machine has no ordinary account; logins open {}", own.name);

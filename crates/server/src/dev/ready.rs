@@ -1,11 +1,11 @@
 //! The ready file: what scripts need to use a `dev` that is up. Its names and shapes are a contract.
 
-use super::Arguments;
 use super::control_plane;
 use super::directory::{Directory, READY_FILE, write_private};
 use super::inventory::{Created, Principal};
 use super::machine::Machine;
 use super::os_user::OsAccount;
+use super::{Arguments, CA_FILE};
 use crate::control_plane::Listening;
 use serde::Serialize;
 use std::net::Ipv4Addr;
@@ -21,6 +21,7 @@ pub(super) struct Ready {
     admin: Credentials,
     limited: Credentials,
     audit_log: PathBuf,
+    ca_file: PathBuf,
     instances: Vec<ReadyInstance>,
 }
 
@@ -56,6 +57,7 @@ impl Ready {
         account: &OsAccount,
         created: &Created,
         listening: Listening,
+        directory: &Directory,
         audit_log: &Path,
         machines: &[Machine],
     ) -> Self {
@@ -71,12 +73,13 @@ impl Ready {
         });
         Self {
             schema: 1,
-            endpoint_url: format!("http://{}", listening.public),
+            endpoint_url: format!("{}://{}", if arguments.tls { "https" } else { "http" }, listening.public),
             region: arguments.region.to_string(),
             account_id: created.account.id.to_string(),
             admin: Credentials::of(&created.admin),
             limited: Credentials::of(&created.limited),
             audit_log: audit_log.to_owned(),
+            ca_file: directory.path().join(CA_FILE),
             instances: instances.collect(),
         }
     }
@@ -85,6 +88,7 @@ impl Ready {
     pub(super) fn write(&self, directory: &Directory, ready_file: Option<&Path>) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(self)? + "\n";
         let own = directory.path().join(READY_FILE);
+        let (ca_file, is_tls) = (self.ca_file.to_string_lossy(), self.endpoint_url.starts_with("https:"));
         let variables = [
             ("AWS_ENDPOINT_URL", self.endpoint_url.as_str()),
             ("AWS_REGION", &self.region),
@@ -93,8 +97,12 @@ impl Ready {
             ("AWS_SECRET_ACCESS_KEY", &self.admin.secret_access_key),
             ("INSTANCE_CONNECT_READY_FILE", &own.to_string_lossy()),
         ];
-        let exports: String =
-            variables.iter().map(|(name, value)| format!("export {name}='{value}'\n")).collect();
+        let trust = is_tls.then_some(("AWS_CA_BUNDLE", &*ca_file));
+        let exports: String = variables
+            .iter()
+            .chain(&trust)
+            .map(|(name, value)| format!("export {name}='{value}'\n"))
+            .collect();
         write_private(&directory.path().join("env"), &(exports + "unset AWS_SESSION_TOKEN AWS_PROFILE\n"))?;
         write_private(&own, &text)?;
         ready_file.map_or(Ok(()), |path| write_private(path, &text))

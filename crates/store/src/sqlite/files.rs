@@ -27,7 +27,7 @@ pub(super) fn prepare(directory: &Path) -> Result<Files, StoreError> {
     // A file of its own and not the directory: whoever can open the directory could keep a lock on it.
     let lock = private().create(true).truncate(false).open(directory.join(LOCK)).map_err(internal)?;
     lock.lock().map_err(internal)?;
-    let database = directory.join(DATABASE);
+    let database = database(directory);
     match private().create_new(true).open(&database) {
         // The umask may have taken bits away from the owner.
         Ok(file) => file.set_permissions(Permissions::from_mode(0o600)).map_err(internal)?,
@@ -44,6 +44,11 @@ pub(super) fn prepare(directory: &Path) -> Result<Files, StoreError> {
         Err(error) => return Err(internal(error)),
     }
     Ok(Files { database, _lock: lock })
+}
+
+/// Where the database of a directory is.
+pub(super) fn database(directory: &Path) -> PathBuf {
+    directory.join(DATABASE)
 }
 
 fn private() -> OpenOptions {

@@ -50,6 +50,11 @@ impl SqliteStore {
         Ok(Self { worker, sealer: Arc::new(sealer) })
     }
 
+    /// Whether there is a database in `directory`.
+    pub fn exists(directory: &Path) -> bool {
+        files::database(directory).exists()
+    }
+
     /// One change: all of `work` and one step of the sequence, or nothing.
     async fn change(
         &self,

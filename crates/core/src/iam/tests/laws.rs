@@ -140,7 +140,7 @@ fn any_request() -> impl Strategy<Value = Asked> {
             asked.caller.tags = principal_tags;
             asked.origin.source = source.parse().unwrap();
             asked.origin.time = UnixSeconds(time);
-            asked.origin.secure_transport = tls;
+            asked.origin.tls = tls.then(super::tls);
             asked
         },
     )

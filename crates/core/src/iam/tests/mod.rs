@@ -8,7 +8,7 @@ mod table;
 use super::{AccessRequest, Decision, Denial, Policy, PolicyKind, RequestedAction, evaluate};
 use crate::ids::{OsUser, Region};
 use crate::inventory::{Status, User, UserKind, instance_arn};
-use crate::origin::Origin;
+use crate::origin::{Origin, TlsDetails};
 use instance_connect_document::UnixSeconds;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -66,10 +66,14 @@ impl Default for Asked {
                 time: UnixSeconds(1_928_462_706),
                 source: "192.0.2.1".parse().unwrap(),
                 user_agent: "aws-cli/2.15.0".to_owned(),
-                secure_transport: true,
+                tls: Some(tls()),
             },
         }
     }
+}
+
+fn tls() -> TlsDetails {
+    TlsDetails { version: "TLSv1.3", cipher_suite: "TLS_AES_128_GCM_SHA256", host: "localhost".to_owned() }
 }
 
 impl Asked {

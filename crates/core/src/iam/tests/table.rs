@@ -1,7 +1,7 @@
 //! The table of decisions in `decisions.json`. A row is: what it shows, the policies, the request, the expected decision
 //! with the statement that makes it, and where the expectation comes from. Texts between rows are headings.
 
-use super::{Asked, Kind, Policy, evaluate, written};
+use super::{Asked, Kind, Policy, evaluate, tls, written};
 use crate::iam::explain;
 use crate::inventory::{UserKind, instance_arn};
 use instance_connect_document::UnixSeconds;
@@ -71,7 +71,7 @@ fn request_of(changes: &Map<String, Value>) -> Asked {
             "ip" => asked.origin.source = text().parse().unwrap(),
             "time" => asked.origin.time = UnixSeconds(text().parse::<jiff::Timestamp>().unwrap().as_second()),
             "user_agent" => asked.origin.user_agent = text().to_owned(),
-            "tls" => asked.origin.secure_transport = value.as_bool().unwrap(),
+            "tls" => asked.origin.tls = value.as_bool().unwrap().then(tls),
             other => panic!("a request has no {other}"),
         }
     }

@@ -87,7 +87,11 @@ async fn listen(setting: &Setting) -> SocketAddr {
     tokio::spawn(acknowledge(link, queue));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(Arc::clone(&setting.api).serve(listener, instance_connect_core::limits::API_CONNECTIONS));
+    tokio::spawn(Arc::clone(&setting.api).serve(
+        listener,
+        None,
+        instance_connect_core::limits::API_CONNECTIONS,
+    ));
     address
 }
 

@@ -1,14 +1,14 @@
-//! OS accounts of this machine, as far as `dev` has to know them.
+//! OS accounts of this machine, as far as they have to be known.
 
 use anyhow::Context as _;
 use std::process::Command;
 
 /// One line of the account database.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Account {
-    pub(super) name: String,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+pub(crate) struct Account {
+    pub(crate) name: String,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
     shell: String,
 }
 
@@ -26,19 +26,19 @@ impl Account {
     }
 
     /// A person's account: an ordinary uid and a shell to log in to. 65534 is `nobody`.
-    pub(super) fn is_ordinary(&self) -> bool {
+    pub(crate) fn is_ordinary(&self) -> bool {
         let no_login = ["/nologin", "/false", "/sync"].iter().any(|end| self.shell.ends_with(end));
         (1000..65534).contains(&self.uid) && !self.shell.is_empty() && !no_login
     }
 }
 
 /// All accounts that can be listed.
-pub(super) fn all() -> anyhow::Result<Vec<Account>> {
+pub(crate) fn all() -> anyhow::Result<Vec<Account>> {
     getent(None)
 }
 
 /// The account of this name, wherever it is kept.
-pub(super) fn named(name: &str) -> anyhow::Result<Option<Account>> {
+pub(crate) fn named(name: &str) -> anyhow::Result<Option<Account>> {
     Ok(getent(Some(name))?.into_iter().find(|account| account.name == name))
 }
 
