@@ -103,7 +103,7 @@ def test_the_aws_cli_over_tls(control_plane):
     environment = {
         **os.environ,
         "AWS_ENDPOINT_URL": f"https://localhost:{control_plane.port}",
-        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": control_plane.access_key,
         "AWS_SECRET_ACCESS_KEY": control_plane.secret,
         "AWS_CA_BUNDLE": str(control_plane.ca),

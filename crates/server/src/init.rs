@@ -206,7 +206,8 @@ fn told(
     text.extend_from_slice(b"  export AWS_SECRET_ACCESS_KEY='");
     text.extend_from_slice(key.secret.expose());
     text.extend_from_slice(b"'\n");
-    writeln!(text, "  export AWS_REGION='{region}'")?;
+    // Which of the two is read depends on the client.
+    writeln!(text, "  export AWS_REGION='{region}' AWS_DEFAULT_REGION='{region}'")?;
     writeln!(text, "\nConfiguration  {file}")?;
     writeln!(text, "Inventory      {}", settings.data_dir.display())?;
     writeln!(
