@@ -18,6 +18,7 @@ pub mod origin;
 pub mod places;
 mod planted;
 pub mod printable;
+pub mod proxies;
 pub mod secret;
 pub mod sigv4;
 pub mod ssh_key;

@@ -15,6 +15,10 @@ pub const JSON_DEPTH: usize = 16;
 /// Longest user agent in a record, in characters; CloudTrail cuts it there too.
 pub const USER_AGENT: usize = 1024;
 
+/// Longest header of the PROXY protocol, in bytes: addresses take 52 at most, and what load balancers say beside them
+/// some hundred.
+pub const PROXY_HEADER: usize = 2048;
+
 /// Longest `Host` in a record, in characters: the longest name of DNS, and a port.
 pub const HOST: usize = 260;
 

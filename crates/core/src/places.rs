@@ -48,6 +48,15 @@ struct Held<C> {
     waits: Option<Turn>,
 }
 
+/// Whether the limit of one source holds for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PerSource {
+    /// As for everybody.
+    Limited,
+    /// Many clients are behind it: a trusted proxy.
+    Shared,
+}
+
 #[derive(Debug, Default)]
 struct Source {
     held: usize,
@@ -82,17 +91,40 @@ impl<C> Places<C> {
     ///
     /// # Errors
     /// [`NoPlace`] when all that could go are being worked for.
-    pub fn admit(&mut self, peer: IpAddr, close: C) -> Result<(ConnectionId, Option<C>), NoPlace> {
+    pub fn admit(
+        &mut self,
+        peer: IpAddr,
+        per_source: PerSource,
+        close: C,
+    ) -> Result<(ConnectionId, Option<C>), NoPlace> {
         let source = Network::of(peer);
-        let closed = self.goes_for(source)?.and_then(|goes| self.remove(goes));
+        let closed = self.goes_for(source, per_source)?.and_then(|goes| self.remove(goes));
         self.last_id += 1;
-        let (id, turn) = (ConnectionId(self.last_id), self.next_turn());
+        let id = ConnectionId(self.last_id);
+        self.hold(id, source, close);
+        Ok((id, closed))
+    }
+
+    /// A proxy has said whom a connection is from that waits for its client: it is of that source from now on. What
+    /// closes the one that had to go for it is given back.
+    ///
+    /// # Errors
+    /// [`NoPlace`], and it has lost its own.
+    pub fn moves(&mut self, id: ConnectionId, client: IpAddr) -> Result<Option<C>, NoPlace> {
+        let Some(close) = self.remove(id) else { return Ok(None) };
+        let source = Network::of(client);
+        let closed = self.goes_for(source, PerSource::Limited)?.and_then(|goes| self.remove(goes));
+        self.hold(id, source, close);
+        Ok(closed)
+    }
+
+    fn hold(&mut self, id: ConnectionId, source: Network, close: C) {
+        let turn = self.next_turn();
         self.connections.insert(id, Held { source, close, waits: Some(turn) });
         self.change(source, |source| {
             source.held += 1;
             source.waiting.insert(turn, id);
         });
-        Ok((id, closed))
     }
 
     /// The whole request is there, and is worked on.
@@ -132,8 +164,12 @@ impl<C> Places<C> {
     }
 
     /// The connection that has to go for one more of this source; none while there is a free place.
-    fn goes_for(&self, source: Network) -> Result<Option<ConnectionId>, NoPlace> {
-        let full = self.sources.get(&source).filter(|source| source.held >= self.limits.per_source);
+    fn goes_for(&self, source: Network, per_source: PerSource) -> Result<Option<ConnectionId>, NoPlace> {
+        let most = match per_source {
+            PerSource::Limited => self.limits.per_source,
+            PerSource::Shared => self.limits.in_all,
+        };
+        let full = self.sources.get(&source).filter(|source| source.held >= most);
         let among = match full {
             // Whoever has all that one source may have makes room for itself.
             Some(source) => Some(source),
@@ -202,7 +238,7 @@ mod tests {
 
     /// Each connection is named by a number, which is what closes it.
     fn admit(places: &mut Places<u32>, source: u8, name: u32) -> (ConnectionId, Option<u32>) {
-        places.admit(peer(source), name).unwrap()
+        places.admit(peer(source), PerSource::Limited, name).unwrap()
     }
 
     #[test]
@@ -238,8 +274,8 @@ mod tests {
         let (second, _) = admit(&mut places, 1, 2);
         places.works(first).unwrap();
         places.works(second).unwrap();
-        assert_eq!(places.admit(peer(1), 3), Err(NoPlace));
-        assert_eq!(places.admit(peer(2), 3), Err(NoPlace));
+        assert_eq!(places.admit(peer(1), PerSource::Limited, 3), Err(NoPlace));
+        assert_eq!(places.admit(peer(2), PerSource::Limited, 3), Err(NoPlace));
         // Answered, the second before the first.
         places.waits(second);
         places.waits(first);
@@ -249,6 +285,26 @@ mod tests {
         places.waits(second);
         places.left(second);
         assert_eq!(admit(&mut places, 2, 5).1, Some(1));
+    }
+
+    #[test]
+    fn behind_a_proxy_each_client_has_its_own_limit() {
+        let mut places = places(5, 2);
+        let proxied: Vec<_> =
+            (1..=4).map(|name| places.admit(peer(9), PerSource::Shared, name).unwrap()).collect();
+        assert!(proxied.iter().all(|(_, closed)| closed.is_none()), "a proxy has no limit of its own");
+        let move_to =
+            |places: &mut Places<u32>, index: usize, source| places.moves(proxied[index].0, peer(source));
+        assert_eq!(move_to(&mut places, 0, 1), Ok(None));
+        assert_eq!(move_to(&mut places, 1, 1), Ok(None));
+        assert_eq!(move_to(&mut places, 2, 1), Ok(Some(1)), "the third of one client pushes out its first");
+        assert_eq!(move_to(&mut places, 0, 1), Ok(None), "which is gone");
+        assert_eq!(places.connections.len(), 3);
+        places.works(proxied[1].0).unwrap();
+        places.works(proxied[2].0).unwrap();
+        assert_eq!(move_to(&mut places, 3, 1), Err(NoPlace));
+        assert_eq!(places.works(proxied[3].0), Err(Closed));
+        assert_eq!(places.connections.len(), 2);
     }
 
     #[test]
@@ -314,7 +370,7 @@ mod tests {
             let mut ids: Vec<ConnectionId> = Vec::new();
             for (now, step) in steps.into_iter().enumerate() {
                 match step {
-                    Step::Admit(source) => match (places.admit(peer(source), now), plain.goes_for(source, limits)) {
+                    Step::Admit(source) => match (places.admit(peer(source), PerSource::Limited, now), plain.goes_for(source, limits)) {
                         (Ok((id, closed)), Ok(goes)) => {
                             prop_assert_eq!(closed.is_some(), goes.is_some());
                             if let Some(goes) = goes {

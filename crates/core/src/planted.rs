@@ -6,6 +6,7 @@
         feature = "planted-allow-beats-deny",
         feature = "planted-boundary-ignored",
         feature = "planted-missing-variable-empty",
+        feature = "planted-forwarded-believed",
         feature = "planted-lines-unescaped",
         feature = "planted-burst-exceeded",
         feature = "planted-parser-panics",

@@ -26,10 +26,11 @@ use instance_connect_core::link::{
 };
 use instance_connect_core::origin::Origin;
 use instance_connect_core::places::ConnectionLimits;
+use instance_connect_core::proxies::TrustedProxies;
 use instance_connect_core::throttle::Throttle;
 use instance_connect_store::Store;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -62,7 +63,7 @@ impl Agents {
         limits: ConnectionLimits,
     ) {
         let tls = TlsAcceptor::from(Arc::new(tls));
-        connections::accept(listener, limits, |stream, connection| {
+        connections::accept(listener, limits, TrustedProxies::default(), |stream, connection| {
             Arc::clone(&self).serve_connection(tls.clone(), stream, connection)
         })
         .await;
@@ -92,7 +93,7 @@ impl Agents {
         self: Arc<Self>,
         request: Whole,
         identity: Option<Arc<AgentUrn>>,
-        peer: SocketAddr,
+        peer: IpAddr,
         session: TlsSession,
     ) -> Response<Body> {
         let answer = match (request.method(), request.uri().path()) {
@@ -118,13 +119,13 @@ impl Agents {
     async fn enroll(
         &self,
         request: Whole,
-        peer: SocketAddr,
+        peer: IpAddr,
         session: TlsSession,
     ) -> Result<Response<Body>, EnrollError> {
         let origin = Origin {
             request: api::fresh_request_id(self.random.as_ref()),
             time: self.links.clock().wall(),
-            source: http::source(peer),
+            source: peer,
             user_agent: api::user_agent(request.headers()),
             tls: Some(session.details(request.headers())),
         };

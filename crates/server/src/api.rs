@@ -5,6 +5,7 @@ use crate::connections::{self, Connection};
 use crate::http::{self, Body, BodyError, Late, Whole};
 use crate::inventory::LiveInventory;
 use crate::links::{Delivered, DeliveryError, Links, lock};
+use crate::proxies::Proxies;
 use crate::public_tls::{PublicTls, TlsSession};
 use hyper::body::Bytes;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, USER_AGENT};
@@ -27,11 +28,12 @@ use instance_connect_core::sigv4::{ClockWindow, Expected, Presented, Verified};
 use instance_connect_core::ssh_key::KeyTypes;
 use instance_connect_core::throttle::Throttle;
 use instance_connect_kill_point::kill_point;
-use std::net::SocketAddr;
+use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 /// The signing name of this edge.
 const SERVICE: &str = "ec2-instance-connect";
@@ -52,6 +54,8 @@ pub(crate) struct Api {
     pub(crate) random: Arc<dyn Random>,
     /// What callers are held to; without it, to nothing.
     pub(crate) throttle: Option<Arc<Mutex<Throttle>>>,
+    /// Load balancers in front.
+    pub(crate) proxies: Proxies,
 }
 
 impl Api {
@@ -62,23 +66,35 @@ impl Api {
         tls: Option<Arc<PublicTls>>,
         limits: ConnectionLimits,
     ) {
-        connections::accept(listener, limits, |stream, connection| {
+        let trusted = self.proxies.trusted.clone();
+        connections::accept(listener, limits, trusted, |stream, connection| {
             let (api, tls) = (Arc::clone(&self), tls.clone());
             async move {
-                match tls {
-                    Some(tls) => match tls.accept(stream).await {
-                        Ok((stream, session)) => {
-                            api.serve_connection(stream, connection, Some(session)).await
-                        }
-                        Err(error) => {
-                            tracing::debug!(%error, peer = %connection.peer(), "TLS handshake failed");
-                        }
-                    },
-                    None => api.serve_connection(stream, connection, None).await,
+                let peer = connection.peer();
+                if let Err(error) = api.open_connection(stream, connection, tls).await {
+                    tracing::debug!(%error, %peer, "a connection did not open");
                 }
             }
         })
         .await;
+    }
+
+    /// Learns whom a connection is from, and does its TLS handshake, before anything else is read of it.
+    async fn open_connection(
+        self: Arc<Self>,
+        mut stream: TcpStream,
+        mut connection: Connection,
+        tls: Option<Arc<PublicTls>>,
+    ) -> io::Result<()> {
+        self.proxies.read_header(&mut stream, &mut connection).await?;
+        match tls {
+            Some(tls) => {
+                let (stream, session) = tls.accept(stream).await?;
+                self.serve_connection(stream, connection, Some(session)).await;
+            }
+            None => self.serve_connection(stream, connection, None).await,
+        }
+        Ok(())
     }
 
     async fn serve_connection(
@@ -101,13 +117,13 @@ impl Api {
     async fn answer(
         self: Arc<Self>,
         request: Whole,
-        peer: SocketAddr,
+        peer: IpAddr,
         tls: Option<TlsSession>,
     ) -> Response<Body> {
         let origin = Origin {
             request: fresh_request_id(self.random.as_ref()),
             time: self.clock.wall(),
-            source: http::source(peer),
+            source: self.proxies.client(peer, request.headers()),
             user_agent: user_agent(request.headers()),
             tls: tls.map(|session| session.details(request.headers())),
         };

@@ -6,10 +6,11 @@
 
 use crate::links::lock;
 use futures_util::task::AtomicWaker;
-use instance_connect_core::places::{Closed, ConnectionId, ConnectionLimits, Places};
+use instance_connect_core::places::{Closed, ConnectionId, ConnectionLimits, NoPlace, PerSource, Places};
+use instance_connect_core::proxies::TrustedProxies;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
@@ -97,9 +98,11 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Accepts connections until the process ends, and serves each in a task of its own until it ends, or is closed for
 /// waiting too long, or for another.
+/// Connections of `trusted` proxies have no limit of their own.
 pub(crate) async fn accept<F>(
     listener: TcpListener,
     limits: ConnectionLimits,
+    trusted: TrustedProxies,
     serve: impl Fn(TcpStream, Connection) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
@@ -108,7 +111,7 @@ pub(crate) async fn accept<F>(
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let Some(connection) = Connection::admit(&places, peer) else { continue };
+                let Some(connection) = Connection::admit(&places, peer, &trusted) else { continue };
                 // Answers are small and whole; waiting to fill a packet only delays them.
                 let _ = stream.set_nodelay(true);
                 spawn(connection, |connection| serve(stream, connection));
@@ -142,22 +145,26 @@ where
 /// A connection in its place, which it leaves when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    peer: SocketAddr,
+    peer: IpAddr,
     id: ConnectionId,
     places: Arc<Mutex<Places<Progress>>>,
     progress: Progress,
 }
 
 impl Connection {
-    fn admit(places: &Arc<Mutex<Places<Progress>>>, peer: SocketAddr) -> Option<Self> {
+    fn admit(
+        places: &Arc<Mutex<Places<Progress>>>,
+        peer: SocketAddr,
+        trusted: &TrustedProxies,
+    ) -> Option<Self> {
+        let is_proxy = trusted.contain(peer.ip());
+        let per_source = if is_proxy { PerSource::Shared } else { PerSource::Limited };
         let progress = Progress::new();
-        let admitted = lock(places).admit(peer.ip(), progress.clone());
+        let admitted = lock(places).admit(peer.ip(), per_source, progress.clone());
         match admitted {
             Ok((id, closed)) => {
-                if let Some(closed) = closed {
-                    closed.close();
-                }
-                Some(Self { peer, id, places: Arc::clone(places), progress })
+                close(closed);
+                Some(Self { peer: peer.ip().to_canonical(), id, places: Arc::clone(places), progress })
             }
             Err(error) => {
                 tracing::debug!(%peer, %error, "refusing a connection");
@@ -166,9 +173,21 @@ impl Connection {
         }
     }
 
-    /// The client's address.
-    pub(crate) fn peer(&self) -> SocketAddr {
+    /// Whom it is from, as far as the connection itself tells: its peer, or the client that a trusted proxy has named.
+    /// In the one form that policies, limits and records see: `::ffff:a.b.c.d` is IPv4.
+    pub(crate) fn peer(&self) -> IpAddr {
         self.peer
+    }
+
+    /// A trusted proxy has named its client: the connection counts as that one's from now on.
+    ///
+    /// # Errors
+    /// [`NoPlace`].
+    pub(crate) fn is_from(&mut self, client: IpAddr) -> Result<(), NoPlace> {
+        self.peer = client;
+        let closed = lock(&self.places).moves(self.id, client)?;
+        close(closed);
+        Ok(())
     }
 
     /// Watches the bytes that come and go.
@@ -197,6 +216,13 @@ impl Connection {
     /// The answer is sent from now.
     pub(crate) fn answers(&self) {
         self.progress.enter(Phase::Answer);
+    }
+}
+
+/// Closes the connection that had to go for another one.
+fn close(closed: Option<Progress>) {
+    if let Some(closed) = closed {
+        closed.close();
     }
 }
 

@@ -110,6 +110,7 @@ async fn start(settings: Settings) -> anyhow::Result<Listening> {
         clock_window: settings.clock_window,
         random: Arc::clone(&random),
         throttle,
+        proxies: settings.public.proxies,
     };
 
     tokio::spawn(async move { inventory.follow().await });

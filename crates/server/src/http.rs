@@ -11,7 +11,6 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use instance_connect_core::sigv4::{MalformedHead, RequestHead};
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -138,11 +137,6 @@ async fn read_body(
         Ok(bytes.into())
     };
     tokio::time::timeout(BODY_TIMEOUT, whole).await.unwrap_or(Err(BodyError::TooSlow))
-}
-
-/// The one form of a source address that policies, limits and records see: `::ffff:a.b.c.d` is IPv4.
-pub(crate) fn source(peer: SocketAddr) -> IpAddr {
-    peer.ip().to_canonical()
 }
 
 #[cfg(test)]

@@ -54,11 +54,11 @@ pub struct Arguments {
 /// # Errors
 /// It is initialised already, or something cannot be made; the error says what to do.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    run_saying(arguments, &mut std::io::stdout())
+    let owner = Owner::choose(arguments.user.as_deref())?;
+    run_for(owner, arguments, &mut std::io::stdout())
 }
 
-fn run_saying(arguments: &Arguments, output: &mut impl Write) -> anyhow::Result<()> {
-    let owner = Owner::choose(arguments.user.as_deref())?;
+fn run_for(owner: Option<Owner>, arguments: &Arguments, output: &mut impl Write) -> anyhow::Result<()> {
     let settings = configuration(&arguments.configuration, owner)?;
     // Of several at a time one goes on.
     let lock = File::open(arguments.configuration.file())?;

@@ -18,6 +18,7 @@ mod new_file;
 mod new_ids;
 mod os_accounts;
 mod pki;
+mod proxies;
 mod public_tls;
 mod system;
 

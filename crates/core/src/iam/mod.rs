@@ -35,3 +35,4 @@ pub use pattern::folded;
 pub use policy::{Policy, PolicyError};
 pub use request::{AccessRequest, RequestedAction};
 pub use statement::Effect;
+pub(crate) use value::Network;

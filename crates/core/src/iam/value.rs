@@ -70,7 +70,7 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
 
 /// Addresses with a common prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Network {
+pub(crate) struct Network {
     base: IpAddr,
     /// In bits.
     prefix: u32,
@@ -79,7 +79,7 @@ pub(super) struct Network {
 impl Network {
     /// Reads an address, or a network in CIDR notation. An IPv4 network in the form of IPv6 is an IPv4 network, as
     /// source addresses are.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
@@ -100,7 +100,7 @@ impl Network {
 
     /// Whether an address is in it. IPv4 and IPv6 never are in each other; an IPv4 address in the form of IPv6 is one of
     /// IPv4.
-    pub(super) fn contains(self, address: IpAddr) -> bool {
+    pub(crate) fn contains(self, address: IpAddr) -> bool {
         match (self.base, address.to_canonical()) {
             (IpAddr::V4(base), IpAddr::V4(address)) => {
                 (base.to_bits() ^ address.to_bits()).checked_shr(32 - self.prefix).unwrap_or(0) == 0

@@ -20,6 +20,7 @@ use instance_connect_store::{MasterKey, SqliteStore};
 use instance_connect_testkit::{ManualClock, SeededRandom, World};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -373,12 +374,12 @@ async fn whoever_guesses_tokens_is_slowed() {
     let token: JoinTokenText = setting.join_token().await.parse().unwrap();
     assert_eq!(refused(token.clone()).await, EnrollErrorCode::Throttled);
     let ask = async |token, peer: &str| setting.answer(enroll_request(token), peer).await;
-    let answer = ask(token.clone(), "127.0.0.1:40000").await;
+    let answer = ask(token.clone(), "127.0.0.1").await;
     assert_eq!(answer.status(), 429);
     assert!(answer.extensions().get::<Late>().is_some(), "whoever asks at once again is answered at once");
     // Others are not held to account for it.
     let elsewhere = setting.join_token().await.parse().unwrap();
-    assert_eq!(ask(elsewhere, "192.0.2.1:40000").await.status(), 200);
+    assert_eq!(ask(elsewhere, "192.0.2.1").await.status(), 200);
     setting.wait(Duration::from_secs(1)).await;
     setting.enroll_with("second", token).await.unwrap();
     // All before it are on record by now.
@@ -395,7 +396,7 @@ async fn guesses_sent_at_once_are_no_more_than_those_sent_one_after_the_other() 
     let setting = Setting::throttled("1/2").await;
     let guesses = (0..10).map(|_| {
         let request = enroll_request(setting.guess(&setting.world.instance));
-        setting.answer(request, "192.0.2.1:40000")
+        setting.answer(request, "192.0.2.1")
     });
     let answers = futures_util::future::join_all(guesses).await;
     assert_eq!(answers.iter().filter(|answer| answer.status() == 403).count(), 2);
@@ -422,7 +423,7 @@ async fn strangers_at_the_api_do_not_keep_a_refused_enrolment_off_the_record() {
 async fn whoever_hangs_up_during_an_enrolment_does_not_keep_it_off_the_record() {
     let setting = Setting::new().await;
     let request = enroll_request(setting.join_token().await.parse().unwrap());
-    let answer = setting.answer(request, "192.0.2.1:40000");
+    let answer = setting.answer(request, "192.0.2.1");
     assert!(answer.now_or_never().is_none(), "it is not done at once");
     let recorded = async {
         while !setting.audit_records().iter().any(|record| record["eventName"] == "EnrollAgent") {
@@ -461,7 +462,7 @@ async fn what_no_agent_asks_for_is_answered_late() {
         [("GET", LINK_PATH, 401), ("POST", LINK_PATH, 404), ("GET", ENROLL_PATH, 404), ("GET", "/", 404)]
     {
         let request = hyper::Request::builder().method(method).uri(path).body(Ok("".into())).unwrap();
-        let answer = setting.answer(request, "192.0.2.1:40000").await;
+        let answer = setting.answer(request, "192.0.2.1").await;
         assert_eq!(answer.status(), status, "{method} {path}");
         assert!(answer.extensions().get::<Late>().is_some(), "{method} {path}");
     }

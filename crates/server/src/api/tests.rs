@@ -1,3 +1,4 @@
+mod proxies;
 mod sockets;
 
 use super::*;
@@ -57,6 +58,7 @@ impl Setting {
             clock_window: limits::CLOCK_WINDOW,
             random,
             throttle: None,
+            proxies: Proxies::default(),
         };
         Self { api: Arc::new(api), world, clock, directory }
     }
@@ -102,9 +104,7 @@ impl Setting {
     /// A push from the signed request to the answer: status and error name.
     async fn ask(&self, body: &str, secret: &str, source: &str) -> (u16, String) {
         let request = self.signed(body, secret);
-        let answer = Arc::clone(&self.api)
-            .answer(request, SocketAddr::new(source.parse().unwrap(), 40_000), None)
-            .await;
+        let answer = Arc::clone(&self.api).answer(request, source.parse().unwrap(), None).await;
         let error = answer.headers().get("x-amzn-errortype").map_or("", |value| value.to_str().unwrap());
         (answer.status().as_u16(), error.to_owned())
     }
@@ -395,9 +395,7 @@ async fn a_source_that_sends_too_much_that_nobody_signed_is_not_listened_to() {
         assert_eq!(setting.ask(&body, secret, SOURCE).await, throttled());
     }
     let request = setting.signed(&body, SECRET_ACCESS_KEY);
-    let answer = Arc::clone(&setting.api)
-        .answer(request, SocketAddr::new(SOURCE.parse().unwrap(), 40_000), None)
-        .await;
+    let answer = Arc::clone(&setting.api).answer(request, SOURCE.parse().unwrap(), None).await;
     assert!(answer.extensions().get::<Late>().is_some(), "whoever asks at once again is answered at once");
     // Others are not held to account for it.
     assert_eq!(setting.ask(&body, SECRET_ACCESS_KEY, "192.0.2.2").await, succeeded());
@@ -461,7 +459,7 @@ async fn a_body_that_does_not_come_in_time_is_a_timeout() {
     ] {
         let mut request = setting.signed("", SECRET_ACCESS_KEY);
         *request.body_mut() = Err(error);
-        let answer = Arc::clone(&setting.api).answer(request, "192.0.2.1:40000".parse().unwrap(), None).await;
+        let answer = Arc::clone(&setting.api).answer(request, "192.0.2.1".parse().unwrap(), None).await;
         assert_eq!(
             (answer.status().as_u16(), answer.headers()["x-amzn-errortype"].to_str().unwrap()),
             (status, code)

@@ -3,6 +3,7 @@
 use crate::audit_log::{FileSize, FileSizeError};
 use instance_connect_core::ids::Region;
 use instance_connect_core::limits;
+use instance_connect_core::proxies::TrustedProxies;
 use instance_connect_core::sigv4::{ClockWindow, ClockWindowError};
 use instance_connect_core::ssh_key::KeyTypes;
 use instance_connect_core::throttle::Rate;
@@ -222,6 +223,15 @@ impl Value for KeyTypes {
 
     fn parse(texts: &[String]) -> Result<Self, String> {
         texts.join(",").parse().map_err(|error| format!("not a list of key types: {error}"))
+    }
+}
+
+impl Value for TrustedProxies {
+    const SHAPE: Shape = Shape::List;
+
+    fn parse(texts: &[String]) -> Result<Self, String> {
+        let one = |text: &String| only(std::slice::from_ref(text), "an address or network");
+        texts.iter().map(one).collect::<Result<_, _>>().map(Self)
     }
 }
 

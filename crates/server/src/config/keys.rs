@@ -3,6 +3,7 @@
 use super::key::{Definition, Key, LogFormat, LogLevel, Names};
 use crate::audit_log::FileSize;
 use instance_connect_core::ids::Region;
+use instance_connect_core::proxies::TrustedProxies;
 use instance_connect_core::sigv4::ClockWindow;
 use instance_connect_core::ssh_key::KeyTypes;
 use instance_connect_core::throttle::Rate;
@@ -64,6 +65,19 @@ pub(super) static PUBLIC_KEY: Key<PathBuf> = Key::optional(
     "FILE",
     "\"/etc/instance-connect/tls/privkey.pem\"",
     "The certificate's private key, in PEM",
+);
+
+pub(super) static PUBLIC_TRUSTED_PROXIES: Key<TrustedProxies> = Key::with_default(
+    "public.trusted_proxies",
+    "NETWORKS",
+    "[]",
+    "Addresses and networks of load balancers whose word on the client's address is taken (X-Forwarded-For)",
+);
+pub(super) static PUBLIC_PROXY_PROTOCOL: Key<bool> = Key::with_default(
+    "public.proxy_protocol",
+    "BOOLEAN",
+    "false",
+    "Whether trusted proxies begin each connection with a header of the PROXY protocol, version 2",
 );
 
 pub(super) static AGENTS_LISTEN: Key<SocketAddr> =
@@ -157,6 +171,8 @@ pub(super) static ALL: &[&Definition] = &[
     &PUBLIC_NAMES.definition,
     &PUBLIC_CERTIFICATE.definition,
     &PUBLIC_KEY.definition,
+    &PUBLIC_TRUSTED_PROXIES.definition,
+    &PUBLIC_PROXY_PROTOCOL.definition,
     &AGENTS_LISTEN.definition,
     &AGENTS_NAMES.definition,
     &AUDIT_FILE.definition,

@@ -1,5 +1,5 @@
 //! The configuration of a control plane: one TOML file, with a flag for each of its keys over it, parsed once into
-//! [`Settings`].
+//! `Settings`.
 
 mod commands;
 mod describe;

@@ -4,8 +4,10 @@ use super::key::{LogFormat, LogLevel, Names};
 use super::{Keys, keys};
 use crate::audit_log::AuditSettings;
 use crate::descriptors::Capacity;
+use crate::proxies::Proxies;
 use instance_connect_core::ids::Region;
 use instance_connect_core::places::ConnectionLimits;
+use instance_connect_core::proxies::TrustedProxies;
 use instance_connect_core::sigv4::ClockWindow;
 use instance_connect_core::ssh_key::KeyTypes;
 use instance_connect_core::throttle::ThrottleLimits;
@@ -45,6 +47,7 @@ pub(crate) struct Settings {
 pub(crate) struct Public {
     pub(crate) listen: SocketAddr,
     pub(crate) transport: Transport,
+    pub(crate) proxies: Proxies,
 }
 
 /// How the public listener is spoken to.
@@ -104,6 +107,7 @@ fn public(keys: &mut Keys<'_>, names: Option<&Option<Names>>) -> Option<Public> 
     let (listen, tls) = (keys.get(&keys::PUBLIC_LISTEN), keys.get(&keys::PUBLIC_TLS));
     let certificate = keys.optional_path(&keys::PUBLIC_CERTIFICATE);
     let key = keys.optional_path(&keys::PUBLIC_KEY);
+    let proxies = proxies(keys);
     let (listen, names) = (listen?, names?);
     let transport = match (tls?, certificate?, key?, names) {
         (false, None, None, _) if listen.ip().is_loopback() => Transport::Plain,
@@ -142,7 +146,18 @@ fn public(keys: &mut Keys<'_>, names: Option<&Option<Names>>) -> Option<Public> 
             return None;
         }
     };
-    Some(Public { listen, transport })
+    Some(Public { listen, transport, proxies: proxies? })
+}
+
+fn proxies(keys: &mut Keys<'_>) -> Option<Proxies> {
+    let trusted = keys.get(&keys::PUBLIC_TRUSTED_PROXIES);
+    let proxy_protocol = keys.get(&keys::PUBLIC_PROXY_PROTOCOL);
+    let proxies = Proxies { trusted: trusted?, proxy_protocol: proxy_protocol? };
+    if proxies.proxy_protocol && proxies.trusted == TrustedProxies::default() {
+        keys.refuse(&keys::PUBLIC_PROXY_PROTOCOL, "has no use without public.trusted_proxies");
+        return None;
+    }
+    Some(proxies)
 }
 
 fn agents_names(keys: &mut Keys<'_>, public: Option<&Option<Names>>) -> Option<Vec<String>> {

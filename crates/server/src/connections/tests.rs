@@ -79,7 +79,8 @@ fn connect_to(
     on_their_way: usize,
 ) -> (DuplexStream, JoinHandle<()>) {
     let (client, server) = duplex(on_their_way);
-    let connection = Connection::admit(places, "192.0.2.1:40000".parse().unwrap()).unwrap();
+    let connection =
+        Connection::admit(places, "192.0.2.1:40000".parse().unwrap(), &TrustedProxies::default()).unwrap();
     (client, spawn(connection, |connection| service.serve(server, connection)))
 }
 
@@ -322,7 +323,7 @@ async fn an_upgraded_connection_is_let_go() {
     let (mut client, server) = duplex(1000);
     let places = one_place();
     let peer = "192.0.2.1:40000".parse().unwrap();
-    let connection = Connection::admit(&places, peer).unwrap();
+    let connection = Connection::admit(&places, peer, &TrustedProxies::default()).unwrap();
     let served = spawn(connection, |connection| {
         http::serve(server, connection, 0, async |mut request: Whole| {
             let upgrade = hyper::upgrade::on(&mut request);
@@ -349,7 +350,7 @@ async fn an_upgraded_connection_is_let_go() {
         assert_eq!(client.read_u8().await.unwrap(), byte);
     }
     // There is a place for another, which closes nobody's.
-    let (_id, closed) = lock(&places).admit(peer.ip(), Progress::new()).unwrap();
+    let (_id, closed) = lock(&places).admit(peer.ip(), PerSource::Limited, Progress::new()).unwrap();
     assert!(closed.is_none());
 }
 
@@ -413,10 +414,10 @@ async fn work_keeps_its_place_when_its_client_has_gone() {
     drop(client);
     sleep_until(Instant::now() + Duration::from_secs(3600)).await;
     let peer = "192.0.2.1:40000".parse().unwrap();
-    assert!(Connection::admit(&places, peer).is_none());
+    assert!(Connection::admit(&places, peer, &TrustedProxies::default()).is_none());
     service.answers.add_permits(1);
     served.await.unwrap();
-    assert!(Connection::admit(&places, peer).is_some());
+    assert!(Connection::admit(&places, peer, &TrustedProxies::default()).is_some());
 }
 
 /// A listener on real sockets.
@@ -430,9 +431,12 @@ impl Listener {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, service) = (listener.local_addr().unwrap(), Service::new());
         let served = service.clone();
-        tokio::spawn(accept(listener, ConnectionLimits { in_all, per_source }, move |stream, connection| {
-            served.clone().serve(stream, connection)
-        }));
+        tokio::spawn(accept(
+            listener,
+            ConnectionLimits { in_all, per_source },
+            TrustedProxies::default(),
+            move |stream, connection| served.clone().serve(stream, connection),
+        ));
         Self { address, service }
     }
 

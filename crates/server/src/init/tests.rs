@@ -58,7 +58,7 @@ impl Place {
 /// Gives what it says.
 fn run(arguments: &Arguments) -> anyhow::Result<String> {
     let mut said = Vec::new();
-    run_saying(arguments, &mut said).map(|()| String::from_utf8(said).unwrap())
+    run_for(None, arguments, &mut said).map(|()| String::from_utf8(said).unwrap())
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_wrong_configuration_is_not_written() {
 fn an_access_key_that_cannot_be_shown_is_not_made() {
     let place = Place::new();
     let mut full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let error = run_saying(&place.first(), &mut full).unwrap_err().to_string();
+    let error = run_for(None, &place.first(), &mut full).unwrap_err().to_string();
     assert!(error.contains("run init again"), "{error}");
     assert!(place.inventory().access_keys.is_empty());
     run(&place.arguments(&[])).unwrap();

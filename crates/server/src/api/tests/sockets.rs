@@ -15,7 +15,7 @@ const HOST: &str = "127.0.0.1:8080";
 
 /// A request in the parts that the attacks change.
 #[derive(Clone)]
-struct Request {
+pub(super) struct Request {
     line: String,
     headers: Vec<String>,
     body: Vec<u8>,
@@ -23,7 +23,7 @@ struct Request {
 
 impl Request {
     /// A push that is right.
-    fn push(world: &World) -> Self {
+    pub(super) fn push(world: &World) -> Self {
         let body = world.push_body("deploy");
         let to_sign = [
             ("content-type", "application/x-amz-json-1.1"),
@@ -46,7 +46,7 @@ impl Request {
         Self { line: "POST / HTTP/1.1".into(), headers, body: body.into() }
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         let head = format!("{}\r\n{}\r\n\r\n", self.line, self.headers.join("\r\n"));
         [head.as_bytes(), &self.body].concat()
     }
@@ -56,7 +56,7 @@ impl Request {
         self
     }
 
-    fn with(mut self, header: &str) -> Self {
+    pub(super) fn with(mut self, header: &str) -> Self {
         self.headers.push(header.into());
         self
     }
@@ -82,7 +82,7 @@ async fn listening() -> (Setting, SocketAddr) {
     (setting, address)
 }
 
-async fn listen(setting: &Setting) -> SocketAddr {
+pub(super) async fn listen(setting: &Setting) -> SocketAddr {
     let (link, queue) = setting.connect();
     tokio::spawn(acknowledge(link, queue));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
