@@ -37,11 +37,17 @@ class ControlPlane:
         self.access_key = re.search(r"AWS_ACCESS_KEY_ID='(\w+)'", self.said)[1]
         self.secret = re.search(r"AWS_SECRET_ACCESS_KEY='([^']+)'", self.said)[1]
 
-    def start(self, *flags):
+    def start(self, *flags, environment=None):
         words = [DAEMON, "serve", "--config", self.config, "--print-addresses", *flags]
         self.log = self.folder / "serve.log"
         with open(self.log, "a") as log:
-            self.process = subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE, stderr=log, text=True)
+            self.process = subprocess.Popen(
+                [str(word) for word in words],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, **(environment or {})},
+            )
         self.addresses = json.loads(self.process.stdout.readline() or "{}")
         assert self.addresses, self.log.read_text()
         return self
@@ -178,6 +184,47 @@ def test_a_second_init_is_refused(control_plane):
     assert done.returncode == 1 and done.stdout == ""
     assert "is initialised already" in done.stderr
     assert {file: file.read_bytes() for file in control_plane.folder.rglob("*") if file.is_file()} == before
+
+
+def no_key(file):
+    file.unlink()
+
+
+def another_key(file):
+    file.write_bytes(bytes(32))
+
+
+def an_exposed_key(file):
+    file.chmod(0o640)
+
+
+def half_a_key(file):
+    file.write_bytes(file.read_bytes()[:16])
+
+
+@pytest.mark.parametrize(
+    "spoil, said",
+    [
+        (no_key, "No such file or directory (os error 2). Put it back from where it is kept"),
+        (another_key, "this is not the master key the database was made with"),
+        (an_exposed_key, "has mode 0640: others may use it"),
+        (half_a_key, "has to be exactly 32 bytes"),
+    ],
+)
+def test_without_its_master_key_it_does_not_start_and_says_why(control_plane, spoil, said):
+    spoil(control_plane.folder / "etc/master.key")
+    done = run(DAEMON, "serve", "--config", control_plane.config, check=False)
+    assert done.returncode == 1 and said in done.stderr
+
+
+def test_the_master_key_can_be_a_systemd_credential(control_plane, tmp_path):
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (control_plane.folder / "etc/master.key").rename(credentials / "master-key")
+    # As systemd 254 and later give it.
+    (credentials / "master-key").chmod(0o440)
+    control_plane.start(environment={"CREDENTIALS_DIRECTORY": str(credentials)})
+    assert push(control_plane.client()) == "EC2InstanceNotFoundException"
 
 
 def test_mistakes_in_the_configuration_have_lines(control_plane):

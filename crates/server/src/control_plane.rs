@@ -20,6 +20,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
 impl Settings {
@@ -71,6 +72,8 @@ pub(crate) struct Listening {
 
 /// Starts everything; when it returns, both listeners accept connections. It runs until the process ends.
 async fn start(settings: Settings) -> anyhow::Result<Listening> {
+    // Asked to read its certificates again, it must not end, also where it has none: from here on the signal is heard.
+    let _heard = signal(SignalKind::hangup())?;
     let capacity = settings.capacity.within(descriptors::raise_limit()?);
     let store = settings.open_store()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -81,7 +84,7 @@ async fn start(settings: Settings) -> anyhow::Result<Listening> {
     let links = Arc::new(Links::new(Arc::clone(&pki), Arc::clone(&clock)));
     let audit = AuditLog::open(&settings.audit, Arc::clone(&clock), random.as_ref())?;
     let throttle = settings.throttle.map(|limits| Arc::new(Mutex::new(Throttle::new(limits))));
-    let public_tls = PublicTls::load(settings.public.transport, &pki, clock.wall()).await?;
+    let public_tls = PublicTls::load(settings.public.transport, &pki, clock.wall())?;
     let tls = pki.agents_tls(&settings.agents_names, clock.wall())?;
 
     let agents_listener = listen(settings.agents)?;

@@ -47,11 +47,12 @@ impl MasterKeyPlace {
     /// Reads the key.
     ///
     /// # Errors
-    /// It is not there, others may read it, or it is no key.
+    /// It is not there, it is somebody else's, others may read it, or it is no key.
     pub(crate) fn read(&self) -> Result<MasterKey, MasterKeyError> {
+        let own_uid = rustix::process::geteuid().as_raw();
         match self {
-            Self::Credential(path) => MasterKey::read_credential(path),
-            Self::File(path) => MasterKey::read_file(path),
+            Self::Credential(path) => MasterKey::read_credential(path, own_uid),
+            Self::File(path) => MasterKey::read_file(path, own_uid),
         }
     }
 }

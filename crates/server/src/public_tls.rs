@@ -72,7 +72,7 @@ impl PublicTls {
     ///
     /// # Errors
     /// A file cannot be read, is not what it should be, or does not belong to the other.
-    pub(crate) async fn load(
+    pub(crate) fn load(
         transport: Transport,
         pki: &Arc<Pki>,
         now: UnixSeconds,

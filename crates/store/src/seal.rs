@@ -18,7 +18,7 @@ use instance_connect_core::secret::Secret;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -36,7 +36,10 @@ pub struct MasterKey(Zeroizing<[u8; KEY_LENGTH]>);
 #[derive(Debug, thiserror::Error)]
 pub enum MasterKeyError {
     /// The file could not be read.
-    #[error("cannot read the master key {}: {error}", path.display())]
+    #[error(
+        "cannot read the master key {}: {error}. Put it back from where it is kept, or say where it is (master_key)",
+        path.display()
+    )]
     Read {
         /// The file.
         path: PathBuf,
@@ -52,6 +55,14 @@ pub enum MasterKeyError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Somebody else can change it, and so knows the key or has chosen it.
+    #[error("the master key {} belongs to user {owner}: it has to be root's or the service's own", path.display())]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// The id of the user that it belongs to.
+        owner: u32,
+    },
     /// The file is not a key.
     #[error("the master key {} has to be exactly {KEY_LENGTH} bytes, raw", path.display())]
     Length {
@@ -66,12 +77,13 @@ impl MasterKey {
         Self(Zeroizing::new(bytes))
     }
 
-    /// Reads 32 raw bytes from a file that nobody but its owner may read or write.
+    /// Reads 32 raw bytes from a file that nobody but its owner may read or write. That is root, or the user of this
+    /// process, whose id is `own_uid`.
     ///
     /// # Errors
-    /// The file cannot be read, others may read or write it, or it is not a key.
-    pub fn read_file(path: &Path) -> Result<Self, MasterKeyError> {
-        Self::read(path, 0o077)
+    /// The file cannot be read, it belongs to somebody else, others may read or write it, or it is not a key.
+    pub fn read_file(path: &Path, own_uid: u32) -> Result<Self, MasterKeyError> {
+        Self::read(path, 0o077, own_uid)
     }
 
     /// Reads 32 raw bytes from a systemd credential, a file in `$CREDENTIALS_DIRECTORY`. Since version 254 systemd gives
@@ -79,16 +91,20 @@ impl MasterKey {
     /// that user can enter the directory.
     ///
     /// # Errors
-    /// The file cannot be read, others may read or write it, or it is not a key.
-    pub fn read_credential(path: &Path) -> Result<Self, MasterKeyError> {
-        Self::read(path, 0o037)
+    /// The file cannot be read, it belongs to somebody else, others may read or write it, or it is not a key.
+    pub fn read_credential(path: &Path, own_uid: u32) -> Result<Self, MasterKeyError> {
+        Self::read(path, 0o037, own_uid)
     }
 
-    fn read(path: &Path, forbidden_mode: u32) -> Result<Self, MasterKeyError> {
+    fn read(path: &Path, forbidden_mode: u32, own_uid: u32) -> Result<Self, MasterKeyError> {
         let failed = |error| MasterKeyError::Read { path: path.to_owned(), error };
         // The permissions of what was opened, not of what the path may name a moment later.
         let file = File::open(path).map_err(failed)?;
-        let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
+        let metadata = file.metadata().map_err(failed)?;
+        let (mode, owner) = (metadata.mode() & 0o7777, metadata.uid());
+        if owner != 0 && owner != own_uid {
+            return Err(MasterKeyError::Owner { path: path.to_owned(), owner });
+        }
         if mode & forbidden_mode != 0 {
             return Err(MasterKeyError::Exposed { path: path.to_owned(), mode });
         }
@@ -217,7 +233,7 @@ fn header(master_key: &MasterKey) -> [u8; HEADER_LENGTH] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::OpenOptionsExt;
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
     use std::sync::atomic::{AtomicU8, Ordering};
 
     /// Different bytes each time, and the same in each run.
@@ -319,6 +335,7 @@ mod tests {
             path
         };
         let key = [7; 32];
+        let own = std::fs::metadata(directory.path()).unwrap().uid();
         for (mode, as_file, as_credential) in [
             (0o600, true, true),
             (0o400, true, true),
@@ -330,9 +347,10 @@ mod tests {
             (0o644, false, false),
         ] {
             let path = write(&format!("{mode:o}"), mode, &key);
-            for (read, accepted) in
-                [(MasterKey::read_file(&path), as_file), (MasterKey::read_credential(&path), as_credential)]
-            {
+            for (read, accepted) in [
+                (MasterKey::read_file(&path, own), as_file),
+                (MasterKey::read_credential(&path, own), as_credential),
+            ] {
                 match read {
                     Ok(read) => assert!(accepted && *read.0 == key, "mode {mode:o}"),
                     Err(error) => {
@@ -347,10 +365,21 @@ mod tests {
         }
         for length in [0, 31, 33, 64] {
             let path = write(&format!("{length} bytes"), 0o600, &vec![7; length]);
-            assert!(matches!(MasterKey::read_file(&path), Err(MasterKeyError::Length { .. })), "{length}");
+            assert!(
+                matches!(MasterKey::read_file(&path, own), Err(MasterKeyError::Length { .. })),
+                "{length}"
+            );
         }
-        let missing = MasterKey::read_file(&directory.path().join("missing"));
+        let missing = MasterKey::read_file(&directory.path().join("missing"), own);
         assert!(matches!(missing, Err(MasterKeyError::Read { .. })));
+        // Root's is everybody's; another user's is only that one's.
+        let path = write("of somebody else", 0o600, &key);
+        if own == 0 {
+            std::os::unix::fs::chown(&path, Some(4321), None).unwrap();
+        }
+        for read in [MasterKey::read_file(&path, own + 1), MasterKey::read_credential(&path, own + 1)] {
+            assert!(matches!(read, Err(MasterKeyError::Owner { .. })), "{read:?}");
+        }
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub(super) fn example(flags: &Flags) -> String {
 fn as_toml(definition: &Definition, value: &str) -> String {
     match definition.shape {
         Shape::Text => json!(value).to_string(),
+        // In the file it would be relative to the file's directory.
+        Shape::Path => json!(std::path::absolute(value).unwrap_or_else(|_| value.into())).to_string(),
         Shape::Number(..) | Shape::Boolean => value.to_owned(),
         Shape::List => json!(definition.texts(value).unwrap_or_default()).to_string(),
     }
@@ -92,7 +94,7 @@ pub(super) fn schema() -> Value {
 
 fn schema_of(definition: &Definition) -> Value {
     let mut schema = match definition.shape {
-        Shape::Text => json!({ "type": "string" }),
+        Shape::Text | Shape::Path => json!({ "type": "string" }),
         Shape::Number(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Shape::Boolean => json!({ "type": "boolean" }),
         Shape::List => json!({ "type": "array", "items": { "type": "string" } }),

@@ -40,6 +40,8 @@ pub(super) struct Definition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     Text,
+    /// A text that is a path.
+    Path,
     /// A whole number in these bounds, both included.
     Number(u64, u64),
     Boolean,
@@ -51,7 +53,7 @@ impl Shape {
     /// What was expected, for a message.
     pub(super) fn expected(self) -> String {
         match self {
-            Self::Text => "a text in quotation marks".to_owned(),
+            Self::Text | Self::Path => "a text in quotation marks".to_owned(),
             Self::Number(least, most) => format!("a whole number from {least} to {most}"),
             Self::Boolean => "true or false".to_owned(),
             Self::List => "a list of texts, such as [\"a\", \"b\"]".to_owned(),
@@ -119,7 +121,7 @@ impl Definition {
     /// What was expected, when it has another shape.
     pub(super) fn texts(&self, written: &str) -> Result<Vec<String>, String> {
         let fits = match self.shape {
-            Shape::Text | Shape::List => true,
+            Shape::Text | Shape::Path | Shape::List => true,
             Shape::Number(least, most) => {
                 written.parse().is_ok_and(|number: u64| (least..=most).contains(&number))
             }
@@ -129,7 +131,7 @@ impl Definition {
             _ if !fits => Err(self.shape.expected()),
             Shape::List if written.is_empty() => Ok(Vec::new()),
             Shape::List => Ok(written.split(',').map(str::to_owned).collect()),
-            Shape::Text | Shape::Number(..) | Shape::Boolean => Ok(vec![written.to_owned()]),
+            Shape::Text | Shape::Path | Shape::Number(..) | Shape::Boolean => Ok(vec![written.to_owned()]),
         }
     }
 }
@@ -200,7 +202,7 @@ impl Value for SocketAddr {
 }
 
 impl Value for PathBuf {
-    const SHAPE: Shape = Shape::Text;
+    const SHAPE: Shape = Shape::Path;
 
     fn parse(texts: &[String]) -> Result<Self, String> {
         match texts {

@@ -58,6 +58,10 @@ fn paths_are_relative_to_where_they_are_written() {
     assert_eq!(settings.data_dir, Path::new("/etc/ic/data"));
     assert_eq!(settings.master_key.as_deref(), Some(Path::new("/etc/ic/k")));
     assert_eq!(settings.audit.path, Path::new("here.log"));
+    // And stay where they were when a flag is written into the file.
+    let file = source(&["--audit-file=here.log", "--public-names=a"]).as_file().unwrap();
+    let here = std::path::absolute("here.log").unwrap();
+    assert_eq!(source(&[]).parse(&file).unwrap().audit.path, here);
 }
 
 /// What is wrong, and what is said of it, below [`LEAST`]'s section.

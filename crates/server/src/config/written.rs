@@ -117,7 +117,7 @@ impl Reader<'_> {
 /// The texts of a value of this shape.
 fn texts(shape: Shape, value: &DeValue<'_>) -> Option<Vec<String>> {
     match (shape, value) {
-        (Shape::Text, DeValue::String(text)) => Some(vec![text.to_string()]),
+        (Shape::Text | Shape::Path, DeValue::String(text)) => Some(vec![text.to_string()]),
         (Shape::Boolean, DeValue::Boolean(value)) => Some(vec![value.to_string()]),
         (Shape::Number(least, most), DeValue::Integer(number)) => {
             let number = u64::from_str_radix(number.as_str(), number.radix()).ok()?;

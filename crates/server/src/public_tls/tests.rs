@@ -67,7 +67,7 @@ async fn some_pki() -> (Arc<Pki>, TempDir) {
 
 async fn load(transport: Transport) -> anyhow::Result<Arc<PublicTls>> {
     let (pki, _directory) = some_pki().await;
-    Ok(PublicTls::load(transport, &pki, NOW).await?.expect("TLS"))
+    Ok(PublicTls::load(transport, &pki, NOW)?.expect("TLS"))
 }
 
 fn client(
@@ -182,7 +182,7 @@ async fn our_own_authority_serves_the_names_and_renews_in_time() {
     let (pki, _directory) = some_pki().await;
     let now = crate::system::SystemClock.wall();
     let names = vec!["a.example".to_owned(), "192.0.2.1".to_owned()];
-    let tls = PublicTls::load(Transport::Own { names }, &pki, now).await.unwrap().unwrap();
+    let tls = PublicTls::load(Transport::Own { names }, &pki, now).unwrap().unwrap();
     let root = CertificateDer::from_pem_slice(pki.root_pem().as_bytes()).unwrap();
     let (stream, ..) = connect(&tls, client(&root, BOTH)).await.unwrap();
     let connection: &ClientConnection = stream.get_ref().1;
