@@ -1,5 +1,6 @@
-//! The command line, as sshd gives it: options, then `%u %f %U`.
+//! The command line, as sshd gives it: options, then `%u %f %U`, then perhaps another command to ask.
 
+use crate::chained::Chained;
 use instance_connect_document::{Fingerprint, OsUser};
 use std::ffi::OsString;
 use std::fmt;
@@ -9,15 +10,17 @@ use std::path::PathBuf;
 pub const USAGE: &str = "\
 Prints the SSH public key that may open an account right now, for sshd to compare with the one it was offered.
 
-Usage: instance-connect-authorized-keys [options] USER [FINGERPRINT [UID]]
+Usage: instance-connect-authorized-keys [options] USER [FINGERPRINT [UID]] [--chain COMMAND [ARGUMENT...]]
 
-sshd runs it; put this into sshd_config:
-    AuthorizedKeysCommand /usr/bin/instance-connect-authorized-keys %u %f %U
-    AuthorizedKeysCommandUser instance-connect
+sshd runs it; `instance-connect-agent install` puts this where sshd reads it:
+    AuthorizedKeysCommand /usr/libexec/instance-connect/instance-connect-authorized-keys %u %f %U
+    AuthorizedKeysCommandUser instance-connect-keys
 
   USER         the account (%u)
   FINGERPRINT  SHA256:... of the offered key (%f); without it, all live keys of the account are printed
   UID          the account's numeric user id (%U); without it, root is known by its name only
+  COMMAND      asked next where no pushed key was found, with its arguments: the AuthorizedKeysCommand that was
+               here before. It must be root's like this one, and has 5 seconds and 256 KiB to answer
 
   --etc DIR      instance-id, anchors and host.toml (default /etc/instance-connect)
   --run DIR      what the agent hands over (default /run/instance-connect)
@@ -25,7 +28,8 @@ sshd runs it; put this into sshd_config:
   --help, --version
 
 Exit status: 0 for a key, for no key and for a refused key (the system log says why);
-             1 when the installation or the command line is broken, or sshd does not take the key.
+             1 when the installation or the command line is broken, sshd does not take the key,
+             or the chained command was asked and failed.
 To see what it would say for a key: run it as AuthorizedKeysCommandUser with
     USER \"$(ssh-keygen -lf key.pub | cut -d' ' -f2)\" \"$(id -u USER)\"
 ";
@@ -96,21 +100,40 @@ impl fmt::Display for ArgumentsError {
 
 impl std::error::Error for ArgumentsError {}
 
-impl Invocation {
-    /// Reads a command line, the program's name left out. Comes with the socket of the system's log, which is needed
-    /// to report a command line that cannot be followed, too.
-    pub fn parse(arguments: impl Iterator<Item = OsString>) -> (PathBuf, Result<Self, ArgumentsError>) {
+/// A command line, read.
+#[derive(Debug)]
+pub struct CommandLine {
+    /// What the command is asked to do, or why that is not clear.
+    pub invocation: Result<Invocation, ArgumentsError>,
+    /// The system log's socket.
+    pub syslog: PathBuf,
+    /// Whom to ask next. Also where the rest cannot be followed: what worked before us is not to fail with us.
+    pub chained: Option<Chained>,
+}
+
+impl CommandLine {
+    /// Reads a command line, the program's name left out.
+    pub fn parse(arguments: impl Iterator<Item = OsString>) -> Self {
+        let mut own: Vec<OsString> = arguments.collect();
+        let chain = own.iter().position(|argument| argument == "--chain").map(|at| own.split_off(at));
         let mut syslog = PathBuf::from("/dev/log");
-        let invocation = parse(arguments, &mut syslog);
-        (syslog, invocation)
+        let mut invocation = parse(own, &mut syslog);
+        let mut chained = None;
+        if let Some(chain) = chain {
+            let mut command = chain.into_iter().skip(1);
+            match command.next() {
+                Some(program) => {
+                    chained = Some(Chained { program: program.into(), arguments: command.collect() });
+                }
+                None => invocation = Err(ArgumentsError::NoValue),
+            }
+        }
+        Self { invocation, syslog, chained }
     }
 }
 
-fn parse(
-    arguments: impl Iterator<Item = OsString>,
-    syslog: &mut PathBuf,
-) -> Result<Invocation, ArgumentsError> {
-    let mut arguments = arguments.peekable();
+fn parse(arguments: Vec<OsString>, syslog: &mut PathBuf) -> Result<Invocation, ArgumentsError> {
+    let mut arguments = arguments.into_iter().peekable();
     let mut etc = PathBuf::from("/etc/instance-connect");
     let mut run = PathBuf::from("/run/instance-connect");
     while let Some(option) = arguments.next_if(|argument| argument.as_encoded_bytes().starts_with(b"-")) {

@@ -5,14 +5,18 @@
 //! service, one file opened where there is no key. `docs/login.md` describes it to administrators.
 
 mod arguments;
+mod chained;
 mod files;
 mod host;
 mod live;
+mod program;
 mod report;
 
-pub use arguments::{ArgumentsError, Invocation, Login, USAGE};
+pub use arguments::{ArgumentsError, CommandLine, Invocation, Login, USAGE};
+pub use chained::{Chained, ChainedError};
 pub use files::FileError;
 pub use host::BrokenHost;
+pub use program::{UnsafeProgram, check_program, check_program_in};
 pub use report::Reporter;
 
 use host::Host;
@@ -21,7 +25,10 @@ use instance_connect_document::{
 };
 use live::KeyFile;
 
-#[cfg(all(not(debug_assertions), feature = "planted-veto-ignored"))]
+#[cfg(all(
+    not(debug_assertions),
+    any(feature = "planted-chained-path-unchecked", feature = "planted-veto-ignored")
+))]
 compile_error!("a planted bug must never reach a release build");
 
 /// What to tell sshd, the system's log and the agent.

@@ -455,6 +455,26 @@ fn without_a_fingerprint_all_live_keys_of_the_user_are_printed() {
     }
 }
 
+/// What the chained command would do, nobody finds out: it is not run. Without a fingerprint it may know more.
+#[test]
+fn a_pushed_key_is_not_at_the_mercy_of_a_chained_command() {
+    let machine = Machine::new();
+    machine.hand_over(&Push::default());
+    let marker = machine.path("asked");
+    let touch = format!("touch {}; echo ssh-ed25519 BBBB; exit 1", marker.display());
+    let output = machine.run(["alice", FINGERPRINT, "1000", "--chain", "/bin/sh", "-c", &touch]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), format!("{KEY}\n").as_str()));
+    assert!(!marker.exists());
+
+    let output = machine.run(["alice", "MD5:16:27:ac", "1000", "--chain", "/bin/sh", "-c", &touch]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), format!("{KEY}\n").as_str()));
+    assert!(marker.exists());
+
+    let output = machine.run(["alice", "MD5:16:27:ac", "1000", "--chain", "/bin/echo", "ssh-ed25519 BBBB"]);
+    let both = format!("{KEY}\nssh-ed25519 BBBB\n");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), both.as_str()));
+}
+
 #[test]
 fn a_scan_reads_no_more_than_64_files() {
     let machine = Machine::new();
@@ -626,7 +646,7 @@ fn command_lines_that_cannot_be_followed_fail_and_say_why() {
 #[test]
 fn help_and_version_are_printed() {
     let help = Command::new(PROGRAM).arg("--help").output().unwrap();
-    assert!(help.status.success() && text(&help.stdout).contains("AuthorizedKeysCommand /usr/bin/"));
+    assert!(help.status.success() && text(&help.stdout).contains("AuthorizedKeysCommand /usr/libexec/"));
     let version = Command::new(PROGRAM).arg("--version").output().unwrap();
     let expected = format!("instance-connect-authorized-keys {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(text(&version.stdout), expected);
