@@ -5,25 +5,30 @@
 //! Nothing here stands between a delivered key and a login: files stay when the agent stops, dies or hangs, and the
 //! sshd command checks everything again.
 
+mod accounts;
 mod clock;
 mod connect;
 mod enroll;
 mod files;
 mod first_contact;
 mod host;
+mod install;
 mod link;
 mod live_keys;
 mod offers;
 mod os_users;
 mod planted;
 mod ready;
+mod root;
 mod run;
 mod server_url;
+mod sshd;
 mod state;
 
 pub use clock::{MachineClock, SystemClock};
 pub use enroll::{EnrollFailure, Enrolled, Enrollment, enroll};
 pub use host::read_boot_id;
+pub use install::{Install, InstallFailure, Uninstall, install, uninstall};
 pub use os_users::OsUserSettings;
 pub use ready::NotifySocket;
 pub use run::{RunFailure, RunSettings, run};

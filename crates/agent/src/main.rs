@@ -1,9 +1,12 @@
 //! `instance-connect-agent`: enrols a machine, and keeps its link to the control plane.
 
+mod host_commands;
+
 use clap::{Args, Parser, Subcommand};
+use host_commands::{InstallArguments, UninstallArguments};
 use instance_connect_agent::{
-    Directories, EnrollFailure, Enrollment, NotifySocket, RunFailure, RunSettings, ServerUrl, enroll,
-    read_boot_id, run,
+    Directories, EnrollFailure, Enrollment, InstallFailure, NotifySocket, RunFailure, RunSettings, ServerUrl,
+    enroll, read_boot_id, run,
 };
 use instance_connect_core::link::{JoinTokenText, TokenError};
 use rustix::fs::Mode;
@@ -24,9 +27,9 @@ use zeroize::Zeroizing;
     max_term_width = 100,
     after_help = "\
 To bring a machine in, an administrator makes a join token for its instance; then, as root on the machine:
+  instance-connect-agent install
   instance-connect-agent enroll --server https://ic.example.com:8444 --token-file /root/join-token
-and, as the agent's own user, which is what the systemd unit does:
-  instance-connect-agent run"
+  systemctl start instance-connect-agent"
 )]
 struct Arguments {
     /// What to log: a level (error, warn, info, debug, trace), or a tracing filter
@@ -50,6 +53,10 @@ enum Command {
     /// Keys that have been delivered keep working to their deadline, whether this runs or not. Where NOTIFY_SOCKET is set,
     /// it is told READY=1 as soon as the first link is open (sd_notify(3)).
     Run(RunArguments),
+    /// Sets this machine up: sshd asks for pushed keys from now on
+    Install(InstallArguments),
+    /// Puts this machine back as it was before install
+    Uninstall(UninstallArguments),
 }
 
 #[derive(Args)]
@@ -109,6 +116,8 @@ enum Failure {
     #[error(transparent)]
     Run(#[from] RunFailure),
     #[error(transparent)]
+    Install(#[from] InstallFailure),
+    #[error(transparent)]
     Token(#[from] TokenError),
     #[error("{}: {error}", path.display())]
     TokenFile { path: PathBuf, error: io::Error },
@@ -144,6 +153,8 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Enroll(arguments) => runtime.block_on(start_enroll(arguments)),
         Command::Run(arguments) => runtime.block_on(start_run(arguments)),
+        Command::Install(arguments) => Ok(arguments.start()?),
+        Command::Uninstall(arguments) => Ok(arguments.start()?),
     }
 }
 
