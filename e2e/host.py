@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -32,7 +33,7 @@ class Host:
         self.folder = folder
         self.root = folder / "root"
         self.sshd = self.agent = self.space = None
-        for name in ("dev", "etc/pam.d", "etc/ssh/sshd_config.d", "home", "opt/ic", "proc", "run/sshd", "tmp", "usr", "var/lib"):
+        for name in ("dev", "etc/pam.d", "etc/ssh/sshd_config.d", "home", "opt/ic", "proc", "root", "run/sshd", "sys", "tmp", "usr", "var/lib"):
             (self.root / name).mkdir(parents=True)
         for name in ("upper", "work"):
             (folder / name).mkdir()
@@ -76,8 +77,8 @@ class Host:
         inside = ["nsenter", "--target", self.space.pid, "--mount", "chroot", self.root, *words]
         return [str(word) for word in inside]
 
-    def run(self, *words, check=True, **options):
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+    def run(self, *words, check=True, environment=None, **options):
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", **(environment or {})}
         return run(*self.words(*words), check=check, env=environment, **options)
 
     def install(self, *arguments, check=True):
@@ -86,12 +87,15 @@ class Host:
     def uninstall(self, *arguments, check=True):
         return self.run(AGENT, "uninstall", *arguments, check=check)
 
-    def doctor(self, *arguments):
-        """What doctor says: the checks by name, and its exit status."""
-        done = self.run(AGENT, "doctor", "--output", "json", *arguments, check=False)
-        assert done.returncode in (0, 1), done.stderr
-        checks = {check["check"]: check for check in json.loads(done.stdout)["checks"]}
-        return done.returncode, checks
+    def doctor(self, user="alice", environment=None):
+        """What doctor finds wrong: checks by name. Its exit status says the same."""
+        words = ["doctor", "--output", "json", "--os-user", user]
+        done = self.run(AGENT, *words, check=False, environment=environment)
+        diagnosis = json.loads(done.stdout)
+        problems = {check["check"]: check for check in diagnosis["checks"] if check["verdict"] == "problem"}
+        assert (done.returncode, diagnosis["healthy"]) == ((1, False) if problems else (0, True)), done
+        assert all(check["why"] and check["mend"] for check in problems.values())
+        return problems
 
     def write(self, name, text, mode=0o644):
         path = self.root / name
@@ -168,13 +172,25 @@ class Host:
         shutil.copytree(instance.folder / "etc", self.root / "etc/instance-connect", dirs_exist_ok=True)
         shutil.copytree(instance.folder / "state", self.root / "var/lib/instance-connect-agent", dirs_exist_ok=True)
 
-    def start_agent(self):
+    def reload_sshd(self):
+        """As `systemctl reload` does, and waits until it has read its files."""
+        pid_file = self.root / "run/sshd.pid"
+        before = pid_file.stat().st_mtime_ns
+        os.kill(int(pid_file.read_text()), signal.SIGHUP)
+        eventually(lambda: pid_file.exists() and pid_file.stat().st_mtime_ns > before and pid_file.read_text(), "sshd reads its files")
+        self.await_sshd()
+
+    def shell(self, script):
+        """Runs lines of shell there."""
+        return self.run("sh", "-ec", script)
+
+    def start_agent(self, within=PATIENCE):
         words = ["setpriv", "--reuid=instance-connect-agent", "--regid=instance-connect-keys", "--clear-groups", "--"]
         with open(self.root / "agent.log", "w") as log:
             self.agent = subprocess.Popen(
                 self.words(*words, "/usr/bin/instance-connect-agent", "run"), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        eventually(lambda: "the link is open" in (self.root / "agent.log").read_text(), "the agent has a link")
+        eventually(lambda: "the link is open" in (self.root / "agent.log").read_text(), "the agent has a link", within)
 
     def close(self):
         for process in (self.agent, self.sshd, self.space):

@@ -8,10 +8,12 @@
 mod accounts;
 mod clock;
 mod connect;
+mod doctor;
 mod enroll;
 mod files;
 mod first_contact;
 mod host;
+mod identity;
 mod install;
 mod link;
 mod live_keys;
@@ -24,8 +26,10 @@ mod run;
 mod server_url;
 mod sshd;
 mod state;
+mod status;
 
 pub use clock::{MachineClock, SystemClock};
+pub use doctor::{Diagnosis, doctor};
 pub use enroll::{EnrollFailure, Enrolled, Enrollment, enroll};
 pub use host::read_boot_id;
 pub use install::{Install, InstallFailure, Uninstall, install, uninstall};
@@ -34,6 +38,7 @@ pub use ready::NotifySocket;
 pub use run::{RunFailure, RunSettings, run};
 pub use server_url::{ServerUrl, ServerUrlError};
 pub use state::StateError;
+pub use status::Status;
 
 use std::path::PathBuf;
 

@@ -7,6 +7,7 @@ use crate::live_keys::LiveKeys;
 use crate::offers::Offers;
 use crate::os_users::OsUsers;
 use crate::ready::NotifySocket;
+use crate::status::StatusFile;
 use futures_util::{SinkExt as _, StreamExt as _};
 use instance_connect_core::document::{BootId, BootInstant, DeadlineRefusal, Offer, OsUser};
 use instance_connect_core::link::{
@@ -36,6 +37,8 @@ pub(crate) struct Machine {
     pub(crate) offer_rate: OfferRate,
     pub(crate) clock_watch: ClockWatch,
     pub(crate) signers: Signers,
+    /// What `status` and `doctor` tell people.
+    pub(crate) status: StatusFile,
     /// How often time is looked at: pings, silence, files past their deadline.
     pub(crate) tick: Duration,
     /// Who is still to be told that a link is open.
@@ -177,12 +180,14 @@ impl Conversation<'_> {
             AgentEvent::Opened(welcome) => {
                 self.server_clock = Some(welcome.server_clock);
                 tracing::info!(version = welcome.version, server = %welcome.server_version, "the link is open");
+                self.machine.status.opened(self.machine.clock.now().wall);
                 self.machine.say_ready();
                 self.make_up_for_lost_time()
             }
             AgentEvent::ClockRead => self.make_up_for_lost_time(),
             AgentEvent::Signer(statement) => {
                 tracing::info!(%statement, "a signer");
+                self.machine.status.signer(&statement.to_string());
                 Ok(())
             }
             AgentEvent::Grant { grant, deadline } => self.on_grant(&grant, deadline).await,

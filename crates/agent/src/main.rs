@@ -3,7 +3,7 @@
 mod host_commands;
 
 use clap::{Args, Parser, Subcommand};
-use host_commands::{InstallArguments, UninstallArguments};
+use host_commands::{DoctorArguments, InstallArguments, StatusArguments, UninstallArguments};
 use instance_connect_agent::{
     Directories, EnrollFailure, Enrollment, InstallFailure, NotifySocket, RunFailure, RunSettings, ServerUrl,
     enroll, read_boot_id, run,
@@ -57,6 +57,10 @@ enum Command {
     Install(InstallArguments),
     /// Puts this machine back as it was before install
     Uninstall(UninstallArguments),
+    /// Shows who this machine is, whether its link is open, and how many keys are live
+    Status(StatusArguments),
+    /// Says in plain words why a login with a pushed key would fail
+    Doctor(DoctorArguments),
 }
 
 #[derive(Args)]
@@ -132,7 +136,7 @@ fn main() -> ExitCode {
     // Files are made with the modes they are to have; this is for the moment in between.
     umask(Mode::from_raw_mode(0o027));
     match start(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(failure) => {
             let _ = writeln!(io::stderr(), "instance-connect-agent: {failure}");
             ExitCode::FAILURE
@@ -140,7 +144,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(arguments: Arguments) -> Result<(), Failure> {
+fn start(arguments: Arguments) -> Result<ExitCode, Failure> {
     let filter = EnvFilter::try_new(&arguments.log).map_err(|error| Failure::Log(error.to_string()))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
     // A log that cannot be written is no reason to stop: telling of it on the same standard error would panic.
@@ -151,11 +155,14 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::System { what: "the runtime cannot be started", error })?;
     match arguments.command {
-        Command::Enroll(arguments) => runtime.block_on(start_enroll(arguments)),
-        Command::Run(arguments) => runtime.block_on(start_run(arguments)),
-        Command::Install(arguments) => Ok(arguments.start()?),
-        Command::Uninstall(arguments) => Ok(arguments.start()?),
+        Command::Enroll(arguments) => runtime.block_on(start_enroll(arguments))?,
+        Command::Run(arguments) => runtime.block_on(start_run(arguments))?,
+        Command::Install(arguments) => arguments.start()?,
+        Command::Uninstall(arguments) => arguments.start()?,
+        Command::Status(arguments) => return Ok(arguments.start()),
+        Command::Doctor(arguments) => return Ok(runtime.block_on(arguments.start())),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn start_enroll(arguments: EnrollArguments) -> Result<(), Failure> {

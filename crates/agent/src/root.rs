@@ -18,6 +18,11 @@ impl Root {
         directory.canonicalize().map(Self)
     }
 
+    /// The one that runs this program.
+    pub(crate) fn this_system() -> Self {
+        Self("/".into())
+    }
+
     /// Whether it is the one that runs this program.
     pub(crate) fn is_this_system(&self) -> bool {
         self.0 == Path::new("/")

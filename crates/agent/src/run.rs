@@ -12,6 +12,7 @@ use crate::offers::Offers;
 use crate::os_users::{OsUserSettings, OsUsers};
 use crate::ready::NotifySocket;
 use crate::state::{State, StateError};
+use crate::status::{LOCK, StatusFile};
 use instance_connect_core::document::BootId;
 use instance_connect_core::link::{
     AgentFacts, Backoff, BackoffSettings, Capabilities, ClockWatch, OfferRate, Signers, VersionText, limits,
@@ -100,6 +101,7 @@ pub async fn run(settings: RunSettings, stop: impl Future<Output = ()> + Send) -
         if stable {
             backoff.reset();
         }
+        machine.status.lost(&why, machine.clock.now().wall);
         let wait = if lasting { backoff.next_longest(random()) } else { backoff.next(random()) };
         tracing::warn!(why, wait_ms = wait.as_millis(), "no link");
         if idle(wait, &mut machine, stop.as_mut()).await {
@@ -162,6 +164,7 @@ fn prepare(settings: RunSettings) -> io::Result<Machine> {
         offer_rate: OfferRate::new(now),
         clock_watch: ClockWatch::default(),
         signers: Signers::default(),
+        status: StatusFile::new(&directories.run, clock.now().wall),
         facts: AgentFacts {
             boot_id,
             capabilities: Capabilities::NONE,
@@ -176,7 +179,7 @@ fn prepare(settings: RunSettings) -> io::Result<Machine> {
 
 /// One agent for each run directory: a second would remove what the first has written.
 fn lock(run: &Path) -> Result<File, RunFailure> {
-    let path = run.join("agent.lock");
+    let path = run.join(LOCK);
     let directory = |error| RunFailure::Directory { path: run.to_owned(), error };
     make_directory(run, 0o750).map_err(directory)?;
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);

@@ -17,6 +17,7 @@ use crate::sshd::{COMMAND, COMMAND_USER, CONFIGS, Setting, Sshd, read_config, re
 use block::block_lines;
 use change::{Change, Changing};
 use instance_connect_authorized_keys::{UnsafeProgram, check_program_in};
+pub(crate) use plan::is_ours;
 use plan::{Plan, SshdCommand, Survey, Wishes};
 use std::fs;
 use std::io::{self, Write};
@@ -45,7 +46,7 @@ const PACKAGED_UNITS: &str = "/usr/lib/systemd/system";
 /// What was changed, so that it can be put back.
 const RECORD: &str = "/etc/instance-connect/installed.json";
 /// No login is of this user: what sshd says for it holds for everybody.
-const NOBODY: &str = "instance-connect-nobody";
+pub(crate) const NOBODY: &str = "instance-connect-nobody";
 const ETC: &str = "/etc/instance-connect";
 const STATE: &str = "/var/lib/instance-connect-agent";
 const RUN: &str = "/run/instance-connect";

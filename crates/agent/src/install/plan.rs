@@ -6,7 +6,7 @@ use super::{
     AGENT_GROUP, AGENT_PROGRAM, AGENT_USER, COMMAND_PROGRAM, DROP_IN, ETC, InstallFailure, KEYS_GROUP,
     KEYS_USER, LOCAL_UNITS, PACKAGED_UNITS, RUN, STATE, UNIT, WANTED_BY,
 };
-use crate::sshd::{COMMAND, COMMAND_USER, Effective, Setting, UnitOptions, matches, words};
+use crate::sshd::{COMMAND, COMMAND_USER, Effective, Setting, UnitOptions, words};
 use std::path::{Path, PathBuf};
 
 /// What was found.
@@ -127,20 +127,17 @@ impl Survey {
     /// Whether a file named [`DROP_IN`] would be the first that names a command or its user.
     fn drop_in_comes_first(&self) -> bool {
         let drop_in = Path::new(DROP_IN);
-        let includes_it = |setting: &Setting| {
-            setting.keyword == "include"
-                && words(&setting.value).iter().any(|pattern| matches(pattern, DROP_IN))
+        let global = || self.settings.iter().filter(|setting| setting.matching.is_none());
+        let Some(include) = global().position(|setting| setting.includes(drop_in)) else { return false };
+        // Those behind the Include are read after ours, unless they come by it too and sort before.
+        let is_before = |position: usize, setting: &Setting| {
+            position < include
+                || setting.file.parent() == drop_in.parent() && setting.file.as_path() < drop_in
         };
-        let comes_after_it =
-            |setting: &Setting| setting.file.parent() == drop_in.parent() && setting.file.as_path() > drop_in;
         let is_command = |setting: &Setting| [COMMAND, COMMAND_USER].contains(&setting.keyword.as_str());
-        let mut global = self.settings.iter().filter(|setting| setting.matching.is_none());
-        let Some(include) = global.clone().position(includes_it) else { return false };
-        // Those after the Include are read after ours, unless they come by it and sort before ours.
-        let is_before = |(position, setting): (usize, &Setting)| {
-            position < include || setting.file.parent() == drop_in.parent() && !comes_after_it(setting)
-        };
-        !self.has_block && !global.by_ref().enumerate().any(|found| is_command(found.1) && is_before(found))
+        let mut settings = global().enumerate();
+        !self.has_block
+            && !settings.any(|(position, setting)| is_command(setting) && is_before(position, setting))
     }
 
     /// For whom another command is set, behind a Match that beats what holds for everybody.

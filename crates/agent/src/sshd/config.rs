@@ -26,7 +26,21 @@ impl Setting {
     pub(crate) fn place(&self) -> String {
         format!("{} line {}", self.file.display(), self.line)
     }
+
+    /// Whether it has sshd read this file, if there is one.
+    pub(crate) fn includes(&self, file: &Path) -> bool {
+        let fits = |pattern: &String| {
+            let pattern = Path::new(RELATIVE_TO).join(pattern);
+            let names = [pattern.as_path(), file].map(|path| path.file_name()?.to_str());
+            matches!(names, [Some(wanted), Some(name)] if matches(wanted, name))
+                && pattern.parent() == file.parent()
+        };
+        self.keyword == "include" && words(&self.value).iter().any(fits)
+    }
 }
+
+/// Where sshd looks for files that are included by a relative path.
+const RELATIVE_TO: &str = "/etc/ssh";
 
 /// As deep as sshd follows `Include`.
 const DEPTH: usize = 16;
@@ -127,7 +141,7 @@ pub(crate) fn words(value: &str) -> Vec<String> {
 /// The files of an `Include` pattern, sorted by name. Wildcards are understood in the last part of the path, where
 /// everybody has them.
 fn expand(root: &Root, pattern: &str) -> Vec<PathBuf> {
-    let pattern = Path::new("/etc/ssh").join(pattern);
+    let pattern = Path::new(RELATIVE_TO).join(pattern);
     let (Some(directory), Some(name)) =
         (pattern.parent(), pattern.file_name().and_then(|name| name.to_str()))
     else {

@@ -1,0 +1,28 @@
+//! Why would a login with a pushed key fail on this machine? `doctor` looks at everything between a push and a shell, and
+//! says in plain words what it found, why that matters and what mends it.
+//!
+//! `survey` looks; the other modules judge what was seen, without looking themselves.
+
+mod account;
+mod agent;
+mod check;
+mod sshd;
+mod survey;
+
+pub use check::Diagnosis;
+
+use instance_connect_core::document::UnixSeconds;
+
+/// Looks at this machine, and at one of its accounts if one is named.
+///
+/// Everything is seen by root only; what others cannot see comes as a note.
+pub async fn doctor(os_user: Option<String>, now: UnixSeconds) -> Diagnosis {
+    let facts = survey::survey(os_user.as_deref(), now).await;
+    let mut checks = facts.sshd.checks(os_user.as_deref());
+    checks.extend(facts.agent.checks());
+    if let Some(account) = &facts.account {
+        let effective = facts.sshd.effective.as_ref().and_then(|effective| effective.as_ref().ok());
+        checks.extend(account.checks(effective));
+    }
+    Diagnosis::new(os_user, checks)
+}
