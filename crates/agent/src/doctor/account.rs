@@ -267,3 +267,118 @@ impl AccountFacts {
         self.shadow.as_deref()?.trim_end().split(':').nth(number)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::Verdict;
+    use super::*;
+
+    fn alice() -> AccountFacts {
+        AccountFacts {
+            name: "alice".to_owned(),
+            account: Account::parse("alice:x:1000:1000::/home/alice:/bin/sh"),
+            groups: vec!["alice".to_owned(), "wheel".to_owned()],
+            shadow: Some("alice:*:19000:0:99999:7:::".to_owned()),
+            shell_is_program: true,
+            shells: "/bin/sh\n".to_owned(),
+            pam_wants_listed_shell: true,
+            veto: Some(HostVeto::default()),
+            today: 20_000,
+            ..AccountFacts::default()
+        }
+    }
+
+    /// What is not in order, by check.
+    fn found(facts: &AccountFacts, effective: &str) -> Vec<(&'static str, Verdict)> {
+        let checks = facts.checks(Some(&Effective::parse(effective)));
+        let wrong = checks.into_iter().filter(|check| check.verdict != Verdict::Ok);
+        wrong.map(|check| (check.check, check.verdict)).collect()
+    }
+
+    #[test]
+    fn lists_of_users_and_groups() {
+        let rows = [
+            ("", None),
+            ("allowusers alice", None),
+            ("allowusers bob\nallowusers al?ce", None),
+            ("allowusers bob", Some(Verdict::Problem)),
+            ("allowusers alice@10.0.0.1", Some(Verdict::Note)),
+            ("allowusers alice@10.0.0.1\nallowusers a*", None),
+            ("denyusers bob", None),
+            ("denyusers a*", Some(Verdict::Problem)),
+            ("denyusers alice@10.*", Some(Verdict::Note)),
+            ("allowusers alice\ndenyusers alice", Some(Verdict::Problem)),
+            ("allowgroups wheel", None),
+            ("allowgroups adm", Some(Verdict::Problem)),
+            ("denygroups adm", None),
+            ("denygroups w*", Some(Verdict::Problem)),
+        ];
+        for (effective, expected) in rows {
+            let expected: Vec<_> = expected.map(|verdict| ("admission", verdict)).into_iter().collect();
+            assert_eq!(found(&alice(), effective), expected, "{effective}");
+        }
+    }
+
+    #[test]
+    fn passwords_that_are_locked_matter_without_pam_only() {
+        let locked = |shadow: &str| AccountFacts { shadow: Some(shadow.to_owned()), ..alice() };
+        for (shadow, effective, expected) in [
+            ("alice:!:19000:0:99999:7:::", "usepam no", &[("locked", Verdict::Problem)][..]),
+            ("alice:!$6$x:19000:0:99999:7:::", "", &[("locked", Verdict::Problem)]),
+            ("alice:!:19000:0:99999:7:::", "usepam yes", &[]),
+            ("alice:*:19000:0:99999:7:::", "usepam no", &[]),
+            ("alice:*:19000:0:99999:7::19999:", "usepam yes", &[("expired", Verdict::Problem)]),
+            ("alice:*:19000:0:99999:7::20001:", "usepam yes", &[]),
+            ("alice:*:0:0:99999:7:::", "usepam yes", &[("expired", Verdict::Problem)]),
+            ("alice", "usepam no", &[]),
+        ] {
+            assert_eq!(found(&locked(shadow), effective), expected, "{shadow} {effective}");
+        }
+    }
+
+    #[test]
+    fn shells() {
+        let with = |shell: &str| AccountFacts {
+            account: Account::parse(&format!("alice:x:1000:1000::/home/alice:{shell}")),
+            ..alice()
+        };
+        assert_eq!(found(&with(""), ""), []);
+        assert_eq!(found(&with("/usr/sbin/nologin"), ""), [("shell", Verdict::Problem)]);
+        assert_eq!(found(&with("/bin/false"), ""), [("shell", Verdict::Problem)]);
+        assert_eq!(found(&with("/bin/zsh"), ""), [("shell", Verdict::Problem)]);
+        assert_eq!(found(&AccountFacts { pam_wants_listed_shell: false, ..with("/bin/zsh") }, ""), []);
+        assert_eq!(
+            found(&AccountFacts { shell_is_program: false, ..alice() }, ""),
+            [("shell", Verdict::Problem)]
+        );
+    }
+
+    #[test]
+    fn root_needs_more_leave_than_others() {
+        let root = AccountFacts {
+            name: "root".to_owned(),
+            account: Account::parse("root:x:0:0::/root:/bin/sh"),
+            nologin: Some("/etc/nologin"),
+            veto: HostVeto::parse("allow_users = [\"root\"]").ok(),
+            ..alice()
+        };
+        assert_eq!(found(&root, "permitrootlogin prohibit-password"), []);
+        for setting in ["no", "forced-commands-only"] {
+            let effective = format!("permitrootlogin {setting}");
+            assert_eq!(found(&root, &effective), [("root-login", Verdict::Problem)]);
+        }
+        let vetoed = AccountFacts { veto: Some(HostVeto::default()), ..root };
+        assert_eq!(found(&vetoed, ""), [("veto", Verdict::Problem)]);
+        assert_eq!(
+            found(&AccountFacts { nologin: Some("/run/nologin"), ..alice() }, ""),
+            [("nologin", Verdict::Problem)]
+        );
+    }
+
+    #[test]
+    fn accounts_that_do_not_exist_and_names_that_cannot() {
+        assert_eq!(found(&AccountFacts { account: None, ..alice() }, ""), [("account", Verdict::Problem)]);
+        let odd = AccountFacts { name: "-x".to_owned(), ..alice() };
+        assert_eq!(found(&odd, ""), [("veto", Verdict::Problem)]);
+    }
+}

@@ -262,3 +262,94 @@ pub(super) fn chained_command(command: &str) -> Option<String> {
 pub(super) fn program_of(command: &str) -> PathBuf {
     words(command).into_iter().next().map_or_else(|| Path::new(COMMAND_PROGRAM).to_owned(), PathBuf::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::Verdict;
+    use super::*;
+
+    const OURS: &str = "authorizedkeyscommand /usr/libexec/instance-connect/instance-connect-authorized-keys %u %f %U\nauthorizedkeyscommanduser instance-connect-keys\n";
+
+    fn facts(effective: &str) -> SshdFacts {
+        SshdFacts {
+            program: Some("/usr/sbin/sshd".into()),
+            effective: Some(Ok(Effective::parse(effective))),
+            has_drop_in: true,
+            running: Running::Current,
+            ..SshdFacts::default()
+        }
+    }
+
+    fn setting(file: &str, value: &str, matching: Option<&str>) -> Setting {
+        Setting {
+            file: file.into(),
+            line: 7,
+            keyword: COMMAND.to_owned(),
+            value: value.to_owned(),
+            matching: matching.map(str::to_owned),
+        }
+    }
+
+    fn found(facts: &SshdFacts) -> Vec<(&'static str, Verdict, String)> {
+        let checks = facts.checks(Some("alice")).into_iter().filter(|check| check.verdict != Verdict::Ok);
+        checks.map(|check| (check.check, check.verdict, check.found)).collect()
+    }
+
+    #[test]
+    fn whose_command_it_is_and_who_is_to_blame() {
+        assert_eq!(found(&facts(OURS)), []);
+        let blamed = |facts: &SshdFacts| match found(facts).as_slice() {
+            [("sshd-command", Verdict::Problem, found)] => found.clone(),
+            other => panic!("{other:?}"),
+        };
+        let other = "authorizedkeyscommand /bin/x %u\n";
+        assert_eq!(blamed(&SshdFacts { has_drop_in: false, ..facts(other) }), "sshd asks /bin/x %u");
+        assert!(blamed(&facts(other)).starts_with("no Include line"));
+        let ours = setting(DROP_IN, &format!("{COMMAND_PROGRAM} %u %f %U"), None);
+        let earlier = vec![setting("/etc/ssh/sshd_config.d/00-a.conf", "/bin/x %u", None), ours.clone()];
+        let said = blamed(&SshdFacts { settings: earlier, ..facts(other) });
+        assert!(said.starts_with("/etc/ssh/sshd_config.d/00-a.conf line 7 comes before"), "{said}");
+        let in_match = vec![ours, setting("/etc/ssh/sshd_config", "/bin/x %u", Some("Group a"))];
+        let said = blamed(&SshdFacts { settings: in_match, ..facts(other) });
+        assert!(said.starts_with("/etc/ssh/sshd_config line 7, under \"Match Group a\""), "{said}");
+        let option = UnitOptions { file: "/x.conf".into(), command: Some("/bin/y".to_owned()), user: None };
+        let said = blamed(&SshdFacts { unit_options: Some(option), ..facts(OURS) });
+        assert!(said.starts_with("/x.conf starts sshd with -o"), "{said}");
+    }
+
+    #[test]
+    fn keys_and_methods() {
+        let rows = [
+            ("pubkeyauthentication no", Some(("public-keys", Verdict::Problem))),
+            ("pubkeyauthentication yes", None),
+            ("pubkeyacceptedalgorithms ssh-ed25519,rsa-sha2-256", None),
+            ("pubkeyacceptedkeytypes ecdsa-sha2-nistp256", Some(("public-keys", Verdict::Problem))),
+            ("pubkeyacceptedalgorithms ssh-ed25519", Some(("public-keys", Verdict::Note))),
+            ("authenticationmethods any", None),
+            ("authenticationmethods password publickey", None),
+            ("authenticationmethods publickey,password", Some(("methods", Verdict::Note))),
+            ("authenticationmethods password", Some(("methods", Verdict::Problem))),
+        ];
+        for (line, expected) in rows {
+            let found = found(&facts(&format!("{OURS}{line}\n")));
+            assert_eq!(found.first().map(|(check, verdict, _)| (*check, *verdict)), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_a_note_and_what_is_not_there_a_problem() {
+        let unseen = SshdFacts { effective: None, ..facts("") };
+        assert!(matches!(found(&unseen).as_slice(), [("sshd", Verdict::Note, _)]));
+        assert!(matches!(found(&SshdFacts::default()).as_slice(), [("sshd", Verdict::Problem, _)]));
+        let unknown = SshdFacts { running: Running::Unknown, ..facts(OURS) };
+        assert!(matches!(found(&unknown).as_slice(), [("sshd-reloaded", Verdict::Note, _)]));
+    }
+
+    #[test]
+    fn programs_in_a_command() {
+        let command = "/a/b %u --chain \"/c d/e\" %k";
+        assert_eq!(program_of(command), Path::new("/a/b"));
+        assert_eq!(chained_command(command).as_deref(), Some("/c d/e"));
+        assert_eq!(chained_command("/a/b %u"), None);
+    }
+}

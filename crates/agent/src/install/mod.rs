@@ -8,6 +8,7 @@ mod block;
 mod change;
 mod plan;
 mod service;
+mod undo;
 mod uninstall;
 
 pub use uninstall::{Uninstall, uninstall};

@@ -1,7 +1,8 @@
 //! Putting a machine back as it was before `install`.
 
-use super::change::{Changing, Record, Undo, replace, undo_one};
+use super::change::Changing;
 use super::service::{is_booted, reload_sshd};
+use super::undo::{Record, Undo, replace, undo_one};
 use super::{DROP_IN, ETC, InstallFailure, LOCAL_UNITS, RECORD, RUN, STATE, UNIT, tell};
 use crate::root::Root;
 use crate::sshd::Sshd;
