@@ -123,6 +123,28 @@ def test_as_a_directory_from_outside(host):
     assert host.state(*TREES) == before
 
 
+def test_where_sshd_has_never_run(host):
+    """Its service makes the directory that it insists on; an image has none yet."""
+    host.run("rmdir", "/run/sshd")
+    before = host.state(*TREES)
+    host.install()
+    host.run("mkdir", "/run/sshd")
+    assert sshd_command(host) == OURS
+    host.run("rmdir", "/run/sshd")
+    host.uninstall("--purge")
+    assert host.state(*TREES) == before
+
+
+def test_a_record_that_others_could_have_written_is_not_followed(host):
+    host.install()
+    record = host.root / "etc/instance-connect/installed.json"
+    record.write_text(record.read_text().replace("/run/instance-connect", "/home"))
+    record.chmod(0o666)
+    failed = host.uninstall(check=False)
+    assert failed.returncode == 1 and "installed.json" in failed.stderr
+    assert (host.root / DROP_IN).exists()
+
+
 def test_nothing_changes_where_sshd_refuses_its_files_as_they_are(new_host):
     host = new_host(sshd_config="NoSuchKeyword yes\n")
     before = host.state(*TREES)

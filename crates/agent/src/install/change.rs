@@ -120,7 +120,8 @@ pub(super) struct Changing<'a> {
 
 impl<'a> Changing<'a> {
     pub(super) fn new(root: &'a Root) -> io::Result<Self> {
-        let record_before = files::read(&root.path(RECORD), files::SMALL_FILE)?;
+        // It says what to remove: it must be root's.
+        let record_before = files::read_trusted(&root.path(RECORD), files::SMALL_FILE)?;
         let earlier = record_before.as_deref().map(serde_json::from_slice).transpose()?.unwrap_or_default();
         Ok(Self { root, earlier, record_before, restore: Vec::new() })
     }

@@ -184,14 +184,16 @@ pub fn install(install: &Install, out: &mut dyn Write) -> Result<(), InstallFail
     if install.dry_run {
         return tell(out, "Nothing has been changed (--dry-run).\n");
     }
-    let done = changing
-        .apply(&pending)
-        .and_then(|()| check_result(&root, &sshd, &plan))
-        .and_then(|()| service::put_into_effect(&root, &sshd, &pending));
-    match done {
-        Ok(told) => tell(out, &told),
-        Err(failure) => Err(changing.undo(failure)),
-    }
+    let made = changing.apply(&pending).and_then(|()| check_result(&root, &sshd, &plan));
+    made.map_err(|failure| changing.undo(failure))?;
+    let told = service::tell_sshd(&root, &sshd, &pending).map_err(|failure| {
+        let failure = changing.undo(failure);
+        // It may have read what has just been taken back.
+        let _ = service::tell_sshd(&root, &sshd, &pending);
+        failure
+    })?;
+    tell(out, &told)?;
+    tell(out, &service::start_agent(&root, &pending))
 }
 
 fn survey(root: &Root, sshd: &Sshd) -> Result<Survey, InstallFailure> {

@@ -9,42 +9,42 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Has sshd read its files again, and starts the agent. Says what was done and what is left to do.
-pub(super) fn put_into_effect(
-    root: &Root,
-    sshd: &Sshd,
-    changes: &[Change],
-) -> Result<String, InstallFailure> {
-    let mut told = String::new();
+/// Has sshd read its files again, where they have been changed. Says how.
+pub(super) fn tell_sshd(root: &Root, sshd: &Sshd, changes: &[Change]) -> Result<String, InstallFailure> {
+    if !root.is_this_system() || !changes.iter().any(Change::is_of_sshd) {
+        return Ok(String::new());
+    }
+    if is_booted(root) && changes.iter().any(Change::is_of_systemd) {
+        root.run_well("systemctl", &["daemon-reload"], "").map_err(InstallFailure::system("systemd"))?;
+    }
+    reload_sshd(root, sshd, changes.iter().any(Change::is_mask)).map_err(InstallFailure::system("sshd"))
+}
+
+/// Starts the agent of a machine that is enrolled. Says what is left to do, also where it does not start: that is no reason
+/// to take anything back.
+pub(super) fn start_agent(root: &Root, changes: &[Change]) -> String {
     if changes.is_empty() {
-        return Ok(told);
+        return String::new();
     }
     if !root.is_this_system() {
-        return Ok(
-            "This is not the running system: its sshd and its agent start with the changes.\n".to_owned()
+        return "This is not the running system: its sshd and its agent start with the changes.\n".to_owned();
+    }
+    if !root.path(STATE).join("link.json").exists() {
+        return "Next: instance-connect-agent enroll, with a join token of this instance.\n".to_owned();
+    }
+    if !is_booted(root) {
+        let (user, group) = (super::AGENT_USER, super::AGENT_GROUP);
+        return format!(
+            "Next: have your service manager run instance-connect-agent run as {user}:{group}.\n"
         );
     }
-    let system = InstallFailure::system;
-    if is_booted(root) && changes.iter().any(Change::is_of_systemd) {
-        root.run_well("systemctl", &["daemon-reload"], "").map_err(system("systemd"))?;
-    }
-    if changes.iter().any(Change::is_of_sshd) {
-        told += &reload_sshd(root, sshd, changes.iter().any(Change::is_mask)).map_err(system("sshd"))?;
-    }
-    let is_enrolled = root.path(STATE).join("link.json").exists();
-    told += &match (is_enrolled, is_booted(root)) {
-        (false, _) => "Next: instance-connect-agent enroll, with a join token of this instance.\n".to_owned(),
-        (true, true) => {
-            root.run_well("systemctl", &["restart", "--no-block", UNIT], "").map_err(system(UNIT))?;
+    let reload = root.run_well("systemctl", &["daemon-reload"], "");
+    match reload.and_then(|_| root.run_well("systemctl", &["restart", "--no-block", UNIT], "")) {
+        Ok(_) => {
             "The agent is started; instance-connect-agent status says whether it has a link.\n".to_owned()
         }
-        (true, false) => format!(
-            "Next: have your service manager run, as {}:{},\n    instance-connect-agent run\n",
-            super::AGENT_USER,
-            super::AGENT_GROUP
-        ),
-    };
-    Ok(told)
+        Err(error) => format!("Next: systemctl start {UNIT}, which has just failed: {error}\n"),
+    }
 }
 
 /// Whether systemd runs there (sd_booted(3)).

@@ -2,7 +2,8 @@
 
 use super::{Effective, UnitOptions};
 use crate::root::Root;
-use std::io;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Output;
 
@@ -43,12 +44,32 @@ impl Sshd {
         let options = options.map(UnitOptions::arguments).unwrap_or_default();
         let mut arguments = arguments.to_vec();
         arguments.extend(options.iter().map(String::as_str));
-        let run = |error: io::Error| format!("{} cannot be started: {error}", self.program.display());
-        let output = self.root.run(&self.program, &arguments, "").map_err(run)?;
+        let run = || self.root.run(&self.program, &arguments, "");
+        let output = run().and_then(|output| match missing_directory(&output) {
+            // Its service makes it, and where that does not run yet there is none: such as in an image.
+            Some(directory) => {
+                let directory = self.root.writable_path(directory)?;
+                fs::create_dir(&directory)?;
+                fs::set_permissions(&directory, Permissions::from_mode(0o755))?;
+                let output = run();
+                fs::remove_dir(directory)?;
+                output
+            }
+            None => Ok(output),
+        });
+        let output =
+            output.map_err(|error| format!("{} cannot be asked: {error}", self.program.display()))?;
         if output.status.success() {
             return Ok(output);
         }
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         Err(if said.is_empty() { output.status.to_string() } else { said })
     }
+}
+
+/// The directory that sshd insists on before it says anything.
+fn missing_directory(output: &Output) -> Option<String> {
+    let said = String::from_utf8_lossy(&output.stderr);
+    let (_, rest) = said.split_once("Missing privilege separation directory: ")?;
+    Some(rest.lines().next()?.trim().to_owned())
 }
