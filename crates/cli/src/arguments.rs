@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::administration::arguments::Administration;
 use crate::failure::Exit;
 use crate::target::Target;
 use crate::{output, public_key};
@@ -42,6 +43,8 @@ pub(crate) enum Command {
     SendKey(SendKeyOptions),
     /// Log in, or run a command, with a key made for this one time
     Ssh(SshOptions),
+    #[command(flatten)]
+    Administer(Administration),
 }
 
 /// Which service is called, and as whom.

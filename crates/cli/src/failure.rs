@@ -73,6 +73,9 @@ fn hint_for(error: &Error, message: &str) -> Option<String> {
         return Some(wrong_clock(service_ahead));
     }
     let hint = match error {
+        Error::AccessDenied(fault) if fault.message.contains(" to perform: instance-connect:") => {
+            "ask an administrator for a policy that allows this action on this resource"
+        }
         Error::AccessDenied(_) => {
             "ask for a policy that allows ec2-instance-connect:SendSSHPublicKey on this instance for this OS user"
         }

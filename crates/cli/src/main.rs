@@ -1,6 +1,7 @@
 //! `instance-connect`: what people use to reach a machine. Arguments are read, a command is run, and the outcome becomes
 //! an exit code; each command is a module.
 
+mod administration;
 mod arguments;
 mod failure;
 mod output;
@@ -34,8 +35,12 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime
         .map_err(|error| Failure::new(Exit::General, format!("cannot set up input and output: {error}")))?;
-    match arguments.command {
-        Command::SendKey(options) => runtime.block_on(send_key::run(&arguments.service, &options)),
-        Command::Ssh(options) => runtime.block_on(ssh::run(&arguments.service, options)),
-    }
+    let service = &arguments.service;
+    runtime.block_on(async {
+        match arguments.command {
+            Command::SendKey(options) => send_key::run(service, &options).await,
+            Command::Ssh(options) => ssh::run(service, options).await,
+            Command::Administer(command) => administration::run(service, &command).await,
+        }
+    })
 }

@@ -1,6 +1,7 @@
 //! The two operations, their parameters and their result (API version 2018-04-02).
 
 use crate::body::Body;
+use serde_json::{Map, Value};
 
 /// Parameters of `SendSSHPublicKey`: a key for logging in over the network.
 ///
@@ -77,17 +78,58 @@ pub struct Pushed {
     pub success: bool,
 }
 
-/// An operation with its parameters: what is sent, and what goes into `X-Amz-Target`.
+/// The service that an operation is one of.
+pub(crate) struct Service {
+    /// Its signing name.
+    pub(crate) name: &'static str,
+    /// What its targets begin with.
+    pub(crate) target: &'static str,
+    /// Largest answer read, in bytes.
+    pub(crate) largest_answer: usize,
+    /// Whether it takes each signature once: then no two attempts may have the same.
+    pub(crate) is_for_once: bool,
+}
+
+/// EC2 Instance Connect. A real answer is under 1 KiB; an error may carry a longer text.
+const EC2_INSTANCE_CONNECT: Service = Service {
+    name: "ec2-instance-connect",
+    target: "AWSEC2InstanceConnectService",
+    largest_answer: 64 * 1024,
+    is_for_once: false,
+};
+
+/// An operation with its parameters: what is sent, and what its answer is read as.
 pub(crate) trait Operation {
-    /// The name after `AWSEC2InstanceConnectService.`.
-    const NAME: &'static str;
+    /// What the answer is read as.
+    type Output;
+
+    /// Its service.
+    const SERVICE: Service;
+
+    /// The name in `X-Amz-Target`.
+    fn name(&self) -> &'static str;
 
     /// The JSON body, members in the order of the model.
     fn body(&self) -> String;
+
+    /// Whether it may be made again where nobody knows what came of it.
+    fn is_repeatable(&self) -> bool;
+
+    /// Whether the answer holds a secret, and must not be shown.
+    fn tells_a_secret(&self) -> bool;
+
+    /// Reads a success, or says why it is none. The request id is that of the head.
+    fn output(members: Map<String, Value>, request_id: Option<String>) -> Result<Self::Output, &'static str>;
 }
 
 impl Operation for SendSshPublicKey {
-    const NAME: &'static str = "SendSSHPublicKey";
+    type Output = Pushed;
+
+    const SERVICE: Service = EC2_INSTANCE_CONNECT;
+
+    fn name(&self) -> &'static str {
+        "SendSSHPublicKey"
+    }
 
     fn body(&self) -> String {
         let body = Body::default()
@@ -99,10 +141,28 @@ impl Operation for SendSshPublicKey {
             None => body.finish(),
         }
     }
+
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
+    fn tells_a_secret(&self) -> bool {
+        false
+    }
+
+    fn output(members: Map<String, Value>, request_id: Option<String>) -> Result<Pushed, &'static str> {
+        pushed(&members, request_id)
+    }
 }
 
 impl Operation for SendSerialConsoleSshPublicKey {
-    const NAME: &'static str = "SendSerialConsoleSSHPublicKey";
+    type Output = Pushed;
+
+    const SERVICE: Service = EC2_INSTANCE_CONNECT;
+
+    fn name(&self) -> &'static str {
+        "SendSerialConsoleSSHPublicKey"
+    }
 
     fn body(&self) -> String {
         let body = Body::default().text("InstanceId", &self.instance_id);
@@ -112,4 +172,26 @@ impl Operation for SendSerialConsoleSshPublicKey {
         };
         body.text("SSHPublicKey", &self.ssh_public_key).finish()
     }
+
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
+    fn tells_a_secret(&self) -> bool {
+        false
+    }
+
+    fn output(members: Map<String, Value>, request_id: Option<String>) -> Result<Pushed, &'static str> {
+        pushed(&members, request_id)
+    }
+}
+
+fn pushed(members: &Map<String, Value>, request_id: Option<String>) -> Result<Pushed, &'static str> {
+    let in_body = members.get("RequestId").and_then(Value::as_str).map(str::to_owned);
+    let success = match members.get("Success") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(success)) => *success,
+        Some(_) => return Err("Success is neither true nor false"),
+    };
+    Ok(Pushed { request_id: in_body.or(request_id), success })
 }

@@ -119,7 +119,21 @@ impl Client {
         self.call(parameters).await
     }
 
-    async fn call<O: Operation>(&self, operation: &O) -> Result<Pushed, Error> {
+    /// Administers a self-hosted service, and gives the members of its answer. What would change something is sent again only
+    /// where the service has said that it did nothing.
+    ///
+    /// # Errors
+    /// [`Service`](Error::Service) with IAM's codes, such as `NoSuchEntity`; [`AccessDenied`](Error::AccessDenied); the
+    /// others say who may call, or why there was no answer.
+    #[cfg(feature = "administration")]
+    pub async fn administer(
+        &self,
+        operation: &crate::Administer,
+    ) -> Result<serde_json::Map<String, serde_json::Value>, Error> {
+        self.call(operation).await
+    }
+
+    async fn call<O: Operation>(&self, operation: &O) -> Result<O::Output, Error> {
         // Not on the call's time: a program that gives credentials has a limit of its own, since somebody may have to
         // touch a token for it.
         let credentials = self.0.keyring.at(self.0.now(self.0.correction.seconds())).await?;
@@ -139,31 +153,36 @@ impl Inner {
         operation: &O,
         credentials: &Credentials,
         before: &mut Option<Error>,
-    ) -> Result<Pushed, Error> {
+    ) -> Result<O::Output, Error> {
         let mut attempts = Attempts::new(self.settings.max_attempts, &self.quota);
         loop {
             let correction = self.correction.seconds();
             let request = signed_request(operation, &self.settings, credentials, self.now(correction))?;
-            let failure = match self.attempt(request).await {
-                Ok(pushed) => {
+            let failure = match self.attempt(operation, request).await {
+                Ok(output) => {
                     attempts.succeeded();
-                    return Ok(pushed);
+                    return Ok(output);
                 }
                 Err(failure) => failure,
             };
-            let Some(pause) = self.pause_after(&mut attempts, &failure, correction) else {
-                return Err(failure);
-            };
+            let pause = self.pause_after(&mut attempts, &failure, correction);
+            // Where nothing was done, it may be done now.
+            let may_repeat = operation.is_repeatable() || failure.says_nothing_was_done();
+            let Some(pause) = pause.filter(|_| may_repeat) else { return Err(failure) };
             self.observe(&Event::Retrying { failure: &failure, pause });
             *before = Some(failure);
             self.settings.surroundings.pause(pause).await;
         }
     }
 
-    async fn attempt(&self, request: Request<Full<Bytes>>) -> Result<Pushed, Error> {
+    async fn attempt<O: Operation>(
+        &self,
+        operation: &O,
+        request: Request<Full<Bytes>>,
+    ) -> Result<O::Output, Error> {
         let limit = self.settings.attempt_timeout;
-        match timeout(limit, self.transport.exchange(request)).await {
-            Ok(answer) => read_answer(&answer?, &self.settings, self.now(0)),
+        match timeout(limit, self.transport.exchange(request, O::SERVICE.largest_answer)).await {
+            Ok(answer) => read_answer(&answer?, operation, &self.settings, self.now(0)),
             Err(_) => Err(self.late("an answer of", limit, None)),
         }
     }

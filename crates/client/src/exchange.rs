@@ -1,6 +1,6 @@
 //! One request and its answer as HTTP: what is signed, and what the answer means. No I/O.
 
-use crate::api::{Operation, Pushed};
+use crate::api::Operation;
 use crate::config::Settings;
 use crate::error::{Error, from_answer};
 use crate::observe::Event;
@@ -12,14 +12,11 @@ use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::sigv4::{Credentials, SigningScope, sign_headers};
 use serde_json::{Map, Value};
 
-/// What the API's targets begin with.
-const TARGET_PREFIX: &str = "AWSEC2InstanceConnectService";
-
-/// The signing name of the service.
-const SERVICE: &str = "ec2-instance-connect";
-
 /// The protocol: AWS JSON 1.1.
 const JSON: &str = "application/x-amz-json-1.1";
+
+/// What SDKs tell one call from another by.
+const INVOCATION_ID: &str = "amz-sdk-invocation-id";
 
 const X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const X_AMZ_SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
@@ -53,9 +50,11 @@ pub(crate) fn signed_request<O: Operation>(
 ) -> Result<Request<Full<Bytes>>, Error> {
     let body = operation.body();
     let endpoint = &settings.endpoint;
-    let target = format!("{TARGET_PREFIX}.{}", O::NAME);
-    let to_sign = [("content-type", JSON), ("host", &endpoint.authority), ("x-amz-target", &target)];
-    let scope = SigningScope { region: &settings.region, service: SERVICE };
+    let target = format!("{}.{}", O::SERVICE.target, operation.name());
+    let invocation_id = O::SERVICE.is_for_once.then(|| invocation_id(settings));
+    let mut to_sign = vec![("content-type", JSON), ("host", &endpoint.authority), ("x-amz-target", &target)];
+    to_sign.extend(invocation_id.as_deref().map(|id| (INVOCATION_ID, id)));
+    let scope = SigningScope { region: &settings.region, service: O::SERVICE.name };
     let signed = sign_headers("POST", &endpoint.path, &to_sign, body.as_bytes(), credentials, scope, now);
     let Some(signed) = signed else {
         return Err(Error::Credentials("a request cannot be signed with these credentials now".to_owned()));
@@ -66,6 +65,9 @@ pub(crate) fn signed_request<O: Operation>(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
     headers.insert(X_AMZ_TARGET, plain_value(&target)?);
     headers.insert(X_AMZ_DATE, plain_value(&signed.amz_date)?);
+    if let Some(id) = &invocation_id {
+        headers.insert(HeaderName::from_static(INVOCATION_ID), plain_value(id)?);
+    }
     if let Some(token) = &signed.security_token {
         headers.insert(X_AMZ_SECURITY_TOKEN, secret_value(token.expose(), "session token")?);
     }
@@ -82,9 +84,16 @@ pub(crate) fn signed_request<O: Operation>(
 }
 
 /// Reads an answer that came at `now` by this machine's clock: a success, or the error it stands for.
-pub(crate) fn read_answer(answer: &Answer, settings: &Settings, now: UnixSeconds) -> Result<Pushed, Error> {
+pub(crate) fn read_answer<O: Operation>(
+    answer: &Answer,
+    operation: &O,
+    settings: &Settings,
+    now: UnixSeconds,
+) -> Result<O::Output, Error> {
     if let Some(observer) = &settings.observer {
-        let body = &String::from_utf8_lossy(&answer.body);
+        let hidden = answer.status.is_success() && operation.tells_a_secret();
+        let body = if hidden { "(hidden)".into() } else { String::from_utf8_lossy(&answer.body) };
+        let body = &body;
         let status = answer.status.as_u16();
         observer.0(&Event::Answered { status, request_id: answer.request_id(), body });
     }
@@ -96,16 +105,14 @@ pub(crate) fn read_answer(answer: &Answer, settings: &Settings, now: UnixSeconds
         Ok(members) => members,
         Err(error) => return Err(Error::InvalidAnswer { reason: error.to_string(), request_id }),
     };
-    let in_body = members.get("RequestId").and_then(Value::as_str).map(str::to_owned);
-    let success = match members.get("Success") {
-        None | Some(Value::Null) => false,
-        Some(Value::Bool(success)) => *success,
-        Some(_) => {
-            let reason = "Success is neither true nor false".to_owned();
-            return Err(Error::InvalidAnswer { reason, request_id });
-        }
-    };
-    Ok(Pushed { request_id: in_body.or(request_id), success })
+    O::output(members, request_id.clone())
+        .map_err(|reason| Error::InvalidAnswer { reason: reason.to_owned(), request_id })
+}
+
+/// An id that no other attempt has. Nobody gains by guessing it.
+fn invocation_id(settings: &Settings) -> String {
+    let words: [u32; 4] = std::array::from_fn(|_| settings.surroundings.random());
+    words.map(|word| format!("{word:08x}")).concat()
 }
 
 fn plain_value(text: &str) -> Result<HeaderValue, Error> {
@@ -136,7 +143,7 @@ fn shown(value: &HeaderValue) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Client, Environment, Secret, SendSerialConsoleSshPublicKey, SendSshPublicKey};
+    use crate::{Client, Environment, Pushed, Secret, SendSerialConsoleSshPublicKey, SendSshPublicKey};
 
     #[test]
     fn signed_as_botocore_signs() {
@@ -211,7 +218,8 @@ mod tests {
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let status = StatusCode::from_u16(status).unwrap();
         let answer = Answer { status, headers: headers.collect(), body: Bytes::from_static(body.as_bytes()) };
-        read_answer(&answer, &settings, UnixSeconds(0))
+        let push = SendSshPublicKey::new("i", "u", "k");
+        read_answer(&answer, &push, &settings, UnixSeconds(0))
     }
 
     #[test]

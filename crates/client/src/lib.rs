@@ -6,6 +6,8 @@
 ))]
 compile_error!("a planted bug must never reach a release build");
 
+#[cfg(feature = "administration")]
+mod administration;
 mod api;
 mod body;
 mod client;
@@ -24,11 +26,15 @@ mod transport;
 
 pub mod blocking;
 
+#[cfg(feature = "administration")]
+pub use administration::Administer;
 pub use api::{Pushed, SendSerialConsoleSshPublicKey, SendSshPublicKey};
 pub use client::Client;
 pub use config::{ClientBuilder, Settings};
 pub use environment::Environment;
 pub use error::{Error, Fault};
+#[cfg(feature = "administration")]
+pub use instance_connect_core::administration::Operation as AdministrativeOperation;
 pub use instance_connect_core::document::UnixSeconds;
 pub use instance_connect_core::secret::Secret;
 pub use instance_connect_core::sigv4::Credentials;

@@ -21,9 +21,6 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
-/// Largest answer read. A real one is under 1 KiB; an error may carry a longer text.
-const LARGEST_ANSWER: usize = 64 * 1024;
-
 /// Largest head of an answer, roughly: it is checked each time more has been read.
 const LARGEST_HEAD: usize = 64 * 1024;
 
@@ -78,8 +75,12 @@ impl Transport {
         })
     }
 
-    /// Sends a request and reads its answer whole.
-    pub(crate) async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<Answer, Error> {
+    /// Sends a request and reads its answer whole, if that has at most `largest` bytes.
+    pub(crate) async fn exchange(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        largest: usize,
+    ) -> Result<Answer, Error> {
         while let Some(mut sender) = self.take_kept() {
             if sender.ready().await.is_err() {
                 continue;
@@ -87,7 +88,7 @@ impl Transport {
             // The server may have closed it just now. A request that never left goes out on another connection; one that
             // did leave may have been carried out, so another one is another attempt.
             match sender.try_send_request(request).await {
-                Ok(response) => return self.read(response, sender).await,
+                Ok(response) => return self.read(response, sender, largest).await,
                 Err(mut failure) => match failure.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(self.lost(failure.into_error())),
@@ -96,20 +97,25 @@ impl Transport {
         }
         let mut sender = self.connect().await?;
         match sender.send_request(request).await {
-            Ok(response) => self.read(response, sender).await,
+            Ok(response) => self.read(response, sender, largest).await,
             Err(error) => Err(self.lost(error)),
         }
     }
 
-    async fn read(&self, response: Response<Incoming>, sender: Sender) -> Result<Answer, Error> {
+    async fn read(
+        &self,
+        response: Response<Incoming>,
+        sender: Sender,
+        largest: usize,
+    ) -> Result<Answer, Error> {
         let (head, body) = response.into_parts();
-        match Limited::new(body, LARGEST_ANSWER).collect().await {
+        match Limited::new(body, largest).collect().await {
             Ok(body) => {
                 self.keep(sender);
                 Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })
             }
             Err(error) if error.is::<LengthLimitError>() => {
-                let reason = format!("it is longer than {LARGEST_ANSWER} bytes");
+                let reason = format!("it is longer than {largest} bytes");
                 Err(Error::InvalidAnswer { reason, request_id: None })
             }
             Err(error) => Err(self.lost(error)),

@@ -1,6 +1,10 @@
-//! Authorization: from a verified caller and an operation to the proof that this caller may do this to that instance.
+//! Authorization: from a verified caller and an operation to the proof that this caller may do this to that instance, or
+//! in its account.
 
-use crate::api::{AccessDenied, ApiError, SendSerialConsoleSshPublicKey, SendSshPublicKey};
+use crate::administration::{self, About, Resource, Tags};
+use crate::api::{
+    AccessDenied, AdministrationErrorCode, ApiError, SendSerialConsoleSshPublicKey, SendSshPublicKey,
+};
 use crate::iam::{self, AccessRequest, Decision, Explanation, RequestedAction, StatementRef};
 use crate::ids::{AccessKeyId, InstanceId, Region};
 use crate::inventory::{Instance, Inventory, Status, User, instance_arn};
@@ -55,17 +59,18 @@ impl InstanceOperation for SendSerialConsoleSshPublicKey {
     }
 }
 
-/// Proof that the caller may do the operation to the instance, which it carries so that no other can be resolved.
-/// Only [`authorize`] makes one.
+/// Proof that the caller may do the operation to its target, which it carries so that no other can be resolved: an
+/// instance, or for what is administered nothing more than the operation itself says.
+/// Only [`authorize`] and [`authorize_administration`] make one.
 #[derive(Debug)]
-pub struct Authorized<Op> {
+pub struct Authorized<Op, Target = Arc<Instance>> {
     operation: Op,
     caller: Caller,
-    instance: Arc<Instance>,
+    target: Target,
     decided_by: Option<StatementRef>,
 }
 
-impl<Op> Authorized<Op> {
+impl<Op, Target> Authorized<Op, Target> {
     /// The operation with its parameters.
     pub fn operation(&self) -> &Op {
         &self.operation
@@ -76,16 +81,21 @@ impl<Op> Authorized<Op> {
         &self.caller
     }
 
-    /// The instance it may be done to.
-    pub fn instance(&self) -> &Arc<Instance> {
-        &self.instance
-    }
-
     /// The statement that allowed it; `None` for the account's root, which needs none.
     pub fn decided_by(&self) -> Option<&StatementRef> {
         self.decided_by.as_ref()
     }
 }
+
+impl<Op> Authorized<Op> {
+    /// The instance it may be done to.
+    pub fn instance(&self) -> &Arc<Instance> {
+        &self.target
+    }
+}
+
+/// Proof that the caller may administer its account in this way.
+pub type AuthorizedAdministration = Authorized<administration::Request, ()>;
 
 /// Judges an operation by the caller's policies.
 ///
@@ -101,26 +111,91 @@ pub fn authorize<Op: InstanceOperation>(
     region: &Region,
     origin: &Origin,
 ) -> Result<Authorized<Op>, ApiError> {
-    let caller = caller.into_inner();
-    let account = inventory.accounts.get(&caller.user.account);
-    let is_active = account.is_some_and(|account| account.status == Status::Active);
-    if !is_active || caller.user.status != Status::Active {
-        return Err(ApiError::Suspended);
-    }
+    let caller = in_use(caller, inventory)?;
     let target = Target::of(&caller.user, operation.instance(), inventory, region);
-    let request = target.request(&caller.user, &operation, region, origin);
-    let action = request.action.action();
-    let decided_by = match iam::evaluate(&request) {
-        Decision::Allowed(statement) => statement,
-        Decision::Denied(denial) => {
-            let denied = AccessDenied { caller: caller.user.arn(), action, resource: target.arn, denial };
-            return Err(ApiError::AccessDenied(Box::new(denied)));
-        }
-    };
+    let decided_by = allowed(&target.request(&caller.user, &operation, region, origin))?;
     let Some(instance) = target.instance.map(Arc::clone) else {
         return Err(ApiError::InstanceNotFound { instance: operation.instance().to_string() });
     };
-    Ok(Authorized { operation, caller, instance, decided_by })
+    Ok(Authorized { operation, caller, target: instance, decided_by })
+}
+
+/// Judges an administrative operation by the caller's policies. What it is about need not exist, and is the caller's own
+/// account's unless the operation names another's: whoever carries it out looks for it there and nowhere else.
+///
+/// # Errors
+/// [`ApiError::Suspended`], [`ApiError::AccessDenied`], or [`AdministrationErrorCode::AccessDenied`] for what only the
+/// management account may do.
+pub fn authorize_administration(
+    caller: Verified<Caller>,
+    operation: administration::Operation,
+    request: administration::Request,
+    inventory: &Inventory,
+    region: &Region,
+    origin: &Origin,
+) -> Result<AuthorizedAdministration, ApiError> {
+    let caller = in_use(caller, inventory)?;
+    let About { resource, policy } = request.about();
+    let decided_by = allowed(&AccessRequest {
+        caller: &caller.user,
+        action: RequestedAction::Administer { operation, policy },
+        resource: &resource.arn(&caller.user, region),
+        resource_tags: resource_tags(resource, &caller.user, inventory, region),
+        region,
+        origin,
+    })?;
+    if operation.is_for_the_management_account()
+        && inventory.management_account.as_ref() != Some(&caller.user.account)
+    {
+        return Err(ApiError::Administration {
+            code: AdministrationErrorCode::AccessDenied,
+            message: format!("{} is for principals of the management account.", operation.name()),
+        });
+    }
+    Ok(Authorized { operation: request, caller, target: (), decided_by })
+}
+
+/// The caller, if neither it nor its account is suspended.
+fn in_use(caller: Verified<Caller>, inventory: &Inventory) -> Result<Caller, ApiError> {
+    let caller = caller.into_inner();
+    let account = inventory.accounts.get(&caller.user.account);
+    let is_active = account.is_some_and(|account| account.status == Status::Active);
+    if is_active && caller.user.status == Status::Active { Ok(caller) } else { Err(ApiError::Suspended) }
+}
+
+/// The statement that allows a request.
+fn allowed(request: &AccessRequest<'_>) -> Result<Option<StatementRef>, ApiError> {
+    match iam::evaluate(request) {
+        Decision::Allowed(statement) => Ok(statement),
+        Decision::Denied(denial) => Err(ApiError::AccessDenied(Box::new(AccessDenied {
+            caller: request.caller.arn(),
+            action: request.action.action(),
+            resource: request.resource.to_owned(),
+            denial,
+        }))),
+    }
+}
+
+/// The tags of an instance or user, if the caller's account has it. Others have none.
+fn resource_tags<'a>(
+    resource: Resource<'_>,
+    caller: &'a User,
+    inventory: &'a Inventory,
+    region: &Region,
+) -> Option<&'a Tags> {
+    match resource {
+        Resource::Instance(id) => {
+            Target::of(caller, id, inventory, region).instance.map(|instance| &instance.tags)
+        }
+        Resource::User(name) => inventory.user(&caller.account, name).map(|user| &user.tags),
+        Resource::Caller => Some(&caller.tags),
+        Resource::Any
+        | Resource::Account(_)
+        | Resource::Group(_)
+        | Resource::Policy(_)
+        | Resource::PolicyArn(_)
+        | Resource::NewInstance => None,
+    }
 }
 
 /// Explains how a user's policies judge an operation: [`iam::explain`], asked as [`authorize`] asks. It authorizes nothing.

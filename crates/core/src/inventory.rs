@@ -2,7 +2,7 @@
 
 use crate::iam::Policy;
 use crate::ids::{
-    AccessKeyId, AccountId, AvailabilityZone, InstanceId, PolicyName, Region, UserId, UserName,
+    AccessKeyId, AccountId, AvailabilityZone, GroupName, InstanceId, PolicyName, Region, UserId, UserName,
 };
 use crate::secret::Secret;
 use instance_connect_document::UnixSeconds;
@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub struct Inventory {
     /// The change sequence this snapshot reflects; every committed change raises it.
     pub sequence: u64,
+    /// The account that was made first: its principals make and suspend the others. `None` before there is any.
+    pub management_account: Option<AccountId>,
     /// Accounts by id.
     pub accounts: HashMap<AccountId, Account>,
     /// Users by unique id.
@@ -24,6 +26,16 @@ pub struct Inventory {
     pub instances: HashMap<InstanceId, Arc<Instance>>,
     /// The one agent identity that is valid for each enrolled instance.
     pub agents: HashMap<InstanceId, AgentIdentity>,
+}
+
+impl Inventory {
+    /// The IAM user of this name. It looks at every user: for administration.
+    pub fn user(&self, account: &AccountId, name: &UserName) -> Option<&Arc<User>> {
+        let is_it = |user: &&Arc<User>| {
+            user.kind == UserKind::IamUser && user.account == *account && user.name == *name
+        };
+        self.users.values().find(is_it)
+    }
 }
 
 /// Whether an account, user or access key may be used.
@@ -85,9 +97,19 @@ impl User {
     pub fn arn(&self) -> String {
         match self.kind {
             UserKind::Root => format!("arn:aws:iam::{}:root", self.account),
-            UserKind::IamUser => format!("arn:aws:iam::{}:user/{}", self.account, self.name),
+            UserKind::IamUser => user_arn(&self.account, &self.name),
         }
     }
+}
+
+/// The ARN of an IAM user: `arn:aws:iam::<account>:user/<name>`.
+pub fn user_arn(account: &AccountId, name: &UserName) -> String {
+    format!("arn:aws:iam::{account}:user/{name}")
+}
+
+/// The ARN of a group: `arn:aws:iam::<account>:group/<name>`.
+pub fn group_arn(account: &AccountId, name: &GroupName) -> String {
+    format!("arn:aws:iam::{account}:group/{name}")
 }
 
 /// The ARN of a managed policy: `arn:aws:iam::<account>:policy/<name>`.

@@ -4,6 +4,7 @@
 //! This crate has no tokio, no sockets, no files, no clock and no randomness: bytes, instants and random values are
 //! arguments. The edges (`server`, `agent`, `client`) do the I/O.
 
+pub mod administration;
 pub mod api;
 pub mod audit;
 pub mod authz;

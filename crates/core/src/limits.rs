@@ -91,6 +91,21 @@ pub const POLICY_DOCUMENT: usize = 6144;
 /// Largest policy document with its white space, in bytes: the most that IAM's API takes.
 pub const POLICY_TEXT: usize = 128 * 1024;
 
+/// Tags on one instance or user: EC2's own bound, and IAM's.
+pub const TAGS: usize = 50;
+
+/// Longest tag key, in characters: EC2's own bound, and IAM's.
+pub const TAG_KEY: usize = 128;
+
+/// Longest tag value, in characters: EC2's own bound, and IAM's.
+pub const TAG_VALUE: usize = 256;
+
+/// What an answer of an administrative operation lists at most: IAM's own default.
+pub const PAGE: usize = 100;
+
+/// Longest marker of a list, in characters: a name of IAM, with what kind of thing it names.
+pub const MARKER: usize = 256;
+
 /// Policy variables in one value of a policy; two or three are usual. What they stand for is found once, without
 /// allocating.
 pub const POLICY_VARIABLES: usize = 8;

@@ -24,7 +24,9 @@ use instance_connect_core::inventory::Inventory;
 use instance_connect_core::limits;
 use instance_connect_core::origin::Origin;
 use instance_connect_core::places::ConnectionLimits;
-use instance_connect_core::sigv4::{ClockWindow, Expected, Presented, Verified};
+use instance_connect_core::sigv4::{
+    AuthenticationError, ClockWindow, Expected, Presented, UsedSignature, Verified,
+};
 use instance_connect_core::ssh_key::KeyTypes;
 use instance_connect_core::throttle::Throttle;
 use instance_connect_kill_point::kill_point;
@@ -34,9 +36,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-
-/// The signing name of this edge.
-const SERVICE: &str = "ec2-instance-connect";
 
 /// What the control API needs.
 #[derive(Debug)]
@@ -175,18 +174,22 @@ impl Api {
         let operation = api::route(&head)?;
         self.clock_guard.admit(origin.time).map_err(|error| self.readiness.lost(&error))?;
         let (region, window) = (self.region.as_str(), self.clock_window);
-        let expected = Expected { region, service: SERVICE, now: origin.time, window };
+        let expected = Expected { region, service: operation.service(), now: origin.time, window };
         let presented = Presented::read(&head, &expected)?;
         *claimed = presented.access_key_id().cloned();
         let inventory = self.inventory.current().map_err(|error| self.readiness.lost(&error))?;
         self.readiness.kept();
         let key = presented.access_key_id().and_then(|claimed| claimed_caller(&inventory, claimed));
         let caller = presented.verify(&body, key)?;
-        Ok(Call { operation, caller, body, inventory })
+        let used = presented.used().ok_or(AuthenticationError::Mismatch)?;
+        Ok(Call { operation, caller, body, inventory, used })
     }
 
     /// Performs an operation for a verified caller, and records what came of it before anyone is told.
     async fn perform(&self, call: Call, origin: &Origin) -> Result<String, ApiError> {
+        if let Operation::Administer(operation) = call.operation {
+            return self.administer(operation, call, origin).await;
+        }
         let mut audited = AuditedRequest::new(origin, call.caller.get(), call.operation, &self.region);
         let result = self.operate(call, origin, &mut audited).await;
         let outcome = match &result {
@@ -218,13 +221,14 @@ impl Api {
         origin: &Origin,
         audited: &mut AuditedRequest,
     ) -> Result<Delivered, ApiError> {
-        let Call { operation, caller, body, inventory } = call;
+        let Call { operation, caller, body, inventory, .. } = call;
         self.throttled(|throttle, now| throttle.admit_caller(&caller, now))?;
         match operation {
             Operation::SendSshPublicKey => self.push(caller, &body, &inventory, origin, audited).await,
             Operation::SendSerialConsoleSshPublicKey => {
                 self.push_serial(caller, &body, &inventory, origin, audited)
             }
+            Operation::Administer(_) => Err(internal(origin, "administration is no push")),
         }
     }
 
@@ -268,7 +272,7 @@ impl Api {
     }
 
     /// Asks the throttle, where there is one.
-    fn throttled(
+    pub(crate) fn throttled(
         &self,
         admit: impl FnOnce(&mut Throttle, ServerInstant) -> Result<(), ApiError>,
     ) -> Result<(), ApiError> {
@@ -296,11 +300,12 @@ impl Api {
 }
 
 /// A request of a verified caller.
-struct Call {
-    operation: Operation,
-    caller: Verified<Caller>,
-    body: Bytes,
-    inventory: Arc<Inventory>,
+pub(crate) struct Call {
+    pub(crate) operation: Operation,
+    pub(crate) caller: Verified<Caller>,
+    pub(crate) body: Bytes,
+    pub(crate) inventory: Arc<Inventory>,
+    pub(crate) used: UsedSignature,
 }
 
 /// The id of another request.
@@ -365,7 +370,7 @@ fn delivery_error(origin: &Origin, error: DeliveryError) -> ApiError {
     }
 }
 
-fn internal(origin: &Origin, error: impl std::fmt::Display) -> ApiError {
+pub(crate) fn internal(origin: &Origin, error: impl std::fmt::Display) -> ApiError {
     tracing::error!(request = %origin.request, %error, "a request failed on our side");
     ApiError::Service
 }

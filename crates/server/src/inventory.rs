@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 /// How often the store is asked for its change sequence.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -30,6 +30,8 @@ pub(crate) struct LiveInventory {
     warnings: Mutex<BTreeSet<PolicyWarning>>,
     confirmed_at: AtomicU64,
     changed: watch::Sender<u64>,
+    /// Held by whoever changes the store on the word of a snapshot.
+    turn: Mutex<()>,
 }
 
 /// The store has not answered for too long to go on believing the snapshot.
@@ -47,6 +49,7 @@ impl LiveInventory {
             warnings: Mutex::default(),
             confirmed_at: AtomicU64::new(0),
             changed: watch::Sender::new(0),
+            turn: Mutex::default(),
         };
         inventory.reload().await.context("cannot load the inventory")?;
         Ok(inventory)
@@ -62,6 +65,16 @@ impl LiveInventory {
             return Err(StaleInventory);
         }
         Ok(self.snapshot.load_full())
+    }
+
+    /// Where the inventory is kept.
+    pub(crate) fn store(&self) -> &dyn Store {
+        self.store.as_ref()
+    }
+
+    /// The turn to change it: nobody else of this process does until it is dropped.
+    pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     /// Tells of each new snapshot.

@@ -1,5 +1,6 @@
 //! The control plane: listeners and the wiring of `instance-connectd`.
 
+mod administration;
 mod agents;
 mod api;
 mod audit_log;
@@ -29,6 +30,7 @@ mod system;
         feature = "planted-doubtful-connection-kept",
         feature = "planted-enrolments-unthrottled",
         feature = "planted-interrupted-skipped",
+        feature = "planted-replay-admitted",
         feature = "planted-slow-heads-allowed"
     )
 ))]

@@ -175,6 +175,11 @@ impl Links {
         }
     }
 
+    /// Whether an instance's agent has an open link.
+    pub(crate) fn is_open(&self, instance: &InstanceId) -> bool {
+        lock(&self.slots).get(instance).is_some_and(|slot| slot.link.borrow().is_some())
+    }
+
     /// The place of an instance. Only instances of the inventory get one, so there are never more.
     pub(crate) fn slot(&self, instance: &InstanceId) -> Arc<Slot> {
         let mut slots = lock(&self.slots);

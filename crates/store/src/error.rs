@@ -1,7 +1,8 @@
 //! What can go wrong, closed: whoever calls a store decides on every case.
 
 use crate::limits::{
-    ATTACHED_POLICIES, GROUP_POLICIES, GROUPS_PER_USER, TAG_KEY, TAG_VALUE, TAGS, USER_POLICIES,
+    ACCESS_KEYS_PER_USER, ATTACHED_POLICIES, GROUP_POLICIES, GROUPS_PER_USER, TAG_KEY, TAG_VALUE, TAGS,
+    USER_POLICIES,
 };
 use crate::seal::SealError;
 use instance_connect_core::iam::PolicyError;
@@ -142,6 +143,10 @@ pub enum Refusal {
     /// More managed policies than are attached to a user or a group.
     #[error("a user or a group has at most {ATTACHED_POLICIES} managed policies attached")]
     TooManyPolicies,
+
+    /// More access keys than a user has.
+    #[error("a user has at most {ACCESS_KEYS_PER_USER} access keys")]
+    TooManyAccessKeys,
 
     /// More text in the inline policies of a user or a group than they have together.
     #[error(

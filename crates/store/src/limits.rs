@@ -14,14 +14,7 @@ pub const USER_POLICIES: usize = 2048;
 /// Characters of all inline policies of one group, white space not counted: IAM's own bound (wire.md 7.6).
 pub const GROUP_POLICIES: usize = 5120;
 
-/// Tags on one instance or user: EC2's own bound, and IAM's.
-pub const TAGS: usize = 50;
-
-/// Longest tag key, in characters: EC2's own bound, and IAM's.
-pub const TAG_KEY: usize = 128;
-
-/// Longest tag value, in characters: EC2's own bound, and IAM's.
-pub const TAG_VALUE: usize = 256;
+pub use instance_connect_core::limits::{TAG_KEY, TAG_VALUE, TAGS};
 
 /// Calls waiting for the database's one thread. Requests are answered from memory, so only administration and
 /// enrolment wait here; a longer queue would only hide a disk that hangs.
@@ -32,3 +25,10 @@ pub(crate) const BUSY: Duration = Duration::from_secs(5);
 
 /// How long a lapsed join token is kept, in seconds: whoever comes late is told that it expired, not that it is unknown.
 pub(crate) const LAPSED_TOKEN_KEPT: i64 = 24 * 60 * 60;
+
+/// How long an expired signature is still remembered, in seconds: longer than the clock may go back unnoticed
+/// ([`CLOCK_STEP_BACK`](instance_connect_core::limits::CLOCK_STEP_BACK)).
+pub(crate) const EXPIRED_SIGNATURE_KEPT: i64 = 60;
+
+/// Access keys of one user: IAM's own bound, enough to replace one by another.
+pub const ACCESS_KEYS_PER_USER: u32 = 2;

@@ -9,6 +9,7 @@ use instance_connect_core::inventory::{
     AccessKey, Account, AgentIdentity, Instance, InstanceState, Inventory, JoinToken, Status, policy_arn,
 };
 use instance_connect_core::secret::Secret;
+use instance_connect_core::sigv4::UsedSignature;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -36,6 +37,9 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Adds an account.
     async fn create_account(&self, account: &Account) -> Result<(), StoreError>;
+
+    /// Adds an account with its root and an access key of that, or nothing: an account without a key is nobody's.
+    async fn create_account_with_root(&self, account: &Account, key: &AccessKey) -> Result<(), StoreError>;
 
     /// Suspends an account or takes it back into use.
     async fn set_account_status(&self, account: &AccountId, status: Status) -> Result<(), StoreError>;
@@ -174,6 +178,14 @@ pub trait Store: fmt::Debug + Send + Sync {
         tags: &BTreeMap<String, String>,
     ) -> Result<(), StoreError>;
 
+    /// What IAM knows of an account, as it is stored: for administration, which shows and changes it. Decisions are made on
+    /// the inventory.
+    async fn account_details(&self, account: &AccountId) -> Result<AccountDetails, StoreError>;
+
+    /// Uses a signature up: `true` for the first call with it, `false` for every other, also after a restart. One that
+    /// expired so long ago that it may have been forgotten has been used, too. The sequence stays as it is.
+    async fn use_signature(&self, used: &UsedSignature, now: UnixSeconds) -> Result<bool, StoreError>;
+
     /// Adds a join token for an instance that exists, and drops tokens that lapsed long before `now`.
     async fn create_join_token(&self, token: &JoinToken, now: UnixSeconds) -> Result<(), StoreError>;
 
@@ -199,6 +211,45 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// The key pair of this name, if there is one.
     async fn authority(&self, name: &AuthorityName) -> Result<Option<Authority>, StoreError>;
+}
+
+/// What IAM knows of an account, each thing under its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccountDetails {
+    /// Its users, the root left out.
+    pub users: BTreeMap<UserName, UserDetails>,
+    /// Its groups.
+    pub groups: BTreeMap<GroupName, GroupDetails>,
+    /// The documents of its managed policies.
+    pub policies: BTreeMap<PolicyName, String>,
+}
+
+/// A user as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserDetails {
+    /// Its unique id.
+    pub id: UserId,
+    /// Whether it may call.
+    pub status: Status,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// The managed policy that is its permissions boundary.
+    pub boundary: Option<PolicyName>,
+    /// The groups it is in.
+    pub groups: BTreeSet<GroupName>,
+    /// The documents of its inline policies.
+    pub inline: BTreeMap<PolicyName, String>,
+    /// The managed policies attached to it.
+    pub attached: BTreeSet<PolicyName>,
+}
+
+/// A group as it is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupDetails {
+    /// The documents of its inline policies.
+    pub inline: BTreeMap<PolicyName, String>,
+    /// The managed policies attached to it.
+    pub attached: BTreeSet<PolicyName>,
 }
 
 /// The inventory of one moment, and what of it could not be loaded as it is stored.

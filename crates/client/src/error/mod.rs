@@ -190,6 +190,11 @@ impl Error {
         skew_behind(self, 0)
     }
 
+    /// Whether the service has said that it refused before it did anything: too many requests, or a wrong clock.
+    pub(crate) fn says_nothing_was_done(&self) -> bool {
+        matches!(self, Self::Throttling(_) | Self::ClockSkew(_) | Self::InvalidSignature(_))
+    }
+
     /// What the failure says about another attempt: the SDKs' rule (wire.md 1.13). `EC2InstanceUnavailableException` is
     /// none of them, since it comes with status 400 and means minutes.
     pub(crate) fn retryable(&self) -> Option<Retryable> {

@@ -53,8 +53,55 @@ pub enum ApiError {
     Service,
     /// `ThrottlingException`: asked too often. Nothing was done.
     Throttling,
+    /// An administrative operation was refused, in IAM's terms.
+    Administration {
+        /// Why.
+        code: AdministrationErrorCode,
+        /// The same in words.
+        message: String,
+    },
     /// `ThrottlingException`: the instance has as many pushes under way as it may have.
     Busy,
+}
+
+/// Why an administrative operation is refused: IAM's names of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdministrationErrorCode {
+    /// Only principals of the management account may do this.
+    AccessDenied,
+    /// What is to be deleted is in use.
+    DeleteConflict,
+    /// Something of this name or id exists.
+    EntityAlreadyExists,
+    /// Parameters that are right one by one do not go together, or not with what they are about.
+    InvalidInput,
+    /// More than there may be.
+    LimitExceeded,
+    /// A policy that could not be evaluated fully.
+    MalformedPolicyDocument,
+    /// What the request is about does not exist.
+    NoSuchEntity,
+    /// A signature that was used before.
+    RequestReplayed,
+    /// A parameter that the model does not allow.
+    ValidationError,
+}
+
+impl AdministrationErrorCode {
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AccessDenied => "AccessDeniedException",
+            Self::DeleteConflict => "DeleteConflict",
+            Self::EntityAlreadyExists => "EntityAlreadyExists",
+            Self::InvalidInput => "InvalidInput",
+            Self::LimitExceeded => "LimitExceeded",
+            Self::MalformedPolicyDocument => "MalformedPolicyDocument",
+            Self::NoSuchEntity => "NoSuchEntity",
+            Self::RequestReplayed => "RequestReplayed",
+            Self::ValidationError => "ValidationError",
+        }
+    }
 }
 
 /// Who is not allowed what, and why.
@@ -177,6 +224,7 @@ impl ApiError {
                     .to_owned();
                 (500, "ServiceException", Modelled, message)
             }
+            Self::Administration { code, message } => (400, code.as_str(), Modelled, message.clone()),
             Self::Throttling | Self::Busy | Self::Refused(Refusal::UserFull | Refusal::InstanceFull) => (
                 400,
                 "ThrottlingException",
@@ -357,6 +405,14 @@ mod tests {
                 ApiError::SerialConsoleAccessDisabled,
                 400,
                 r#"{"__type":"SerialConsoleAccessDisabledException","Message":"Serial console access is not enabled for this account."}"#,
+            ),
+            (
+                ApiError::Administration {
+                    code: AdministrationErrorCode::NoSuchEntity,
+                    message: "The user with name bob cannot be found.".into(),
+                },
+                400,
+                r#"{"__type":"NoSuchEntity","Message":"The user with name bob cannot be found."}"#,
             ),
             (
                 ApiError::Service,

@@ -5,9 +5,11 @@ mod json;
 mod operation;
 mod validate;
 
-pub use error::{AccessDenied, ApiError, WireError};
+pub use error::{AccessDenied, AdministrationErrorCode, ApiError, WireError};
 pub use json::well_formed;
+pub(crate) use operation::is_zone_name;
 pub use operation::{
     CONTENT_TYPE, Operation, SendSerialConsoleSshPublicKey, SendSshPublicKey, route, speaks_json,
     success_body,
 };
+pub(crate) use validate::{Constraint, Violations};

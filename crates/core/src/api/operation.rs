@@ -2,6 +2,7 @@
 
 use super::error::ApiError;
 use super::validate::{Constraint, Violations};
+use crate::administration;
 use crate::ids::{AvailabilityZone, InstanceId, OsUser, RequestId};
 use crate::sigv4::RequestHead;
 use crate::ssh_key::{KeyError, KeyTypes, PublicKey};
@@ -19,17 +20,39 @@ pub enum Operation {
     SendSshPublicKey,
     /// Push a key for an instance's serial console.
     SendSerialConsoleSshPublicKey,
+    /// Administer an account.
+    Administer(administration::Operation),
 }
 
 impl Operation {
     /// Every operation, so that tests can be generated from the router.
-    pub const ALL: [Self; 2] = [Self::SendSshPublicKey, Self::SendSerialConsoleSshPublicKey];
+    pub fn all() -> impl Iterator<Item = Self> {
+        let pushes = [Self::SendSshPublicKey, Self::SendSerialConsoleSshPublicKey];
+        pushes.into_iter().chain(administration::Operation::ALL.iter().copied().map(Self::Administer))
+    }
 
     /// The name in the target header and in the audit log.
     pub const fn name(self) -> &'static str {
         match self {
             Self::SendSshPublicKey => "SendSSHPublicKey",
             Self::SendSerialConsoleSshPublicKey => "SendSerialConsoleSSHPublicKey",
+            Self::Administer(operation) => operation.name(),
+        }
+    }
+
+    /// What stands before the name in the target header.
+    pub const fn target(self) -> &'static str {
+        match self {
+            Self::SendSshPublicKey | Self::SendSerialConsoleSshPublicKey => "AWSEC2InstanceConnectService",
+            Self::Administer(_) => administration::TARGET,
+        }
+    }
+
+    /// The signing name that its requests must be scoped to.
+    pub const fn service(self) -> &'static str {
+        match self {
+            Self::SendSshPublicKey | Self::SendSerialConsoleSshPublicKey => "ec2-instance-connect",
+            Self::Administer(_) => administration::SERVICE,
         }
     }
 }
@@ -58,9 +81,8 @@ pub fn route(head: &RequestHead<'_>) -> Result<Operation, ApiError> {
         .and_then(|target| target.rsplit_once('.'))
         .ok_or(ApiError::UnknownOperation)?;
     let service = service.rsplit('.').next().unwrap_or_default();
-    Operation::ALL
-        .into_iter()
-        .find(|known| service == "AWSEC2InstanceConnectService" && known.name() == operation)
+    Operation::all()
+        .find(|known| known.target() == service && known.name() == operation)
         .ok_or(ApiError::UnknownOperation)
 }
 
@@ -257,7 +279,7 @@ fn our_words(error: KeyError) -> Option<String> {
 }
 
 /// `^(\w+-){2,3}\d+\w+$`.
-fn is_zone_name(text: &str) -> bool {
+pub(crate) fn is_zone_name(text: &str) -> bool {
     let words: Vec<&str> = text.split('-').collect();
     let is_word =
         |word: &&str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');

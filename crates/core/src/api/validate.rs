@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 /// A constraint on a member that is text. Lengths count characters (Unicode scalar values), as the model's own language
 /// defines them.
-pub(super) enum Constraint {
+pub(crate) enum Constraint {
     AtLeast(usize),
     AtMost(usize),
     Pattern(&'static str, fn(&str) -> bool),
@@ -17,7 +17,7 @@ const HIDDEN: &str = "***";
 
 /// Collects the violations of one request, in the order of the model's members.
 #[derive(Default)]
-pub(super) struct Violations {
+pub(crate) struct Violations {
     broken: Vec<String>,
     /// A sentence of ours behind the framework's.
     hint: Option<String>,
@@ -25,7 +25,7 @@ pub(super) struct Violations {
 
 impl Violations {
     /// Checks a member that must be there.
-    pub(super) fn required<'a>(
+    pub(crate) fn required<'a>(
         &mut self,
         member: &str,
         value: Option<&'a str>,
@@ -38,7 +38,7 @@ impl Violations {
     }
 
     /// Checks a member that may be missing.
-    pub(super) fn optional<'a>(
+    pub(crate) fn optional<'a>(
         &mut self,
         member: &str,
         value: Option<&'a str>,
@@ -50,7 +50,7 @@ impl Violations {
     }
 
     /// Checks the text of a key, which must be there.
-    pub(super) fn key(
+    pub(crate) fn key(
         &mut self,
         member: &str,
         text: Option<&str>,
@@ -83,7 +83,7 @@ impl Violations {
     }
 
     /// Checks a member that is a whole number.
-    pub(super) fn number(&mut self, member: &str, value: i32, least: i32, most: i32) {
+    pub(crate) fn number(&mut self, member: &str, value: i32, least: i32, most: i32) {
         if value < least {
             self.add(
                 Some(&value.to_string()),
@@ -97,19 +97,32 @@ impl Violations {
     }
 
     /// How many there are so far.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.broken.len()
     }
 
     /// Says something behind the framework's sentences, which stay as they are.
-    pub(super) fn hint(&mut self, sentence: String) {
+    pub(crate) fn hint(&mut self, sentence: String) {
         self.hint = Some(sentence);
     }
 
+    /// Checks that a text is one of several words.
+    pub(crate) fn one_of(&mut self, member: &str, text: &str, words: &[&str]) {
+        if !words.contains(&text) {
+            let must = format!("satisfy enum value set: [{}]", words.join(", "));
+            self.add(Some(&shown(text)), member, &must);
+        }
+    }
+
     /// The error that names all violations, if there are any.
-    pub(super) fn into_result(self) -> Result<(), ApiError> {
+    pub(crate) fn into_result(self) -> Result<(), ApiError> {
+        self.message().map_or(Ok(()), |message| Err(ApiError::InvalidArgs(message)))
+    }
+
+    /// What says all violations, if there are any.
+    pub(crate) fn message(self) -> Option<String> {
         let errors = match self.count() {
-            0 => return Ok(()),
+            0 => return None,
             1 => "error",
             _ => "errors",
         };
@@ -118,7 +131,7 @@ impl Violations {
             text.push_str(". ");
             text.push_str(&hint);
         }
-        Err(ApiError::InvalidArgs(text))
+        Some(text)
     }
 
     fn add(&mut self, value: Option<&str>, member: &str, must: &str) {

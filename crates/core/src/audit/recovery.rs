@@ -1,7 +1,9 @@
-//! Intents without a record: pushes that were under way when the program was killed.
+//! Intents without a record: pushes and changes that were under way when the program was killed.
 
 use super::line::Line;
-use super::shape::{AdditionalEventData, DecidedBy, Delivery, EventType, Failure, INTENT, Rest, Shared, Tls};
+use super::shape::{
+    AdditionalEventData, DecidedBy, Delivery, EventType, Failure, INTENT, OUR_EVENT_SOURCE, Rest, Shared, Tls,
+};
 use crate::{limits, planted};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -39,6 +41,7 @@ struct Kind<'a> {
 struct Intent<'a> {
     #[serde(rename = "requestID")]
     request: &'a str,
+    event_source: &'a str,
     recipient_account_id: &'a str,
     #[serde(borrow, default)]
     additional_event_data: IntentData<'a>,
@@ -92,15 +95,17 @@ impl OpenIntents {
 /// The record in the place of the one that was not written: what the intent says, and that it was not seen to the end.
 fn interrupted(intent: &str, event_id: &str) -> Option<Line> {
     let shared = Shared::read(intent)?;
-    let Intent { request, recipient_account_id, additional_event_data, tls_details } =
+    let Intent { request, event_source, recipient_account_id, additional_event_data, tls_details } =
         serde_json::from_str(intent).ok()?;
-    let failure = Failure {
-        error_code: "Interrupted",
-        error_message: Some("The service ended before it knew whether the key was delivered."),
+    let (delivery, error_message) = if event_source == OUR_EVENT_SOURCE {
+        (None, "The service ended before it was on record whether the change was made.")
+    } else {
+        (Some(Delivery::Unknown), "The service ended before it knew whether the key was delivered.")
     };
+    let failure = Failure { error_code: "Interrupted", error_message: Some(error_message) };
     let rest = Rest {
         additional_event_data: AdditionalEventData {
-            delivery: Some(Delivery::Unknown),
+            delivery,
             decided_by: additional_event_data.decided_by,
             ..AdditionalEventData::default()
         },

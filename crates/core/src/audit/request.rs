@@ -2,8 +2,8 @@
 
 use super::line::Line;
 use super::shape::{
-    AdditionalEventData, DecidedBy, Delivery, EventType, Failure, Head, ResponseElements, Rest, Shared, Tls,
-    UserIdentity,
+    AdditionalEventData, DecidedBy, Delivery, EventType, Failure, Head, OUR_EVENT_SOURCE, ResponseElements,
+    Rest, Shared, Tls, UserIdentity,
 };
 use crate::api::{ApiError, Operation, SendSerialConsoleSshPublicKey, SendSshPublicKey};
 use crate::authz::Caller;
@@ -12,9 +12,18 @@ use crate::ids::{AccountId, AvailabilityZone, Region, RequestId};
 use crate::inventory::UserKind;
 use crate::origin::{Origin, TlsDetails};
 use serde::Serialize;
+use serde_json::Value;
 
-/// The event source of the API. The real events say this, and the model's trait is wrong (wire.md 1.1).
-const EVENT_SOURCE: &str = "ec2-instance-connect.amazonaws.com";
+/// The event source of the API. The real events say this, and the model's trait is wrong (wire.md 1.1). Administration
+/// has one of its own.
+const fn event_source(operation: Operation) -> &'static str {
+    match operation {
+        Operation::SendSshPublicKey | Operation::SendSerialConsoleSshPublicKey => {
+            "ec2-instance-connect.amazonaws.com"
+        }
+        Operation::Administer(_) => OUR_EVENT_SOURCE,
+    }
+}
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +32,11 @@ pub enum Outcome<'a> {
     Success {
         /// Whether the machine has the OS user, as far as its agent could tell.
         os_user_exists: bool,
+    },
+    /// Administration answered with success.
+    Administered {
+        /// What the answer said, without secrets; `None` for nothing, or nothing but what was read.
+        response_elements: Option<&'a Value>,
     },
     /// Answered with an error.
     Failure(&'a ApiError),
@@ -34,6 +48,7 @@ pub struct AuditedRequest {
     request: RequestId,
     account: AccountId,
     shared: Shared,
+    read_only: bool,
     decided_by: Option<StatementRef>,
     tls: Option<TlsDetails>,
 }
@@ -52,7 +67,7 @@ impl AuditedRequest {
             UserKind::Root => UserIdentity::Root { principal_id: account_id, arn, account_id, access_key_id },
         };
         let head = Head {
-            event_source: EVENT_SOURCE,
+            event_source: event_source(operation),
             source: Some(origin.source),
             user_agent: Some(&origin.user_agent),
             ..Head::new(operation.name(), user_identity, origin.time, region)
@@ -61,6 +76,7 @@ impl AuditedRequest {
             request: origin.request.clone(),
             account: user.account.clone(),
             shared: Shared::new(&head),
+            read_only: matches!(operation, Operation::Administer(operation) if operation.is_read_only()),
             decided_by: None,
             tls: origin.tls.clone(),
         }
@@ -71,12 +87,17 @@ impl AuditedRequest {
         self.shared.set_parameters(&parameters.recorded());
     }
 
+    /// Shows the parameters of an administrative operation, spelled as a record has them.
+    pub fn administered(&mut self, parameters: &Value) {
+        self.shared.set_parameters(parameters);
+    }
+
     /// Names the statement that allowed the request, if one had to.
     pub fn decided_by(&mut self, statement: Option<&StatementRef>) {
         self.decided_by = statement.cloned();
     }
 
-    /// The intent of an authorised push: on disk before the key leaves for the machine.
+    /// The intent of an authorised push or change: on disk before the key leaves for the machine, or anything is changed.
     pub fn intent(&self) -> Line {
         self.shared.line(None, &self.rest(EventType::Intent))
     }
@@ -89,6 +110,10 @@ impl AuditedRequest {
                 rest.additional_event_data.os_user_exists = Some(os_user_exists);
                 rest.response_elements =
                     Some(ResponseElements::Pushed { request_id: self.request.as_str(), success: true });
+                self.shared.line(None, &rest)
+            }
+            Outcome::Administered { response_elements } => {
+                rest.response_elements = response_elements.map(ResponseElements::Administered);
                 self.shared.line(None, &rest)
             }
             Outcome::Failure(error) => {
@@ -117,6 +142,7 @@ impl AuditedRequest {
             request: Some(self.request.as_str()),
             recipient_account_id: Some(self.account.as_str()),
             tls_details: self.tls.as_ref().map(Tls::from),
+            read_only: self.read_only,
             ..Rest::new(event_type)
         }
     }

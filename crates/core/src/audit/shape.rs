@@ -8,11 +8,15 @@ use crate::ids::Region;
 use crate::origin::TlsDetails;
 use instance_connect_document::UnixSeconds;
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
 use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// What stands before the parameters.
 const PARAMETERS: &str = r#","requestParameters":"#;
+
+/// The source of what AWS has no event for.
+pub(super) const OUR_EVENT_SOURCE: &str = "instance-connect";
 
 /// What stands behind them.
 const AFTER_PARAMETERS: &str = r#","responseElements":"#;
@@ -81,7 +85,7 @@ impl<'a> Head<'a> {
             event_version: "1.08",
             user_identity,
             event_time: EventTime(time),
-            event_source: "instance-connect",
+            event_source: OUR_EVENT_SOURCE,
             event_name,
             aws_region: region.as_str(),
             source: None,
@@ -222,6 +226,7 @@ pub(super) const INTENT: &str = "InstanceConnectIntent";
 pub(super) enum ResponseElements<'a> {
     Pushed { request_id: &'a str, success: bool },
     Enrolled { generation: u64 },
+    Administered(&'a Value),
 }
 
 /// What AWS has no member for. What does not apply is absent.

@@ -1,8 +1,9 @@
-//! The actions of this service, and which of them a statement is about.
+//! Our actions, and which of them a statement is about.
 
 use super::pattern::{Pattern, Syntax};
+use crate::administration::{self, Operation};
 
-/// An action that policies allow or deny (wire.md 7.1).
+/// An action that policies allow or deny (wire.md 7.1, 7.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Push a key for one OS user of one instance.
@@ -11,15 +12,56 @@ pub enum Action {
     SendSerialConsoleSshPublicKey,
     /// Open a tunnel through an endpoint.
     OpenTunnel,
+    /// Administer an account.
+    Administer(Operation),
 }
 
-/// The part of an action's name before the colon.
-const SERVICE: &str = "ec2-instance-connect";
+/// The parts of our actions' names before the colon.
+const SERVICES: [&str; 2] = ["ec2-instance-connect", administration::SERVICE];
+
+/// What an action is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ResourceType {
+    /// `arn:aws:ec2:<region>:<account>:instance/<id>`
+    Instance,
+    /// `arn:aws:ec2:<region>:<account>:instance-connect-endpoint/<id>`
+    InstanceConnectEndpoint,
+    /// `arn:aws:iam::<account>:user/<name>`
+    User,
+    /// `arn:aws:iam::<account>:group/<name>`
+    Group,
+    /// `arn:aws:iam::<account>:policy/<name>`
+    Policy,
+    /// `arn:aws:instance-connect::<account>:account`
+    Account,
+    /// Nothing in particular: `*`.
+    Any,
+}
+
+impl ResourceType {
+    /// A pattern of all there are: the form of its ARNs.
+    pub(super) const fn pattern(self) -> &'static str {
+        match self {
+            Self::Instance => "arn:aws:ec2:*:*:instance/*",
+            Self::InstanceConnectEndpoint => "arn:aws:ec2:*:*:instance-connect-endpoint/*",
+            Self::User => "arn:aws:iam::*:user/*",
+            Self::Group => "arn:aws:iam::*:group/*",
+            Self::Policy => "arn:aws:iam::*:policy/*",
+            Self::Account => "arn:aws:instance-connect::*:account",
+            Self::Any => "*",
+        }
+    }
+}
+
+/// The pushes and the tunnel: those of AWS's own service.
+const OF_AWS: [Action; 3] =
+    [Action::SendSshPublicKey, Action::SendSerialConsoleSshPublicKey, Action::OpenTunnel];
 
 impl Action {
     /// Every action there is.
-    pub const ALL: [Self; 3] =
-        [Self::SendSshPublicKey, Self::SendSerialConsoleSshPublicKey, Self::OpenTunnel];
+    pub fn all() -> impl Iterator<Item = Self> {
+        OF_AWS.into_iter().chain(Operation::ALL.iter().copied().map(Self::Administer))
+    }
 
     /// Its name, as in policies and denials.
     pub const fn as_str(self) -> &'static str {
@@ -27,6 +69,7 @@ impl Action {
             Self::SendSshPublicKey => "ec2-instance-connect:SendSSHPublicKey",
             Self::SendSerialConsoleSshPublicKey => "ec2-instance-connect:SendSerialConsoleSSHPublicKey",
             Self::OpenTunnel => "ec2-instance-connect:OpenTunnel",
+            Self::Administer(operation) => operation.action(),
         }
     }
 
@@ -35,32 +78,59 @@ impl Action {
         self.as_str().split_once(':').map_or("", |(_, name)| name)
     }
 
-    /// The type of the resources that it is about, as in their ARNs.
-    pub(super) const fn resource_type(self) -> &'static str {
+    /// What it is about.
+    pub(super) const fn resource_type(self) -> ResourceType {
         match self {
-            Self::SendSshPublicKey | Self::SendSerialConsoleSshPublicKey => "instance",
-            Self::OpenTunnel => "instance-connect-endpoint",
+            Self::SendSshPublicKey | Self::SendSerialConsoleSshPublicKey => ResourceType::Instance,
+            Self::OpenTunnel => ResourceType::InstanceConnectEndpoint,
+            Self::Administer(operation) => operation.resource_type(),
+        }
+    }
+
+    /// Its place in an [`ActionSet`].
+    const fn position(self) -> usize {
+        match self {
+            Self::SendSshPublicKey => 0,
+            Self::SendSerialConsoleSshPublicKey => 1,
+            Self::OpenTunnel => 2,
+            Self::Administer(operation) => OF_AWS.len() + operation as usize,
         }
     }
 }
 
-/// Whether every action that these patterns stand for is one of this service.
-pub(super) fn are_of_this_service(patterns: &[String]) -> bool {
-    patterns.iter().all(|pattern| {
-        pattern.split_once(':').is_some_and(|(service, _)| service.eq_ignore_ascii_case(SERVICE))
-    })
+/// Whether every action that these patterns stand for is one of ours.
+pub(super) fn are_ours(patterns: &[String]) -> bool {
+    let is_ours = |service: &str| SERVICES.iter().any(|ours| service.eq_ignore_ascii_case(ours));
+    patterns.iter().all(|pattern| pattern.split_once(':').is_some_and(|(service, _)| is_ours(service)))
 }
 
 /// Some of our actions. What a policy says of the actions of other services concerns nobody here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ActionSet(u8);
+pub(super) struct ActionSet(u64);
+
+/// Names in one message: more of them tell nobody anything.
+const NAMES: usize = 4;
 
 impl ActionSet {
     pub(super) const NONE: Self = Self(0);
-    pub(super) const ALL: Self = Self((1 << Action::ALL.len()) - 1);
+    pub(super) const ALL: Self = {
+        let actions = OF_AWS.len() + Operation::ALL.len();
+        assert!(actions < 64, "an action needs a bit of its own");
+        Self((1 << actions) - 1)
+    };
 
     pub(super) const fn only(action: Action) -> Self {
-        Self(1 << action as u8)
+        Self(1 << action.position())
+    }
+
+    /// These operations.
+    pub(super) const fn of(operations: &[Operation]) -> Self {
+        let (mut bits, mut rest) = (0, operations);
+        while let [operation, others @ ..] = rest {
+            bits |= 1 << Action::Administer(*operation).position();
+            rest = others;
+        }
+        Self(bits)
     }
 
     pub(super) fn contains(self, action: Action) -> bool {
@@ -81,9 +151,14 @@ impl ActionSet {
 
     /// Their names, for messages.
     pub(super) fn names(self) -> String {
-        let names: Vec<&str> =
-            Action::ALL.into_iter().filter(|&action| self.contains(action)).map(Action::as_str).collect();
-        names.join(", ")
+        let all: Vec<&str> =
+            Action::all().filter(|&action| self.contains(action)).map(Action::as_str).collect();
+        match all.get(..NAMES) {
+            Some(first) if all.len() > NAMES => {
+                format!("{} and {} more", first.join(", "), all.len() - NAMES)
+            }
+            _ => all.join(", "),
+        }
     }
 
     /// Those of our actions that the patterns of an `Action` or `NotAction` element stand for. That is known when the
@@ -102,19 +177,24 @@ impl ActionSet {
         let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'*' | b'?');
         let (service, name) = text.split_once(':').unwrap_or_default();
         if service.is_empty() || name.is_empty() || !service.bytes().chain(name.bytes()).all(fits) {
-            return Err(format!("{text:?} is no action; write \"*\", or service:Name such as {SERVICE}:*"));
+            return Err(format!(
+                "{text:?} is no action; write \"*\", or service:Name such as ec2-instance-connect:*"
+            ));
         }
         // Actions compare without regard to case.
         let pattern =
             Pattern::parse(&text.to_ascii_lowercase(), Syntax { wildcards: true, variables: false })?;
-        let matched = Action::ALL
-            .into_iter()
+        let matched = Action::all()
             .filter(|action| pattern.matches_text(&action.as_str().to_ascii_lowercase()))
             .fold(Self::NONE, |all, action| all.with(Self::only(action)));
-        if matched.is_empty() && service.eq_ignore_ascii_case(SERVICE) {
-            return Err(format!("{text:?} is no action; {SERVICE} has {}", Self::ALL.names()));
+        if matched.is_empty()
+            && let Some(ours) = SERVICES.into_iter().find(|ours| service.eq_ignore_ascii_case(ours))
+        {
+            let of_it = Action::all().filter(|action| action.as_str().split(':').next() == Some(ours));
+            let of_it = of_it.fold(Self::NONE, |all, action| all.with(Self::only(action)));
+            return Err(format!("{text:?} is no action; {ours} has {}", of_it.names()));
         }
-        if let Some(meant) = Action::ALL.into_iter().find(|meant| name.eq_ignore_ascii_case(meant.name()))
+        if let Some(meant) = OF_AWS.into_iter().find(|meant| name.eq_ignore_ascii_case(meant.name()))
             && matched.is_empty()
         {
             return Err(format!("{text:?} is no action; write {}", meant.as_str()));

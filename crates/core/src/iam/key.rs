@@ -3,6 +3,7 @@
 use super::action::{Action, ActionSet};
 use super::pattern::folded;
 use super::request::{Context, Tags};
+use crate::administration::Operation;
 use crate::inventory::UserKind;
 use std::fmt;
 
@@ -66,18 +67,26 @@ const fn tag_row(name: &'static str, tags: TagsOf) -> KeyRow {
 }
 
 /// Every key (wire.md 7.1, 7.4). Values are single: no key of these actions has several.
-static KEYS: [KeyRow; 24] = {
+static KEYS: [KeyRow; 25] = {
     use ValueType::{Arn, Boolean, Date, EpochTime, IpAddress, Number, Text};
     const ALL: ActionSet = ActionSet::ALL;
     const PUSH: ActionSet = ActionSet::only(Action::SendSshPublicKey);
     const TUNNEL: ActionSet = ActionSet::only(Action::OpenTunnel);
+    const ATTACHING: ActionSet = ActionSet::of(&[
+        Operation::AttachUserPolicy,
+        Operation::DetachUserPolicy,
+        Operation::AttachGroupPolicy,
+        Operation::DetachGroupPolicy,
+        Operation::PutUserPermissionsBoundary,
+    ]);
     [
         row("ec2:osuser", Text, PUSH, |c| c.os_user()),
         row("ec2-instance-connect:remotePort", Number, TUNNEL, |c| c.remote_port.as_deref()),
         row("ec2-instance-connect:privateIpAddress", IpAddress, TUNNEL, |c| c.private_ip_address.as_deref()),
         row("ec2-instance-connect:maxTunnelDuration", Number, TUNNEL, |c| c.max_tunnel_duration.as_deref()),
+        row("instance-connect:PolicyARN", Arn, ATTACHING, |c| c.policy_arn.as_deref()),
         tag_row("aws:ResourceTag/", |c| c.request.resource_tags),
-        tag_row("ec2:ResourceTag/", |c| c.request.resource_tags),
+        tag_row("ec2:ResourceTag/", |c| c.ec2_tags()),
         row("aws:ResourceAccount", Text, ALL, |c| Some(c.request.caller.account.as_str())),
         row("aws:RequestedRegion", Text, ALL, |c| Some(c.request.region.as_str())),
         row("aws:CurrentTime", Date, ALL, |c| Some(&c.current_time)),

@@ -28,7 +28,7 @@ mod tests;
 mod value;
 mod wildcard;
 
-pub use action::Action;
+pub use action::{Action, ResourceType};
 pub use evaluate::{Decision, Denial, PolicyKind, StatementRef, evaluate};
 pub use explain::{Explanation, Outcome, StatementExplanation, explain};
 pub use pattern::folded;

@@ -1,6 +1,7 @@
 //! What is asked, and the texts that condition keys stand for.
 
-use super::action::Action;
+use super::action::{Action, ResourceType};
+use crate::administration::{Operation, PolicyArn};
 use crate::ids::{OsUser, Region};
 use crate::inventory::User;
 use crate::origin::Origin;
@@ -17,7 +18,7 @@ pub struct AccessRequest<'a> {
     pub caller: &'a User,
     /// What for.
     pub action: RequestedAction<'a>,
-    /// The ARN of the resource, as one of the caller's own account.
+    /// The ARN of the resource, as one of the caller's own account; `*` where the action is about none in particular.
     pub resource: &'a str,
     /// The resource's tags; `None` for one that the caller's account does not have.
     pub resource_tags: Option<&'a BTreeMap<String, String>>,
@@ -46,6 +47,13 @@ pub enum RequestedAction<'a> {
         /// `ec2-instance-connect:maxTunnelDuration`, in seconds.
         max_tunnel_duration: u32,
     },
+    /// [`Action::Administer`]
+    Administer {
+        /// What is asked for.
+        operation: Operation,
+        /// `instance-connect:PolicyARN`: the policy that is attached, detached or made a boundary.
+        policy: Option<&'a PolicyArn>,
+    },
 }
 
 impl RequestedAction<'_> {
@@ -55,6 +63,7 @@ impl RequestedAction<'_> {
             Self::SendSshPublicKey { .. } => Action::SendSshPublicKey,
             Self::SendSerialConsoleSshPublicKey => Action::SendSerialConsoleSshPublicKey,
             Self::OpenTunnel { .. } => Action::OpenTunnel,
+            Self::Administer { operation, .. } => Action::Administer(*operation),
         }
     }
 }
@@ -70,6 +79,7 @@ pub(super) struct Context<'a> {
     pub(super) remote_port: Option<String>,
     pub(super) private_ip_address: Option<String>,
     pub(super) max_tunnel_duration: Option<String>,
+    pub(super) policy_arn: Option<String>,
 }
 
 impl<'a> Context<'a> {
@@ -84,21 +94,41 @@ impl<'a> Context<'a> {
             remote_port: None,
             private_ip_address: None,
             max_tunnel_duration: None,
+            policy_arn: None,
         };
-        if let RequestedAction::OpenTunnel { remote_port, private_ip_address, max_tunnel_duration } =
-            request.action
-        {
-            context.remote_port = Some(remote_port.to_string());
-            context.private_ip_address = private_ip_address.map(|address| address.to_canonical().to_string());
-            context.max_tunnel_duration = Some(max_tunnel_duration.to_string());
+        match request.action {
+            RequestedAction::OpenTunnel { remote_port, private_ip_address, max_tunnel_duration } => {
+                context.remote_port = Some(remote_port.to_string());
+                context.private_ip_address =
+                    private_ip_address.map(|address| address.to_canonical().to_string());
+                context.max_tunnel_duration = Some(max_tunnel_duration.to_string());
+            }
+            RequestedAction::Administer { policy, .. } => {
+                context.policy_arn = policy.map(PolicyArn::to_string);
+            }
+            RequestedAction::SendSshPublicKey { .. } | RequestedAction::SendSerialConsoleSshPublicKey => {}
         }
         context
+    }
+
+    /// The tags of the resource if it is one of EC2's.
+    pub(super) fn ec2_tags(&self) -> Option<&Tags> {
+        match self.request.action.action().resource_type() {
+            ResourceType::Instance | ResourceType::InstanceConnectEndpoint => self.request.resource_tags,
+            ResourceType::User
+            | ResourceType::Group
+            | ResourceType::Policy
+            | ResourceType::Account
+            | ResourceType::Any => None,
+        }
     }
 
     pub(super) fn os_user(&self) -> Option<&str> {
         match self.request.action {
             RequestedAction::SendSshPublicKey { os_user } => Some(os_user.as_str()),
-            RequestedAction::SendSerialConsoleSshPublicKey | RequestedAction::OpenTunnel { .. } => None,
+            RequestedAction::SendSerialConsoleSshPublicKey
+            | RequestedAction::OpenTunnel { .. }
+            | RequestedAction::Administer { .. } => None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A statement: when all of its parts match a request, its effect holds.
 
-use super::action::{Action, ActionSet, are_of_this_service};
+use super::action::{Action, ActionSet, ResourceType, are_ours};
 use super::condition::{Condition, Scope, any_matches};
 use super::pattern::{Pattern, Syntax, TextTest, Variable};
 use super::request::Context;
@@ -84,7 +84,7 @@ impl Statement {
         warnings: &mut Vec<String>,
     ) -> Result<Self, String> {
         let StatementText { effect, actions, resources, conditions: texts } = text;
-        let only_ours = matches!(&actions, Listed::Only(listed) if are_of_this_service(listed));
+        let only_ours = matches!(&actions, Listed::Only(listed) if are_ours(listed));
         let actions = match actions {
             Listed::Only(listed) => ActionSet::matched_by(&listed)?,
             Listed::AllBut(listed) => ActionSet::ALL.without(ActionSet::matched_by(&listed)?),
@@ -151,36 +151,43 @@ impl Resources {
 /// nothing.
 fn check_resources(resources: &Listed, actions: ActionSet) -> Result<(), String> {
     let Listed::Only(texts) = resources else { return Ok(()) };
-    let about = || Action::ALL.into_iter().filter(|&action| actions.contains(action));
-    if texts.iter().any(|text| about().any(|action| may_name(text, action.resource_type()))) {
+    let about: BTreeSet<ResourceType> =
+        Action::all().filter(|&action| actions.contains(action)).map(Action::resource_type).collect();
+    if texts.iter().any(|text| about.iter().any(|resource_type| may_name(text, *resource_type))) {
         return Ok(());
     }
-    let forms: BTreeSet<String> =
-        about().map(|action| format!("arn:aws:ec2:*:*:{}/*", action.resource_type())).collect();
-    let forms = Vec::from_iter(forms).join(" or ");
+    let forms: Vec<&str> = about.into_iter().map(ResourceType::pattern).collect();
     Err(format!(
-        "Resource {texts:?} is nothing that {} is about, and denies nothing; write as {forms}",
-        actions.names()
+        "Resource {texts:?} is nothing that {} is about, and denies nothing; write as {}",
+        actions.names(),
+        forms.join(" or ")
     ))
 }
 
 /// Whether a resource, with its wildcards and variables, may stand for one of ours of this type.
-fn may_name(text: &str, resource_type: &str) -> bool {
+fn may_name(text: &str, resource_type: ResourceType) -> bool {
     if text == "*" {
         return true;
     }
     let parts: Vec<&str> = text.splitn(6, ':').collect();
     let [_, partition, service, region, account, resource] = parts.as_slice() else { return true };
+    let form: Vec<&str> = resource_type.pattern().splitn(6, ':').collect();
+    let [_, _, its_service, its_region, _, its_resource] = form.as_slice() else { return false };
     let is = |part: &str, text: &str| {
         let pattern = Pattern::parse(part, Syntax { wildcards: true, variables: false });
         pattern.is_ok_and(|pattern| pattern.matches_text(text))
     };
+    // An ARN of IAM has no region.
+    let region_fits = if its_region.is_empty() { is(region, "") } else { !region.is_empty() };
     // What stands before the first wildcard or variable decides; behind it anything may follow.
-    let beginning = format!("{resource_type}/");
+    let beginning = its_resource.trim_end_matches('*');
     let fixed = resource.split(['*', '?', '$']).next().unwrap_or_default();
-    let may_begin =
-        fixed.starts_with(&beginning) || (beginning.starts_with(fixed) && fixed.len() < resource.len());
-    is(partition, "aws") && is(service, "ec2") && !region.is_empty() && !account.is_empty() && may_begin
+    let may_begin = if beginning == *its_resource {
+        is(resource, beginning)
+    } else {
+        fixed.starts_with(beginning) || (beginning.starts_with(fixed) && fixed.len() < resource.len())
+    };
+    is(partition, "aws") && is(service, its_service) && region_fits && !account.is_empty() && may_begin
 }
 
 impl Resource {

@@ -14,5 +14,5 @@ mod window;
 pub use head::{MalformedHead, RequestHead};
 pub use query::Query;
 pub use sign::{Credentials, SignedHeaders, SigningScope, sign_headers};
-pub use verify::{AuthenticationError, Expected, Presented, Verified};
+pub use verify::{AuthenticationError, Expected, Presented, UsedSignature, Verified};
 pub use window::{ClockWindow, ClockWindowError};

@@ -88,6 +88,16 @@ pub struct Presented<'a> {
     access_key_id: Option<AccessKeyId>,
     region: &'a str,
     service: &'a str,
+    window: Duration,
+}
+
+/// What tells a signed request from every other, for whoever performs each only once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsedSignature {
+    /// The signature.
+    pub signature: [u8; 32],
+    /// From when on it is refused by its date alone.
+    pub expires_at: UnixSeconds,
 }
 
 impl<'a> Presented<'a> {
@@ -117,12 +127,24 @@ impl<'a> Presented<'a> {
             return Err(E::HostNotSigned);
         }
         let access_key_id = access_key_id.parse().ok();
-        Ok(Self { head, parts, access_key_id, region: expected.region, service: expected.service })
+        let Expected { region, service, window, .. } = *expected;
+        Ok(Self { head, parts, access_key_id, region, service, window })
     }
 
     /// The access key the signature claims; `None` where what it claims is no key's id.
     pub fn access_key_id(&self) -> Option<&AccessKeyId> {
         self.access_key_id.as_ref()
+    }
+
+    /// The signature itself; `None` where it is none. What was changed on the way that nobody has signed changes nothing
+    /// of it.
+    pub fn used(&self) -> Option<UsedSignature> {
+        let lifetime = self.parts.expires.unwrap_or(self.window).as_secs();
+        let expires_at = self.parts.date.time().0.saturating_add_unsigned(lifetime).saturating_add(1);
+        Some(UsedSignature {
+            signature: read_signature(self.parts.signature)?,
+            expires_at: UnixSeconds(expires_at),
+        })
     }
 
     /// Verifies the signature over head and body with the claimed key's secret: rules 9 to 12. `key` is `None` where

@@ -1,3 +1,4 @@
+mod administration;
 mod proxies;
 mod sockets;
 
@@ -86,7 +87,9 @@ impl Setting {
         let caller = self.world.verified(body.as_bytes()).unwrap();
         let origin = self.world.origin();
         let (operation, inventory) = (Operation::SendSshPublicKey, Arc::new(self.world.inventory.clone()));
-        self.api.perform(Call { operation, caller, body: body.into(), inventory }, &origin).await
+        self.api
+            .perform(Call { operation, caller, body: body.into(), inventory, used: used() }, &origin)
+            .await
     }
 
     /// Sends a request head and body, and reads the answer to its end.
@@ -120,7 +123,7 @@ impl Setting {
             secret_access_key: Secret::new(secret.into()),
             session_token: None,
         };
-        let scope = SigningScope { region: self.world.region.as_str(), service: SERVICE };
+        let scope = SigningScope { region: self.world.region.as_str(), service: "ec2-instance-connect" };
         let now = self.clock.wall();
         let signed = sign_headers("POST", "/", &headers, body.as_bytes(), &credentials, scope, now).unwrap();
         let mut request = Request::post("/");
@@ -138,6 +141,11 @@ impl Setting {
         let log = std::fs::read_to_string(self.directory.path().join("audit.log")).unwrap();
         log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
+}
+
+/// What pushes have and nobody asks for.
+fn used() -> UsedSignature {
+    UsedSignature { signature: [0; 32], expires_at: UnixSeconds(0) }
 }
 
 /// Puts the world's account, user, key and instance into a store.
@@ -365,7 +373,10 @@ async fn an_instance_is_throttled_after_authorization_and_before_the_intent() {
         let (caller, origin) = (setting.world.verified(body.as_bytes()).unwrap(), setting.world.origin());
         let operation = Operation::SendSerialConsoleSshPublicKey;
         let inventory = Arc::new(setting.world.inventory.clone());
-        setting.api.perform(Call { operation, caller, body: body.clone().into(), inventory }, &origin).await
+        setting
+            .api
+            .perform(Call { operation, caller, body: body.clone().into(), inventory, used: used() }, &origin)
+            .await
     };
     assert_eq!(serial(&setting).await, Err(ApiError::Throttling));
     setting.clock.advance(Duration::from_secs(1));

@@ -6,13 +6,14 @@ mod iam;
 pub(super) use iam::*;
 
 use super::load::damaged;
-use crate::limits::LAPSED_TOKEN_KEPT;
-use crate::{AuthorityName, Entity, RedeemRefusal, StoreError};
+use crate::limits::{ACCESS_KEYS_PER_USER, EXPIRED_SIGNATURE_KEPT, LAPSED_TOKEN_KEPT};
+use crate::{AuthorityName, Entity, RedeemRefusal, Refusal, StoreError};
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId};
 use instance_connect_core::inventory::{
     AccessKey, Account, AgentIdentity, Instance, InstanceState, JoinToken, Status,
 };
+use instance_connect_core::sigv4::UsedSignature;
 use rusqlite::{OptionalExtension, Params, Transaction};
 use std::collections::BTreeMap;
 
@@ -35,7 +36,32 @@ pub(super) fn create_account(tx: &Transaction<'_>, account: &Account) -> Done {
     absent(tx, Entity::Account, ACCOUNT, [account.id.as_str()])?;
     let row = (account.id.as_str(), status_name(account.status), account.serial_console_access);
     tx.execute("INSERT INTO accounts (id, status, serial_console_access) VALUES (?1, ?2, ?3)", row)?;
+    let first = "INSERT INTO management_account (only_row, account) VALUES (1, ?1) ON CONFLICT DO NOTHING";
+    tx.execute(first, [account.id.as_str()])?;
     Ok(())
+}
+
+/// Whether a signature had not been used before; from now on it has.
+pub(super) fn use_signature(
+    tx: &Transaction<'_>,
+    used: &UsedSignature,
+    now: UnixSeconds,
+) -> Result<bool, StoreError> {
+    let forgotten = "SELECT expired_before FROM forgotten_signatures";
+    let forgotten: i64 = tx.prepare_cached(forgotten)?.query_row((), |row| row.get(0))?;
+    if used.expires_at.0 < forgotten {
+        return Ok(false);
+    }
+    let statement =
+        "INSERT INTO used_signatures (signature, expires_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+    let is_new = tx.prepare_cached(statement)?.execute((used.signature, used.expires_at.0))? > 0;
+    let forget_before = now.0.saturating_sub(EXPIRED_SIGNATURE_KEPT);
+    let statement = "DELETE FROM used_signatures WHERE expires_at < ?1";
+    if tx.prepare_cached(statement)?.execute([forget_before])? > 0 {
+        let statement = "UPDATE forgotten_signatures SET expired_before = max(expired_before, ?1)";
+        tx.prepare_cached(statement)?.execute([forget_before])?;
+    }
+    Ok(is_new)
 }
 
 pub(super) fn set_account_status(tx: &Transaction<'_>, account: &AccountId, status: Status) -> Done {
@@ -53,7 +79,8 @@ pub(super) fn create_access_key(tx: &Transaction<'_>, key: &AccessKey, sealed_se
     absent(tx, Entity::AccessKey, ACCESS_KEY, [key.id.as_str()])?;
     let row = (key.id.as_str(), key.user.as_str(), status_name(key.status), sealed_secret);
     tx.execute("INSERT INTO access_keys (id, user, status, sealed_secret) VALUES (?1, ?2, ?3, ?4)", row)?;
-    Ok(())
+    let keys = "SELECT count(*) FROM access_keys WHERE user = ?1";
+    at_most(tx, ACCESS_KEYS_PER_USER, Refusal::TooManyAccessKeys, keys, [key.user.as_str()])
 }
 
 pub(super) fn set_access_key_status(tx: &Transaction<'_>, key: &AccessKeyId, status: Status) -> Done {
@@ -188,6 +215,12 @@ fn absent(tx: &Transaction<'_>, entity: Entity, query: &str, key: impl Params) -
 
 fn exists(tx: &Transaction<'_>, query: &str, key: impl Params) -> Result<bool, StoreError> {
     Ok(tx.prepare_cached(query)?.exists(key)?)
+}
+
+/// Refuses what was just inserted where that is one too many: it goes with the transaction.
+fn at_most(tx: &Transaction<'_>, limit: u32, refusal: Refusal, count: &str, key: impl Params) -> Done {
+    let count: u32 = tx.prepare_cached(count)?.query_row(key, |row| row.get(0))?;
+    if count > limit { Err(refusal.into()) } else { Ok(()) }
 }
 
 fn update(tx: &Transaction<'_>, entity: Entity, statement: &str, row: impl Params) -> Done {

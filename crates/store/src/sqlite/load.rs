@@ -1,10 +1,12 @@
 //! Reading back what [`changes`](super::changes) wrote. Every text is parsed again: a database is a file that others may
 //! have edited.
 
+mod details;
 mod users;
 
 use crate::seal::{SealedRow, Sealer};
 use crate::{Authority, AuthorityName, Problem, Snapshot, StoreError};
+pub(super) use details::account_details;
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId};
 use instance_connect_core::inventory::{
@@ -28,6 +30,7 @@ pub(super) fn snapshot(tx: &Transaction<'_>, sealer: &Sealer) -> Result<Snapshot
     let (mut problems, mut warnings) = (Vec::new(), BTreeSet::new());
     let inventory = Inventory {
         sequence: sequence(tx)?,
+        management_account: management_account(tx)?,
         accounts: accounts(tx)?,
         users: users(tx, &mut problems, &mut warnings)?,
         access_keys: access_keys(tx, sealer, &mut problems)?,
@@ -49,6 +52,12 @@ pub(super) fn authority(
     let secret =
         sealer.open(row, &sealed).map_err(|error| StoreError::Sealed { row: row.to_string(), error })?;
     Ok(Some(Authority { public, secret }))
+}
+
+fn management_account(tx: &Transaction<'_>) -> Result<Option<AccountId>, StoreError> {
+    let query = "SELECT account FROM management_account";
+    let found: Vec<AccountId> = each_row(tx, query, |row| parsed(row, 0, "management_account.account"))?;
+    Ok(found.into_iter().next())
 }
 
 fn accounts(tx: &Transaction<'_>) -> Result<HashMap<AccountId, Account>, StoreError> {

@@ -3,7 +3,9 @@
 use super::{SqliteStore, changes, load};
 use crate::seal::SealedRow;
 use crate::tags::{check_instance_tags, check_user_tags};
-use crate::{Authority, AuthorityName, PolicyName, RedeemError, Refusal, Snapshot, Store, StoreError};
+use crate::{
+    AccountDetails, Authority, AuthorityName, PolicyName, RedeemError, Refusal, Snapshot, Store, StoreError,
+};
 use async_trait::async_trait;
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::iam::Policy;
@@ -12,6 +14,7 @@ use instance_connect_core::inventory::{
     AccessKey, Account, AgentIdentity, Instance, InstanceState, JoinToken, Status,
 };
 use instance_connect_core::secret::Secret;
+use instance_connect_core::sigv4::UsedSignature;
 use rusqlite::{Transaction, TransactionBehavior};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +33,17 @@ impl Store for SqliteStore {
     async fn create_account(&self, account: &Account) -> Result<(), StoreError> {
         let account = account.clone();
         self.change(move |tx| changes::create_account(tx, &account)).await
+    }
+
+    async fn create_account_with_root(&self, account: &Account, key: &AccessKey) -> Result<(), StoreError> {
+        let sealed = self.seal(SealedRow::AccessKey(&key.id, &key.user), &key.secret)?;
+        let (account, key) = (account.clone(), key.clone());
+        let create = move |tx: &Transaction<'_>| {
+            changes::create_account(tx, &account)?;
+            changes::create_root(tx, &account.id)?;
+            changes::create_access_key(tx, &key, &sealed)
+        };
+        self.change(create).await
     }
 
     async fn set_account_status(&self, account: &AccountId, status: Status) -> Result<(), StoreError> {
@@ -251,6 +265,16 @@ impl Store for SqliteStore {
         check_instance_tags(tags)?;
         let (instance, tags) = (instance.clone(), tags.clone());
         self.change(move |tx| changes::put_instance_tags(tx, &instance, &tags)).await
+    }
+
+    async fn account_details(&self, account: &AccountId) -> Result<AccountDetails, StoreError> {
+        let account = account.clone();
+        self.transact(TransactionBehavior::Deferred, move |tx| load::account_details(tx, &account)).await
+    }
+
+    async fn use_signature(&self, used: &UsedSignature, now: UnixSeconds) -> Result<bool, StoreError> {
+        let used = used.clone();
+        self.transact(TransactionBehavior::Immediate, move |tx| changes::use_signature(tx, &used, now)).await
     }
 
     async fn create_join_token(&self, token: &JoinToken, now: UnixSeconds) -> Result<(), StoreError> {

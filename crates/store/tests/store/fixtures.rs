@@ -137,6 +137,7 @@ pub(crate) async fn populate_version_1(store: &dyn Store) {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct View {
     pub(crate) sequence: u64,
+    pub(crate) management_account: Option<AccountId>,
     pub(crate) accounts: BTreeMap<AccountId, Account>,
     pub(crate) users: BTreeMap<UserId, UserView>,
     pub(crate) access_keys: BTreeMap<AccessKeyId, (String, UserId, Status)>,
@@ -200,6 +201,7 @@ pub(crate) async fn view(store: &dyn Store) -> View {
     };
     View {
         sequence: inventory.sequence,
+        management_account: inventory.management_account,
         accounts: inventory.accounts.into_iter().collect(),
         users: inventory.users.into_iter().map(|(id, user)| (id, user_view(&user))).collect(),
         access_keys: inventory.access_keys.into_iter().map(|(id, key)| (id, key_view(key))).collect(),

@@ -189,7 +189,9 @@ impl Model {
     fn change(&mut self, call: &Call) -> Result<Answer, Answer> {
         match call {
             Call::CreateAccount(account) => {
-                new(&mut self.seen.accounts, &account.id, account.clone(), Entity::Account)
+                let answer = new(&mut self.seen.accounts, &account.id, account.clone(), Entity::Account)?;
+                self.seen.management_account.get_or_insert_with(|| account.id.clone());
+                Ok(answer)
             }
             Call::SetAccountStatus(n, status) => {
                 of(&mut self.seen.accounts, &account_id(*n), Entity::Account)?.status = *status;
@@ -205,6 +207,10 @@ impl Model {
                 of(&mut self.seen.users, &key.user, Entity::User)?;
                 let secret = String::from_utf8(key.secret.expose().to_vec()).unwrap();
                 let row = (secret, key.user.clone(), key.status);
+                let held = self.seen.access_keys.values().filter(|(_, user, _)| *user == key.user).count();
+                if held == 2 && !self.seen.access_keys.contains_key(&key.id) {
+                    return Err(Answer::Refused(Refusal::TooManyAccessKeys));
+                }
                 new(&mut self.seen.access_keys, &key.id, row, Entity::AccessKey)
             }
             Call::SetAccessKeyStatus(n, status) => {

@@ -149,9 +149,11 @@ async fn databases_of_every_version_open_with_all_they_hold() {
     let (version_1, version_2) = (Sqlite::new().await.open().await, Sqlite::new().await.open().await);
     populate_version_1(&*version_1).await;
     populate(&*version_2).await;
-    for (sql, expected) in
-        [(include_str!("version_1.sql"), version_1), (include_str!("version_2.sql"), version_2)]
-    {
+    for (sql, expected) in [
+        (include_str!("version_1.sql"), &version_1),
+        (include_str!("version_2.sql"), &version_2),
+        (include_str!("version_3.sql"), &version_2),
+    ] {
         let engine = Sqlite::new().await;
         drop(engine.open().await);
         fs::remove_file(engine.database()).unwrap();
@@ -159,7 +161,7 @@ async fn databases_of_every_version_open_with_all_they_hold() {
         fs::set_permissions(engine.database(), Permissions::from_mode(0o600)).unwrap();
 
         let store = engine.open().await;
-        assert_eq!(view(&*store).await, view(&*expected).await);
+        assert_eq!(view(&*store).await, view(&**expected).await);
         let stored = store.authority(&"agents-ca".parse().unwrap()).await.unwrap().unwrap();
         assert_eq!(stored.secret.expose(), b"the private key of agents-ca");
         store.redeem_join_token(&[2; 32], &instance_id(2), NOW, false).await.unwrap();

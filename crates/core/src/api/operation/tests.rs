@@ -54,6 +54,17 @@ fn routes() {
             Err(ApiError::UnknownOperation),
         ),
         ("POST", vec![TYPE, target("Other.SendSSHPublicKey")], Err(ApiError::UnknownOperation)),
+        (
+            "POST",
+            vec![TYPE, target("InstanceConnect.CreateUser")],
+            Ok(Operation::Administer(administration::Operation::CreateUser)),
+        ),
+        ("POST", vec![TYPE, target("InstanceConnect.SendSSHPublicKey")], Err(ApiError::UnknownOperation)),
+        (
+            "POST",
+            vec![TYPE, target("AWSEC2InstanceConnectService.CreateUser")],
+            Err(ApiError::UnknownOperation),
+        ),
     ] {
         let head = head(method, &headers);
         assert_eq!(speaks_json(&head).and_then(|()| route(&head)), expected, "{method} {headers:?}");

@@ -101,6 +101,11 @@ fn actions_and_resources() {
         ("ec2:SendSSHPublicKey", "is no action; write ec2-instance-connect:SendSSHPublicKey"),
         ("ec2-instance-connct:opentunnel", "is no action; write ec2-instance-connect:OpenTunnel"),
         ("EC2-Instance-Connect:Open", "is no action; ec2-instance-connect has"),
+        (
+            "instance-connect:CreateUsers",
+            "is no action; instance-connect has instance-connect:CreateAccount,",
+        ),
+        ("instance-connect:SendSSHPublicKey", "is no action; instance-connect has"),
     ] {
         for element in ["Action", "NotAction"] {
             let statement = format!(r#"{{"Effect":"Allow","{element}":["s3:*","{action}"],"Resource":"*"}}"#);
@@ -137,6 +142,9 @@ fn denies_of_nothing() {
     };
     let push = r#""ec2-instance-connect:Send*""#;
     let tunnel = r#""ec2-instance-connect:OpenTunnel""#;
+    let users = r#""instance-connect:*User""#;
+    let accounts = r#""instance-connect:UpdateAccount""#;
+    let lists = r#""instance-connect:ListUsers""#;
     for (actions, resources, matches) in [
         (push, r#""arn:aws:ec2:*:*:instances/*""#, false),
         (push, r#""arn:aws:ec2:*:*:instance""#, false),
@@ -149,6 +157,17 @@ fn denies_of_nothing() {
         (push, r#""arn:aws-cn:ec2:*:*:instance/*""#, false),
         (push, r#"["arn:aws:s3:::b","arn:aws:ec2:*:*:Instance/*"]"#, false),
         (tunnel, r#""arn:aws:ec2:*:*:instance/*""#, false),
+        (users, r#""arn:aws:iam::111122223333:users/*""#, false),
+        (users, r#""arn:aws:iam:us-east-1:111122223333:user/*""#, false),
+        (users, r#""arn:aws:iam:::user/*""#, false),
+        (users, r#""arn:aws:iam::*:group/*""#, false),
+        (users, r#""arn:aws:iam::*:user/alice""#, true),
+        (users, r#""arn:aws:iam:*:111122223333:user/${aws:username}""#, true),
+        (accounts, r#""arn:aws:instance-connect::111122223333:accounts""#, false),
+        (accounts, r#""arn:aws:instance-connect::111122223333:account""#, true),
+        (lists, r#""arn:aws:iam::*:user/*""#, false),
+        (lists, r#""*""#, true),
+        (r#""instance-connect:*""#, r#""arn:aws:iam::*:policy/*""#, true),
         (push, r#"["arn:aws:s3:::b","arn:aws:ec2:*:*:instance/*"]"#, true),
         (push, r#""arn:*:e?2:*:*:inst*""#, true),
         (push, r#""arn:aws:ec2:*:*:*0""#, true),
@@ -163,7 +182,7 @@ fn denies_of_nothing() {
         if matches {
             assert!(Policy::parse("p", &deny).is_ok(), "{deny}");
         } else {
-            refused(&[(&deny, "is about, and denies nothing; write as arn:aws:ec2:*:*:instance")]);
+            refused(&[(&deny, "is about, and denies nothing; write as ")]);
         }
         assert!(Policy::parse("p", &statement("Allow", actions, resources)).is_ok(), "{resources}");
     }
@@ -348,7 +367,8 @@ fn keys_that_requests_never_have() {
         document(&format!(r#"{{"Effect":"{effect}","NotAction":{not_action},"Resource":"*",{condition}}}"#))
     };
     refused(&[(&not_action("Deny", r#""s3:*""#), "never have ec2:osuser")]);
-    let rest = r#"["ec2-instance-connect:OpenTunnel","ec2-instance-connect:SendSerial*"]"#;
+    let rest =
+        r#"["ec2-instance-connect:OpenTunnel","ec2-instance-connect:SendSerial*","instance-connect:*"]"#;
     assert!(Policy::parse("p", &not_action("Deny", rest)).unwrap().warnings().is_empty());
     // What is about other services is none of our business.
     for operator in operators {

@@ -2,7 +2,7 @@
 //!
 //! What refers to a group or a managed policy spells it as the group or policy itself does, so that texts compare.
 
-use super::{ACCOUNT, Done, USER, absent, exists, insert_tags, require, status_name, update};
+use super::{ACCOUNT, Done, USER, absent, at_most, exists, insert_tags, require, status_name, update};
 use crate::limits::{ATTACHED_POLICIES, GROUP_POLICIES, GROUPS_PER_USER, USER_POLICIES};
 use crate::{Entity, PolicyName, Refusal, StoreError};
 use instance_connect_core::iam::Policy;
@@ -251,12 +251,6 @@ fn account_of(tx: &Transaction<'_>, user: &UserId) -> Result<String, StoreError>
 
 fn unused(tx: &Transaction<'_>, entity: Entity, query: &str, key: impl Params) -> Done {
     if exists(tx, query, key)? { Err(StoreError::DeleteConflict(entity)) } else { Ok(()) }
-}
-
-/// Refuses what was just inserted where that is one too many: it goes with the transaction.
-fn at_most(tx: &Transaction<'_>, limit: u32, refusal: Refusal, count: &str, key: impl Params) -> Done {
-    let count: u32 = tx.prepare_cached(count)?.query_row(key, |row| row.get(0))?;
-    if count > limit { Err(refusal.into()) } else { Ok(()) }
 }
 
 /// Refuses the inline policy that was just put where its owner's are too long with it, as [`at_most`] does.

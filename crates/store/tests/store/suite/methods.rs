@@ -93,6 +93,11 @@ pub(crate) async fn access_keys(engine: impl Engine) {
     changes!(store.create_user(&user_id(2), &account_id(1), &user_name("bob")));
     changes!(store.create_access_key(&access_key(1, 1)));
     changes!(store.create_access_key(&access_key(2, 1)));
+    let too_many = StoreError::Refused(Refusal::TooManyAccessKeys);
+    assert_eq!(
+        store.create_access_key(&access_key(3, 1)).await.unwrap_err().to_string(),
+        too_many.to_string()
+    );
     refuses!(store.create_access_key(&access_key(1, 2)), StoreError::AlreadyExists(Entity::AccessKey));
 
     changes!(store.set_access_key_status(&key_id(2), Status::Suspended));

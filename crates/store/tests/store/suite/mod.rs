@@ -19,6 +19,8 @@ macro_rules! store_suite {
             inline_policies_are_bounded_together
             refusals_are_checked_in_order lapsed_tokens_are_dropped_a_day_later
             a_token_is_redeemed_once_however_many_try one_enrolment_wins_without_replace
+            the_first_account_is_the_management_account an_account_comes_with_its_root_and_a_key
+            account_details_are_what_was_stored signatures_are_used_once
             authorities starters_agree_on_an_authority a_snapshot_is_of_one_moment
             limits_hold_however_many_attach a_policy_is_attached_or_deleted_never_both
             a_stored_policy_that_cannot_be_evaluated_suspends_whom_it_bears_on secrets_are_nowhere_in_clear
@@ -49,11 +51,13 @@ macro_rules! refuses {
 
 pub(crate) use store_suite;
 
+mod administration;
 mod faults;
 mod iam;
 mod methods;
 mod races;
 
+pub(crate) use administration::*;
 pub(crate) use faults::*;
 pub(crate) use iam::*;
 pub(crate) use methods::*;

@@ -1,0 +1,395 @@
+//! The commands of administration.
+
+use crate::arguments::OutputFormat;
+use clap::{Args, Subcommand, ValueEnum};
+use instance_connect_core::ids::{
+    AccessKeyId, AccountId, AvailabilityZone, GroupName, InstanceId, PolicyName, UserName,
+};
+use std::str::FromStr;
+
+/// Administration of a self-hosted service.
+#[derive(Subcommand)]
+pub(crate) enum Administration {
+    /// Administer accounts, and what your account has switched on
+    Account(AccountOptions),
+    /// Administer users: who may call
+    User(UserOptions),
+    /// Administer groups of users
+    Group(GroupOptions),
+    /// Administer policies: who may do what
+    Policy(PolicyOptions),
+    /// Administer access keys: what callers sign with
+    AccessKey(AccessKeyOptions),
+    /// Administer instances: the machines that keys are pushed to
+    Instance(InstanceOptions),
+    /// See the machines' agents
+    Agent(AgentOptions),
+}
+
+/// How an answer is shown.
+#[derive(Args, Clone, Copy)]
+pub(crate) struct Format {
+    /// Words for people, or the service's answer as JSON
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output: OutputFormat,
+}
+
+/// `key=value`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tag {
+    pub(crate) key: String,
+    pub(crate) value: String,
+}
+
+impl FromStr for Tag {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (key, value) = text.split_once('=').ok_or("a tag is written key=value")?;
+        if key.is_empty() {
+            return Err("a tag needs a key in front of its =".to_owned());
+        }
+        Ok(Self { key: key.to_owned(), value: value.to_owned() })
+    }
+}
+
+/// Accounts, for administrators of the management account; and what an account has switched on
+#[derive(Subcommand)]
+pub(crate) enum Account {
+    /// Make an account, and print the access key of its root this once
+    Create {
+        /// Its id, 12 digits [default: a random one]
+        #[arg(value_name = "ACCOUNT")]
+        id: Option<AccountId>,
+    },
+    /// List the accounts
+    List,
+    /// Refuse all calls of an account's principals, within a second
+    Suspend {
+        #[arg(value_name = "ACCOUNT")]
+        id: AccountId,
+    },
+    /// Take a suspended account back into use
+    Activate {
+        #[arg(value_name = "ACCOUNT")]
+        id: AccountId,
+    },
+    /// Switch the serial console of your account's instances on or off, or see whether it is on
+    SerialConsole { access: SerialConsole },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum SerialConsole {
+    Enable,
+    Disable,
+    Status,
+}
+
+/// The people and programs who may call
+#[derive(Subcommand)]
+pub(crate) enum User {
+    /// Make a user. It may do nothing until a policy says so, and has no access key yet
+    Create {
+        #[arg(value_name = "USER")]
+        name: UserName,
+        /// A tag, which policies can ask for
+        #[arg(long = "tag", value_name = "KEY=VALUE")]
+        tags: Vec<Tag>,
+    },
+    /// List the users
+    List,
+    /// Show a user with its groups, policies and tags
+    Show {
+        #[arg(value_name = "USER")]
+        name: UserName,
+    },
+    /// Refuse all calls of a user, within a second
+    Suspend {
+        #[arg(value_name = "USER")]
+        name: UserName,
+    },
+    /// Take a suspended user back into use
+    Activate {
+        #[arg(value_name = "USER")]
+        name: UserName,
+    },
+    /// Set tags; others stay
+    Tag {
+        #[arg(value_name = "USER")]
+        name: UserName,
+        #[arg(value_name = "KEY=VALUE", required = true)]
+        tags: Vec<Tag>,
+    },
+    /// Take tags away
+    Untag {
+        #[arg(value_name = "USER")]
+        name: UserName,
+        #[arg(value_name = "KEY", required = true)]
+        keys: Vec<String>,
+    },
+    /// Let a user do at most what this managed policy allows, whatever its other policies say
+    SetBoundary {
+        #[arg(value_name = "USER")]
+        name: UserName,
+        /// Its name or ARN
+        #[arg(value_name = "POLICY")]
+        policy: String,
+    },
+    /// Take the permissions boundary away
+    RemoveBoundary {
+        #[arg(value_name = "USER")]
+        name: UserName,
+    },
+}
+
+/// Groups, whose policies hold for each of their members
+#[derive(Subcommand)]
+pub(crate) enum Group {
+    /// Make a group
+    Create {
+        #[arg(value_name = "GROUP")]
+        name: GroupName,
+    },
+    /// List the groups
+    List,
+    /// Show a group with its members and policies
+    Show {
+        #[arg(value_name = "GROUP")]
+        name: GroupName,
+    },
+    /// Delete a group that has neither members nor policies
+    Delete {
+        #[arg(value_name = "GROUP")]
+        name: GroupName,
+    },
+    /// Put a user into a group
+    Add {
+        #[arg(value_name = "GROUP")]
+        name: GroupName,
+        user: UserName,
+    },
+    /// Take a user out of a group
+    Remove {
+        #[arg(value_name = "GROUP")]
+        name: GroupName,
+        user: UserName,
+    },
+}
+
+/// Whose policy it is.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Owner {
+    /// Of this user
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: Option<UserName>,
+    /// Of this group
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<GroupName>,
+}
+
+/// Who may do what: managed policies, which are attached, and inline ones of one user or group
+#[derive(Subcommand)]
+pub(crate) enum Policy {
+    /// Make a managed policy
+    Create {
+        #[arg(value_name = "POLICY")]
+        name: PolicyName,
+        /// The document: a JSON file, or `-` for standard input
+        #[arg(value_name = "FILE")]
+        document: String,
+    },
+    /// Replace the document of a managed policy, wherever it is attached
+    Update {
+        /// Its name or ARN
+        #[arg(value_name = "POLICY")]
+        policy: String,
+        /// The document: a JSON file, or `-` for standard input
+        #[arg(value_name = "FILE")]
+        document: String,
+    },
+    /// Delete a managed policy that is attached nowhere
+    Delete {
+        /// Its name or ARN
+        #[arg(value_name = "POLICY")]
+        policy: String,
+    },
+    /// List the managed policies
+    List,
+    /// Show the document of a managed policy, or with --user or --group of an inline one
+    Show {
+        /// Its name; for a managed policy also its ARN
+        #[arg(value_name = "POLICY")]
+        policy: String,
+        /// The inline policy of this user
+        #[arg(long, value_name = "USER", conflicts_with = "group")]
+        user: Option<UserName>,
+        /// The inline policy of this group
+        #[arg(long, value_name = "GROUP")]
+        group: Option<GroupName>,
+    },
+    /// Give a user or group an inline policy, in place of one of the same name
+    Put {
+        #[arg(value_name = "POLICY")]
+        name: PolicyName,
+        /// The document: a JSON file, or `-` for standard input
+        #[arg(value_name = "FILE")]
+        document: String,
+        #[command(flatten)]
+        owner: Owner,
+    },
+    /// Take an inline policy away
+    Remove {
+        #[arg(value_name = "POLICY")]
+        name: PolicyName,
+        #[command(flatten)]
+        owner: Owner,
+    },
+    /// Attach a managed policy
+    Attach {
+        /// Its name or ARN
+        #[arg(value_name = "POLICY")]
+        policy: String,
+        #[command(flatten)]
+        owner: Owner,
+    },
+    /// Detach a managed policy
+    Detach {
+        /// Its name or ARN
+        #[arg(value_name = "POLICY")]
+        policy: String,
+        #[command(flatten)]
+        owner: Owner,
+    },
+}
+
+/// What callers sign with: at most two of each user, so that one can replace the other
+#[derive(Subcommand)]
+pub(crate) enum AccessKey {
+    /// Make an access key, and print its secret this once
+    Create {
+        /// Whose [default: your own]
+        #[arg(long, value_name = "USER")]
+        user: Option<UserName>,
+    },
+    /// List the access keys
+    List {
+        /// Whose [default: your own]
+        #[arg(long, value_name = "USER")]
+        user: Option<UserName>,
+    },
+    /// Take a disabled access key back into use
+    Activate {
+        #[arg(value_name = "KEY")]
+        id: AccessKeyId,
+        /// Whose [default: your own]
+        #[arg(long, value_name = "USER")]
+        user: Option<UserName>,
+    },
+    /// Refuse all calls with an access key, within a second
+    Deactivate {
+        #[arg(value_name = "KEY")]
+        id: AccessKeyId,
+        /// Whose [default: your own]
+        #[arg(long, value_name = "USER")]
+        user: Option<UserName>,
+    },
+    /// Delete an access key
+    Delete {
+        #[arg(value_name = "KEY")]
+        id: AccessKeyId,
+        /// Whose [default: your own]
+        #[arg(long, value_name = "USER")]
+        user: Option<UserName>,
+    },
+}
+
+/// Machines that keys can be pushed to
+#[derive(Subcommand)]
+pub(crate) enum Instance {
+    /// Make an instance; `instance token` then lets a machine become it
+    Create {
+        /// The zone it is in, such as us-east-1a
+        #[arg(long, value_name = "NAME")]
+        availability_zone: AvailabilityZone,
+        /// Its id [default: a random one]
+        #[arg(long, value_name = "INSTANCE")]
+        id: Option<InstanceId>,
+        /// A tag, which policies can ask for
+        #[arg(long = "tag", value_name = "KEY=VALUE")]
+        tags: Vec<Tag>,
+    },
+    /// List the instances, with their agents' links
+    List,
+    /// Show an instance
+    Show {
+        #[arg(value_name = "INSTANCE")]
+        id: InstanceId,
+    },
+    /// Say which state an instance is in; only to a running one keys are pushed
+    SetState {
+        #[arg(value_name = "INSTANCE")]
+        id: InstanceId,
+        #[arg(value_parser = ["pending", "running", "shutting-down", "terminated", "stopping", "stopped"])]
+        state: String,
+    },
+    /// Set tags; others stay
+    Tag {
+        #[arg(value_name = "INSTANCE")]
+        id: InstanceId,
+        #[arg(value_name = "KEY=VALUE", required = true)]
+        tags: Vec<Tag>,
+    },
+    /// Take tags away
+    Untag {
+        #[arg(value_name = "INSTANCE")]
+        id: InstanceId,
+        #[arg(value_name = "KEY", required = true)]
+        keys: Vec<String>,
+    },
+    /// Print a join token: whoever has it within 15 minutes can enrol one machine as this instance
+    Token {
+        #[arg(value_name = "INSTANCE")]
+        id: InstanceId,
+        /// Print a cloud-config that enrols the machine at its first boot
+        #[arg(long, requires = "server")]
+        cloud_init: bool,
+        /// The control plane's agents listener, for --cloud-init
+        #[arg(long, value_name = "https://HOST:PORT")]
+        server: Option<String>,
+    },
+}
+
+/// The machines' agents
+#[derive(Subcommand)]
+pub(crate) enum Agent {
+    /// List the agents, with the generation of their identity and whether their link is open
+    List,
+}
+
+/// A command of administration, with how its answer is shown.
+macro_rules! options {
+    ($($(#[$doc:meta])* $name:ident: $command:ty;)*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Args)]
+            #[command(arg_required_else_help = true)]
+            pub(crate) struct $name {
+                #[command(subcommand)]
+                pub(crate) command: $command,
+                #[command(flatten)]
+                pub(crate) format: Format,
+            }
+        )*
+    };
+}
+
+options! {
+    AccountOptions: Account;
+    UserOptions: User;
+    GroupOptions: Group;
+    PolicyOptions: Policy;
+    AccessKeyOptions: AccessKey;
+    InstanceOptions: Instance;
+    AgentOptions: Agent;
+}

@@ -1,0 +1,83 @@
+//! Administration of a self-hosted service: each command is one signed call, or a few, and its answer is shown.
+
+pub(crate) mod arguments;
+mod calls;
+mod cloud_init;
+mod show;
+
+use crate::arguments::{OutputFormat, ServiceOptions};
+use crate::failure::{Exit, Failure};
+use crate::{output, service};
+use arguments::{Administration, Format};
+use instance_connect_client::{Administer, AdministrativeOperation as Operation, Client};
+use serde_json::{Map, Value};
+
+/// Runs a command of administration.
+pub(crate) async fn run(service: &ServiceOptions, command: &Administration) -> Result<u8, Failure> {
+    use Administration as A;
+    let mut ready = service::ready_file(service)?;
+    let client = service::client(service, ready.as_mut())?;
+    if client.settings().endpoint_url().contains(".amazonaws.com") {
+        let message = "AWS has no such command: administration is for a service of your own";
+        let hint =
+            "name its URL with --endpoint-url or AWS_ENDPOINT_URL; AWS's own users are administered by IAM";
+        return Err(Failure::new(Exit::Configuration, message).hint(hint));
+    }
+    let (call, Format { output: format }) = match command {
+        A::Account(options) => (calls::account(&options.command), options.format),
+        A::User(options) => (calls::user(&options.command, &client).await?, options.format),
+        A::Group(options) => (calls::group(&options.command), options.format),
+        A::Policy(options) => (calls::policy(&options.command, &client).await?, options.format),
+        A::AccessKey(options) => (calls::access_key(&options.command), options.format),
+        A::Instance(options) => (calls::instance(&options.command), options.format),
+        A::Agent(options) => (calls::agent(&options.command), options.format),
+    };
+    let answer = whole(&client, call.request).await?;
+    warn(&answer);
+    match format {
+        OutputFormat::Json => output::result(&show::json(&answer)?),
+        OutputFormat::Text => output::result(&call.shown.text(&answer)),
+    }
+    Ok(0)
+}
+
+/// Makes a call, and for a list as many as it takes to have all of it.
+async fn whole(client: &Client, request: Administer) -> Result<Map<String, Value>, Failure> {
+    let mut all = client.administer(&request).await?;
+    while let Some(marker) = all.remove("Marker").filter(Value::is_string) {
+        let next = client.administer(&request.clone().with("Marker", marker)).await?;
+        for (name, value) in next {
+            match (all.get_mut(&name), value) {
+                (Some(Value::Array(values)), Value::Array(more)) => values.extend(more),
+                (_, value) => {
+                    all.insert(name, value);
+                }
+            }
+        }
+    }
+    all.remove("IsTruncated");
+    Ok(all)
+}
+
+/// What in a policy means less than its author may think.
+fn warn(answer: &Map<String, Value>) {
+    let warnings = answer.get("Warnings").and_then(Value::as_array).into_iter().flatten();
+    for warning in warnings.filter_map(Value::as_str) {
+        output::warning(&show::printable(warning));
+    }
+}
+
+/// The ARN of a managed policy: as given, or of the policy that has this name in the caller's account.
+async fn policy_arn(client: &Client, policy: &str) -> Result<String, Failure> {
+    if policy.starts_with("arn:") {
+        return Ok(policy.to_owned());
+    }
+    let all = whole(client, Administer::new(Operation::ListPolicies)).await?;
+    let mut policies = all.get("Policies").and_then(Value::as_array).into_iter().flatten();
+    let named = policies.find(|found| found.get("PolicyName").and_then(Value::as_str) == Some(policy));
+    let arn = named.and_then(|found| found.get("Arn")).and_then(Value::as_str).map(str::to_owned);
+    arn.ok_or_else(|| {
+        let message = format!("there is no managed policy {policy:?} in this account");
+        Failure::new(Exit::Parameter, message).hint("`instance-connect policy list` shows those there are")
+    })
+}

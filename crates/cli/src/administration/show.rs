@@ -1,0 +1,161 @@
+//! Answers for people. They come from outside: whatever a terminal would obey is escaped.
+
+use super::cloud_init;
+use crate::failure::{Exit, Failure};
+use serde_json::{Map, Value};
+
+/// How an answer is shown to people.
+pub(super) enum Shown {
+    /// What was done, in a sentence.
+    Sentence(String),
+    /// Parts of it, each with what it is called and where it is.
+    Parts(&'static [(&'static str, &'static str)]),
+    /// A list as a table: what each column is called, and where its value is.
+    Table { list: &'static str, columns: &'static [(&'static str, &'static str)] },
+    /// One text of it, and nothing else.
+    Text(&'static str),
+    /// The join token, in a cloud-config that enrols a machine with it.
+    CloudInit {
+        /// The agents listener.
+        server: String,
+    },
+}
+
+impl Shown {
+    pub(super) fn text(&self, answer: &Map<String, Value>) -> String {
+        match self {
+            Self::Sentence(sentence) => sentence.clone(),
+            Self::Parts(parts) => {
+                let lines = parts.iter().map(|(name, path)| format!("{name}: {}", cell(answer, path)));
+                lines.collect::<Vec<_>>().join("\n")
+            }
+            Self::Table { list, columns } => {
+                let rows = answer.get(*list).and_then(Value::as_array).map(Vec::as_slice);
+                table(columns, rows.unwrap_or_default())
+            }
+            Self::Text(path) => whole_text(answer, path),
+            Self::CloudInit { server } => {
+                cloud_init::cloud_config(server, &whole_text(answer, "JoinToken.Token"))
+            }
+        }
+    }
+}
+
+/// The answer as it came, with what stands in several parts put together.
+pub(super) fn json(answer: &Map<String, Value>) -> Result<String, Failure> {
+    serde_json::to_string_pretty(answer)
+        .map(|json| escape(&json, true))
+        .map_err(|error| Failure::new(Exit::General, error.to_string()))
+}
+
+/// One line of text.
+pub(super) fn printable(text: &str) -> String {
+    escape(text, false)
+}
+
+fn table(columns: &[(&str, &str)], rows: &[Value]) -> String {
+    let header: Vec<String> = columns.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let cells = rows.iter().filter_map(Value::as_object);
+    let cells = cells.map(|row| columns.iter().map(|(_, path)| cell(row, path)).collect());
+    let lines: Vec<Vec<String>> = std::iter::once(header).chain(cells).collect();
+    let width = |column: usize| {
+        lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let line = |cells: &Vec<String>| {
+        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    lines.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// What stands at a place such as `User.Arn` or `Instances.0.Tags`, in one line.
+fn cell(answer: &Map<String, Value>, path: &str) -> String {
+    match at(answer, path) {
+        Some(value) => in_words(value),
+        None => "-".to_owned(),
+    }
+}
+
+fn at<'a>(answer: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
+    let mut names = path.split('.');
+    let first = answer.get(names.next()?)?;
+    names.try_fold(first, |value, name| match value {
+        Value::Array(values) => values.get(name.parse::<usize>().ok()?),
+        value => value.get(name),
+    })
+}
+
+fn in_words(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => printable(text),
+        Value::Array(values) if values.is_empty() => "-".to_owned(),
+        Value::Array(values) => values.iter().map(in_words).collect::<Vec<_>>().join(", "),
+        Value::Object(members) => {
+            // A tag, or something that has a name.
+            let text = |name: &str| members.get(name).and_then(Value::as_str);
+            match (text("Key"), text("Value"), text("PolicyName")) {
+                (Some(key), Some(value), _) => printable(&format!("{key}={value}")),
+                (_, _, Some(name)) => printable(name),
+                _ => printable(&value.to_string()),
+            }
+        }
+    }
+}
+
+/// A text that may have several lines.
+fn whole_text(answer: &Map<String, Value>, path: &str) -> String {
+    let text = at(answer, path).and_then(Value::as_str).unwrap_or_default();
+    escape(text.trim_end(), true)
+}
+
+fn escape(text: &str, lines: bool) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for symbol in text.chars() {
+        let is_plain = !symbol.is_control() || (lines && matches!(symbol, '\n' | '\t'));
+        if is_plain { shown.push(symbol) } else { shown.extend(symbol.escape_default()) }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn text(shown: &Shown, answer: &Value) -> String {
+        shown.text(answer.as_object().unwrap())
+    }
+
+    #[test]
+    fn tables_are_aligned_and_say_nothing_to_a_terminal() {
+        let shown = Shown::Table {
+            list: "L",
+            columns: &[("NAME", "Name"), ("LINK", "Agent.Link"), ("TAGS", "Tags")],
+        };
+        let answer = json!({ "L": [
+            { "Name": "a\u{1b}[2J", "Agent": { "Link": "open" }, "Tags": [{ "Key": "k", "Value": "v\n" }] },
+            { "Name": "bb", "Agent": null, "Tags": [] },
+        ]});
+        assert_eq!(
+            text(&shown, &answer),
+            "NAME        LINK  TAGS\na\\u{1b}[2J  open  k=v\\n\nbb          -     -"
+        );
+        assert_eq!(text(&shown, &json!({})), "NAME  LINK  TAGS");
+    }
+
+    #[test]
+    fn parts_and_texts() {
+        let answer =
+            json!({ "U": { "Arn": "arn", "On": true, "P": [{ "PolicyName": "p" }], "L": ["x", 1] } });
+        let parts =
+            Shown::Parts(&[("ARN", "U.Arn"), ("On", "U.On"), ("P", "U.P"), ("L", "U.L"), ("No", "U.X.Y")]);
+        assert_eq!(text(&parts, &answer), "ARN: arn\nOn: yes\nP: p\nL: x, 1\nNo: -");
+        let answer = json!({ "A": [{ "D": "{\n\t1\u{7}}\n" }] });
+        assert_eq!(text(&Shown::Text("A.0.D"), &answer), "{\n\t1\\u{7}}");
+    }
+}

@@ -1,0 +1,131 @@
+//! The table of administrative operations.
+
+use crate::iam::ResourceType;
+
+/// Makes the enum and everything that is known of an operation without its parameters.
+macro_rules! operations {
+    ($($(#[$doc:meta])* $name:ident, $access:ident, $resource:ident;)*) => {
+        /// An administrative operation.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "their names say it, and docs/administration.md the rest")]
+        pub enum Operation { $($(#[$doc])* $name,)* }
+
+        impl Operation {
+            /// Every operation there is.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// Its name: behind the target's prefix, and in records.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+
+            /// The action that policies know it by.
+            pub const fn action(self) -> &'static str {
+                match self { $(Self::$name => concat!("instance-connect:", stringify!($name)),)* }
+            }
+
+            /// What its resource is.
+            pub const fn resource_type(self) -> ResourceType {
+                match self { $(Self::$name => ResourceType::$resource,)* }
+            }
+
+            const fn access(self) -> Access {
+                match self { $(Self::$name => Access::$access,)* }
+            }
+        }
+    };
+}
+
+/// What an operation does to the inventory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
+operations! {
+    // Accounts. For principals of the management account only.
+    CreateAccount, Write, Any;
+    ListAccounts, Read, Any;
+    UpdateAccount, Write, Account;
+
+    // Settings of the caller's account.
+    EnableSerialConsoleAccess, Write, Any;
+    DisableSerialConsoleAccess, Write, Any;
+    GetSerialConsoleAccessStatus, Read, Any;
+
+    // Everything that IAM knows of the caller's account.
+    GetAccountAuthorizationDetails, Read, Any;
+
+    // Users.
+    CreateUser, Write, User;
+    GetUser, Read, User;
+    ListUsers, Read, Any;
+    UpdateUser, Write, User;
+    TagUser, Write, User;
+    UntagUser, Write, User;
+    PutUserPolicy, Write, User;
+    GetUserPolicy, Read, User;
+    DeleteUserPolicy, Write, User;
+    AttachUserPolicy, Write, User;
+    DetachUserPolicy, Write, User;
+    PutUserPermissionsBoundary, Write, User;
+    DeleteUserPermissionsBoundary, Write, User;
+
+    // Access keys, of a user or of the caller.
+    CreateAccessKey, Write, User;
+    ListAccessKeys, Read, User;
+    UpdateAccessKey, Write, User;
+    DeleteAccessKey, Write, User;
+
+    // Groups.
+    CreateGroup, Write, Group;
+    GetGroup, Read, Group;
+    ListGroups, Read, Any;
+    DeleteGroup, Write, Group;
+    AddUserToGroup, Write, Group;
+    RemoveUserFromGroup, Write, Group;
+    PutGroupPolicy, Write, Group;
+    GetGroupPolicy, Read, Group;
+    DeleteGroupPolicy, Write, Group;
+    AttachGroupPolicy, Write, Group;
+    DetachGroupPolicy, Write, Group;
+
+    // Managed policies.
+    CreatePolicy, Write, Policy;
+    GetPolicy, Read, Policy;
+    ListPolicies, Read, Any;
+    UpdatePolicy, Write, Policy;
+    DeletePolicy, Write, Policy;
+
+    // Instances and their agents.
+    CreateInstance, Write, Instance;
+    DescribeInstances, Read, Any;
+    SetInstanceState, Write, Instance;
+    CreateTags, Write, Instance;
+    DeleteTags, Write, Instance;
+    CreateJoinToken, Write, Instance;
+    ListAgents, Read, Any;
+}
+
+impl Operation {
+    /// The operation of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|operation| operation.name() == name)
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_read_only(self) -> bool {
+        self.access() == Access::Read
+    }
+
+    /// Whether its answer holds a secret, which is told this once.
+    pub const fn tells_a_secret(self) -> bool {
+        matches!(self, Self::CreateAccount | Self::CreateAccessKey | Self::CreateJoinToken)
+    }
+
+    /// Whether it is for principals of the management account only.
+    pub const fn is_for_the_management_account(self) -> bool {
+        matches!(self, Self::CreateAccount | Self::ListAccounts | Self::UpdateAccount)
+    }
+}

@@ -1,0 +1,136 @@
+//! Which members each operation has.
+
+use super::members::{Bounded, Members};
+use super::request::{Change, Page, Read, Request};
+use super::{Operation, PolicyArn, PolicyDocument};
+use crate::api::{AdministrationErrorCode, ApiError};
+use crate::ids::{GroupName, InstanceId, PolicyName, UserName};
+use crate::limits;
+
+/// The members of each operation.
+pub(super) fn read(operation: Operation, m: &mut Members) -> Result<Request, ApiError> {
+    use Operation as O;
+    Ok(match operation {
+        O::CreateAccount => Change::CreateAccount { account: m.optional("AccountId")? }.into(),
+        O::ListAccounts => Read::ListAccounts { page: page(m)? }.into(),
+        O::UpdateAccount => {
+            Change::UpdateAccount { account: m.required("AccountId")?, status: m.required("Status")? }.into()
+        }
+        O::EnableSerialConsoleAccess => Change::EnableSerialConsoleAccess.into(),
+        O::DisableSerialConsoleAccess => Change::DisableSerialConsoleAccess.into(),
+        O::GetSerialConsoleAccessStatus => Read::GetSerialConsoleAccessStatus.into(),
+        O::GetAccountAuthorizationDetails => Read::GetAccountAuthorizationDetails { page: page(m)? }.into(),
+        O::CreateUser => {
+            Change::CreateUser { user: user(m)?, tags: m.optional("Tags")?.unwrap_or_default() }.into()
+        }
+        O::GetUser => Read::GetUser { user: user(m)? }.into(),
+        O::ListUsers => Read::ListUsers { page: page(m)? }.into(),
+        O::UpdateUser => Change::UpdateUser { user: user(m)?, status: m.required("Status")? }.into(),
+        O::TagUser => Change::TagUser { user: user(m)?, tags: m.required("Tags")? }.into(),
+        O::UntagUser => Change::UntagUser { user: user(m)?, keys: m.required("TagKeys")? }.into(),
+        O::PutUserPolicy => {
+            Change::PutUserPolicy { user: user(m)?, policy: policy(m)?, document: document(m)? }.into()
+        }
+        O::GetUserPolicy => Read::GetUserPolicy { user: user(m)?, policy: policy(m)? }.into(),
+        O::DeleteUserPolicy => Change::DeleteUserPolicy { user: user(m)?, policy: policy(m)? }.into(),
+        O::AttachUserPolicy => Change::AttachUserPolicy { user: user(m)?, policy: arn(m)? }.into(),
+        O::DetachUserPolicy => Change::DetachUserPolicy { user: user(m)?, policy: arn(m)? }.into(),
+        O::PutUserPermissionsBoundary => {
+            Change::PutUserPermissionsBoundary { user: user(m)?, policy: m.required("PermissionsBoundary")? }
+                .into()
+        }
+        O::DeleteUserPermissionsBoundary => Change::DeleteUserPermissionsBoundary { user: user(m)? }.into(),
+        O::CreateAccessKey => Change::CreateAccessKey { user: m.optional("UserName")? }.into(),
+        O::ListAccessKeys => Read::ListAccessKeys { user: m.optional("UserName")? }.into(),
+        O::UpdateAccessKey => {
+            let (user, key) = (m.optional("UserName")?, m.required("AccessKeyId")?);
+            Change::UpdateAccessKey { user, key, status: m.required("Status")? }.into()
+        }
+        O::DeleteAccessKey => {
+            Change::DeleteAccessKey { user: m.optional("UserName")?, key: m.required("AccessKeyId")? }.into()
+        }
+        O::CreateGroup => Change::CreateGroup { group: group(m)? }.into(),
+        O::GetGroup => Read::GetGroup { group: group(m)? }.into(),
+        O::ListGroups => Read::ListGroups { page: page(m)? }.into(),
+        O::DeleteGroup => Change::DeleteGroup { group: group(m)? }.into(),
+        O::AddUserToGroup => Change::AddUserToGroup { group: group(m)?, user: user(m)? }.into(),
+        O::RemoveUserFromGroup => Change::RemoveUserFromGroup { group: group(m)?, user: user(m)? }.into(),
+        O::PutGroupPolicy => {
+            Change::PutGroupPolicy { group: group(m)?, policy: policy(m)?, document: document(m)? }.into()
+        }
+        O::GetGroupPolicy => Read::GetGroupPolicy { group: group(m)?, policy: policy(m)? }.into(),
+        O::DeleteGroupPolicy => Change::DeleteGroupPolicy { group: group(m)?, policy: policy(m)? }.into(),
+        O::AttachGroupPolicy => Change::AttachGroupPolicy { group: group(m)?, policy: arn(m)? }.into(),
+        O::DetachGroupPolicy => Change::DetachGroupPolicy { group: group(m)?, policy: arn(m)? }.into(),
+        O::CreatePolicy => Change::CreatePolicy { policy: policy(m)?, document: document(m)? }.into(),
+        O::GetPolicy => Read::GetPolicy { policy: arn(m)? }.into(),
+        O::ListPolicies => Read::ListPolicies { page: page(m)? }.into(),
+        O::UpdatePolicy => Change::UpdatePolicy { policy: arn(m)?, document: document(m)? }.into(),
+        O::DeletePolicy => Change::DeletePolicy { policy: arn(m)? }.into(),
+        O::CreateInstance => {
+            let (instance, zone) = (m.optional("InstanceId")?, m.required("AvailabilityZone")?);
+            Change::CreateInstance { instance, zone, tags: m.optional("Tags")?.unwrap_or_default() }.into()
+        }
+        O::DescribeInstances => {
+            let instances = m.optional("InstanceIds")?.unwrap_or_default();
+            Read::DescribeInstances { instances, page: page(m)? }.into()
+        }
+        O::SetInstanceState => {
+            Change::SetInstanceState { instance: instance(m)?, state: m.required("State")? }.into()
+        }
+        O::CreateTags => Change::CreateTags { instance: tagged(m)?, tags: m.required("Tags")? }.into(),
+        O::DeleteTags => Change::DeleteTags { instance: tagged(m)?, keys: m.required("TagKeys")? }.into(),
+        O::CreateJoinToken => Change::CreateJoinToken { instance: instance(m)? }.into(),
+        O::ListAgents => Read::ListAgents { page: page(m)? }.into(),
+    })
+}
+
+fn user(m: &mut Members) -> Result<UserName, ApiError> {
+    m.required("UserName")
+}
+
+fn group(m: &mut Members) -> Result<GroupName, ApiError> {
+    m.required("GroupName")
+}
+
+fn policy(m: &mut Members) -> Result<PolicyName, ApiError> {
+    m.required("PolicyName")
+}
+
+fn arn(m: &mut Members) -> Result<PolicyArn, ApiError> {
+    m.required("PolicyArn")
+}
+
+fn document(m: &mut Members) -> Result<PolicyDocument, ApiError> {
+    m.required("PolicyDocument")
+}
+
+fn instance(m: &mut Members) -> Result<InstanceId, ApiError> {
+    m.required("InstanceId")
+}
+
+/// `Resources` as EC2 has it, though one at a time: a request is judged for one resource.
+fn tagged(m: &mut Members) -> Result<InstanceId, ApiError> {
+    let resources: Vec<InstanceId> = m.required("Resources")?;
+    match <[InstanceId; 1]>::try_from(resources) {
+        Ok([instance]) => Ok(instance),
+        Err(_) => {
+            let message = "Resources names one instance; tag several one after the other".to_owned();
+            Err(ApiError::Administration { code: AdministrationErrorCode::ValidationError, message })
+        }
+    }
+}
+
+fn page(m: &mut Members) -> Result<Page, ApiError> {
+    let marker = m.optional::<Bounded<{ limits::MARKER }>>("Marker")?.map(|Bounded(marker)| marker);
+    let max_items = m.optional::<u32>("MaxItems")?.map_or(limits::PAGE, |n| n as usize);
+    if !(1..=limits::PAGE).contains(&max_items) {
+        let message = format!(
+            "1 validation error detected: Value '{max_items}' at 'maxItems' failed to satisfy constraint: \
+             Member must have value from 1 to {}",
+            limits::PAGE
+        );
+        return Err(ApiError::Administration { code: AdministrationErrorCode::ValidationError, message });
+    }
+    Ok(Page { marker, max_items })
+}

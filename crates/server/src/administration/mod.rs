@@ -1,0 +1,154 @@
+//! Administration over the control API: one request, read aloud. Requests come here once their signature has been verified.
+
+mod answer;
+mod changes;
+mod fresh;
+mod reads;
+
+use crate::api::{Api, Call, fresh_uuid, internal};
+use answer::Answer;
+use instance_connect_core::administration::{Change, Operation, Request};
+use instance_connect_core::api::{self, AdministrationErrorCode as Code, ApiError};
+use instance_connect_core::audit::{AuditedRequest, Outcome};
+use instance_connect_core::authz::{AuthorizedAdministration, authorize_administration};
+use instance_connect_core::iam::PolicyError;
+use instance_connect_core::origin::Origin;
+use instance_connect_core::sigv4::UsedSignature;
+use instance_connect_kill_point::kill_point;
+use instance_connect_store::{Refusal, StoreError};
+
+impl Api {
+    /// Performs an administrative operation for a verified caller, and records what came of it before anyone is told.
+    pub(crate) async fn administer(
+        &self,
+        operation: Operation,
+        call: Call,
+        origin: &Origin,
+    ) -> Result<String, ApiError> {
+        let any_operation = api::Operation::Administer(operation);
+        let mut audited = AuditedRequest::new(origin, call.caller.get(), any_operation, &self.region);
+        let result = self.carry_out(operation, call, origin, &mut audited).await;
+        let response_elements = result.as_ref().ok().and_then(|answer| answer.recorded(operation));
+        let outcome = match &result {
+            Ok(_) => Outcome::Administered { response_elements: response_elements.as_ref() },
+            Err(error) => Outcome::Failure(error),
+        };
+        let event_id = fresh_uuid(self.random.as_ref());
+        if let Err(error @ ApiError::Throttling) = &result {
+            // Nothing was done, and a loop that has run away must not fill the log.
+            self.audit.refuse(origin.source, error.to_wire().code, || audited.record(outcome, &event_id));
+            return Err(error.clone());
+        }
+        kill_point("outcome-before");
+        // Without its record a change that was made is not told of. Its intent is on disk, and says that it was begun.
+        self.audit
+            .commit(audited.record(outcome, &event_id))
+            .await
+            .map_err(|error| internal(origin, error))?;
+        kill_point("outcome-after");
+        result.map(Answer::into_body)
+    }
+
+    /// From parameters to the answer.
+    async fn carry_out(
+        &self,
+        operation: Operation,
+        call: Call,
+        origin: &Origin,
+        audited: &mut AuditedRequest,
+    ) -> Result<Answer, ApiError> {
+        let Call { caller, body, inventory, used, .. } = call;
+        self.throttled(|throttle, now| throttle.admit_caller(&caller, now))?;
+        let (request, recorded) = Request::parse(operation, &body)?;
+        audited.administered(&recorded);
+        let authorized =
+            authorize_administration(caller, operation, request, &inventory, &self.region, origin)?;
+        audited.decided_by(authorized.decided_by());
+        self.refuse_replay(&used, origin).await?;
+        match authorized.operation() {
+            Request::Read(read) => self.read(&authorized, read, origin).await,
+            Request::Change(change) => {
+                kill_point("intent-before");
+                self.audit.commit(audited.intent()).await.map_err(|error| internal(origin, error))?;
+                kill_point("intent-after");
+                self.change_in_turn(&authorized, change, origin).await
+            }
+        }
+    }
+
+    /// Uses the request's signature up. Whoever has seen the request can send it again, and must not have it done again.
+    async fn refuse_replay(&self, used: &UsedSignature, origin: &Origin) -> Result<(), ApiError> {
+        let fresh = self.inventory.store().use_signature(used, origin.time).await;
+        let fresh = fresh.map_err(|error| internal(origin, error))?;
+        if fresh || cfg!(feature = "planted-replay-admitted") {
+            return Ok(());
+        }
+        Err(refused(Code::RequestReplayed, "This request has been made already. Sign it again to repeat it."))
+    }
+
+    /// Makes a change on the newest inventory, and answers when this process decides by it.
+    async fn change_in_turn(
+        &self,
+        authorized: &AuthorizedAdministration,
+        change: &Change,
+        origin: &Origin,
+    ) -> Result<Answer, ApiError> {
+        // One change at a time: what it is decided on holds until it is made.
+        let _turn = self.inventory.turn().await;
+        let follow = async || {
+            let followed = self.inventory.refresh().await;
+            followed.map_err(|error| internal(origin, format!("{error:#}")))
+        };
+        follow().await?;
+        let answer = self.change(authorized, change, origin).await?;
+        follow().await?;
+        Ok(answer)
+    }
+}
+
+/// A refusal in IAM's terms.
+fn refused(code: Code, message: impl Into<String>) -> ApiError {
+    ApiError::Administration { code, message: message.into() }
+}
+
+/// What a caller is told of a change that the store did not make.
+fn store_error(origin: &Origin, error: StoreError) -> ApiError {
+    let message = sentence(&error.to_string());
+    match error {
+        StoreError::AlreadyExists(_) => refused(Code::EntityAlreadyExists, message),
+        StoreError::NotFound(_) => refused(Code::NoSuchEntity, message),
+        StoreError::DeleteConflict(_) => refused(Code::DeleteConflict, message),
+        StoreError::Refused(refusal) => refused(refusal_code(&refusal), sentence(&refusal.to_string())),
+        StoreError::WrongMasterKey
+        | StoreError::Sealed { .. }
+        | StoreError::Newer { .. }
+        | StoreError::Unusable { .. }
+        | StoreError::Unavailable(_)
+        | StoreError::Damaged(_)
+        | StoreError::Internal(_) => internal(origin, error),
+    }
+}
+
+const fn refusal_code(refusal: &Refusal) -> Code {
+    match refusal {
+        Refusal::Policy(PolicyError { .. }) => Code::MalformedPolicyDocument,
+        Refusal::TooManyGroups
+        | Refusal::TooManyPolicies
+        | Refusal::TooManyAccessKeys
+        | Refusal::InlinePoliciesTooLong
+        | Refusal::TooManyTags => Code::LimitExceeded,
+        Refusal::Root
+        | Refusal::TagKey
+        | Refusal::TagValue
+        | Refusal::UserTagKey
+        | Refusal::UserTagKeyTwice
+        | Refusal::UserTagValue => Code::InvalidInput,
+    }
+}
+
+/// With a capital and a full stop, as answers have it.
+fn sentence(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters.next().map(|first| first.to_ascii_uppercase());
+    format!("{}{}.", first.map(String::from).unwrap_or_default(), characters.as_str())
+}

@@ -1,0 +1,289 @@
+//! The operations that change nothing.
+
+use super::answer::{Answer, attached, key_status, status, tags};
+use super::changes::{find_instance, find_owner, own_policy};
+use super::{Code, refused, store_error};
+use crate::api::{Api, internal};
+use instance_connect_core::administration::{Page, Read as R, timestamp};
+use instance_connect_core::api::ApiError;
+use instance_connect_core::authz::AuthorizedAdministration;
+use instance_connect_core::ids::{AccountId, GroupName, InstanceId, PolicyName, UserName};
+use instance_connect_core::inventory::{
+    AgentIdentity, Instance, Inventory, User, group_arn, policy_arn, user_arn,
+};
+use instance_connect_core::origin::Origin;
+use instance_connect_store::{AccountDetails, GroupDetails, UserDetails};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+impl Api {
+    /// Reads what is authorised.
+    pub(super) async fn read(
+        &self,
+        authorized: &AuthorizedAdministration,
+        read: &R,
+        origin: &Origin,
+    ) -> Result<Answer, ApiError> {
+        let inventory = &*self.inventory.current().map_err(|error| internal(origin, error))?;
+        let account = &authorized.caller().user.account;
+        // What IAM knows is read from the store, which has names and documents as they were written.
+        let details = async || {
+            let details = self.inventory.store().account_details(account).await;
+            details.map_err(|error| store_error(origin, error))
+        };
+        let members = match read {
+            R::ListAccounts { page } => accounts(inventory, page),
+            R::GetSerialConsoleAccessStatus => {
+                let is_on =
+                    inventory.accounts.get(account).is_some_and(|record| record.serial_console_access);
+                json!({ "SerialConsoleAccessEnabled": is_on })
+            }
+            R::ListAccessKeys { user } => {
+                access_keys(inventory, find_owner(inventory, authorized.caller(), user.as_ref())?)
+            }
+            R::DescribeInstances { instances, page } => {
+                self.describe_instances(inventory, account, instances, page)?
+            }
+            R::ListAgents { page } => self.agents(inventory, account, page),
+            R::GetAccountAuthorizationDetails { page } => {
+                authorization_details(&details().await?, account, page)
+            }
+            R::GetUser { user: name } => {
+                json!({ "User": user(account, name, user_named(&details().await?, name)?, false) })
+            }
+            R::ListUsers { page } => users(&details().await?, account, page),
+            R::GetUserPolicy { user, policy } => {
+                let document = inline_document(&user_named(&details().await?, user)?.inline, policy)?;
+                let (user, policy) = (user.as_str(), policy.as_str());
+                json!({ "UserName": user, "PolicyName": policy, "PolicyDocument": document })
+            }
+            R::GetGroup { group } => group_with_members(&details().await?, account, group)?,
+            R::ListGroups { page } => groups(&details().await?, account, page),
+            R::GetGroupPolicy { group, policy } => {
+                let document = inline_document(&group_named(&details().await?, group)?.inline, policy)?;
+                let (group, policy) = (group.as_str(), policy.as_str());
+                json!({ "GroupName": group, "PolicyName": policy, "PolicyDocument": document })
+            }
+            R::GetPolicy { policy } => {
+                let (name, details) = (own_policy(account, policy)?, details().await?);
+                let document =
+                    details.policies.get(name).ok_or_else(|| missing(&format!("Policy {policy}")))?;
+                let (name, arn) = (name.as_str(), policy.to_string());
+                json!({ "Policy": { "PolicyName": name, "Arn": arn, "PolicyDocument": document } })
+            }
+            R::ListPolicies { page } => policies(&details().await?, account, page),
+        };
+        Ok(Answer::new(members))
+    }
+
+    fn describe_instances(
+        &self,
+        inventory: &Inventory,
+        account: &AccountId,
+        wanted: &[InstanceId],
+        page: &Page,
+    ) -> Result<Value, ApiError> {
+        let instances: Vec<&Arc<Instance>> = if wanted.is_empty() {
+            let is_own = |i: &&Arc<Instance>| i.account == *account && i.region == self.region;
+            inventory.instances.values().filter(is_own).collect()
+        } else {
+            let find = |id| find_instance(self, inventory, account, id);
+            wanted.iter().map(find).collect::<Result<_, _>>()?
+        };
+        let instances = instances.into_iter().map(|i| (i.id.as_str().to_owned(), i)).collect();
+        Ok(listed("Instances", instances, page, |instance| {
+            json!({
+                "InstanceId": instance.id.as_str(),
+                "Arn": instance.arn(),
+                "AvailabilityZone": instance.availability_zone.as_str(),
+                "State": instance.state.as_str(),
+                "Tags": tags(&instance.tags),
+                "Agent": inventory.agents.get(&instance.id).map(|agent| self.agent(agent)),
+            })
+        }))
+    }
+
+    fn agents(&self, inventory: &Inventory, account: &AccountId, page: &Page) -> Value {
+        let is_own = |agent: &&AgentIdentity| {
+            inventory.instances.get(&agent.instance).is_some_and(|instance| instance.account == *account)
+        };
+        let agents = inventory.agents.values().filter(is_own);
+        let agents = agents.map(|agent| (agent.instance.as_str().to_owned(), agent)).collect();
+        listed("Agents", agents, page, |agent| self.agent(agent))
+    }
+
+    /// An agent's identity, and whether its link is open to this process.
+    fn agent(&self, agent: &AgentIdentity) -> Value {
+        json!({
+            "InstanceId": agent.instance.as_str(),
+            "Generation": agent.generation,
+            "EnrolledAt": timestamp(agent.enrolled_at),
+            "Link": if self.links.is_open(&agent.instance) { "open" } else { "closed" },
+        })
+    }
+}
+
+fn accounts(inventory: &Inventory, page: &Page) -> Value {
+    let accounts = inventory.accounts.values().map(|account| (account.id.as_str().to_owned(), account));
+    listed("Accounts", accounts.collect(), page, |account| {
+        json!({
+            "AccountId": account.id.as_str(),
+            "Status": status(account.status),
+            "Management": inventory.management_account.as_ref() == Some(&account.id),
+        })
+    })
+}
+
+fn access_keys(inventory: &Inventory, owner: &User) -> Value {
+    let mut keys: Vec<_> = inventory.access_keys.values().filter(|key| key.user == owner.id).collect();
+    keys.sort_by(|a, b| a.id.cmp(&b.id));
+    let keys = keys.into_iter().map(|key| {
+        let (user, id) = (owner.name.as_str(), key.id.as_str());
+        json!({ "UserName": user, "AccessKeyId": id, "Status": key_status(key.status) })
+    });
+    json!({ "AccessKeyMetadata": keys.collect::<Value>() })
+}
+
+fn users(details: &AccountDetails, account: &AccountId, page: &Page) -> Value {
+    let users = details.users.iter().map(|(name, user)| (name.to_string(), (name, user)));
+    listed("Users", users.collect(), page, |(name, user)| {
+        let (id, arn, status) = (user.id.as_str(), user_arn(account, name), status(user.status));
+        json!({ "UserName": name.as_str(), "UserId": id, "Arn": arn, "Status": status })
+    })
+}
+
+fn groups(details: &AccountDetails, account: &AccountId, page: &Page) -> Value {
+    let groups = details.groups.keys().map(|name| (name.to_string(), name));
+    listed(
+        "Groups",
+        groups.collect(),
+        page,
+        |name| json!({ "GroupName": name.as_str(), "Arn": group_arn(account, name) }),
+    )
+}
+
+fn policies(details: &AccountDetails, account: &AccountId, page: &Page) -> Value {
+    let policies = details.policies.keys().map(|name| (name.to_string(), name));
+    listed(
+        "Policies",
+        policies.collect(),
+        page,
+        |name| json!({ "PolicyName": name.as_str(), "Arn": policy_arn(account, name) }),
+    )
+}
+
+fn group_with_members(
+    details: &AccountDetails,
+    account: &AccountId,
+    name: &GroupName,
+) -> Result<Value, ApiError> {
+    let mut group = group(account, name, group_named(details, name)?, false);
+    let members = details.users.iter().filter(|(_, user)| user.groups.contains(name));
+    if let Value::Object(group) = &mut group {
+        group.insert("Users".to_owned(), members.map(|(name, _)| name.as_str()).collect());
+    }
+    Ok(json!({ "Group": group }))
+}
+
+fn user_named<'d>(details: &'d AccountDetails, name: &UserName) -> Result<&'d UserDetails, ApiError> {
+    details.users.get(name).ok_or_else(|| missing(&format!("The user with name {name}")))
+}
+
+fn group_named<'d>(details: &'d AccountDetails, name: &GroupName) -> Result<&'d GroupDetails, ApiError> {
+    details.groups.get(name).ok_or_else(|| missing(&format!("The group with name {name}")))
+}
+
+fn inline_document(policies: &Inline, name: &PolicyName) -> Result<String, ApiError> {
+    policies.get(name).cloned().ok_or_else(|| missing(&format!("The policy with name {name}")))
+}
+
+fn missing(what: &str) -> ApiError {
+    refused(Code::NoSuchEntity, format!("{what} cannot be found."))
+}
+
+/// Users, groups and policies in one list, as IAM gives them.
+fn authorization_details(details: &AccountDetails, account: &AccountId, page: &Page) -> Value {
+    let users = details
+        .users
+        .iter()
+        .map(|(name, it)| (format!("user/{name}"), ("UserDetailList", user(account, name, it, true))));
+    let groups = details
+        .groups
+        .iter()
+        .map(|(name, it)| (format!("group/{name}"), ("GroupDetailList", group(account, name, it, true))));
+    let policies = details.policies.iter().map(|(name, document)| {
+        let arn = policy_arn(account, name);
+        let policy = json!({ "PolicyName": name.as_str(), "Arn": arn, "PolicyDocument": document });
+        (format!("policy/{name}"), ("Policies", policy))
+    });
+    let all = users.chain(groups).chain(policies).collect();
+    let (items, marker) = part_of(all, page);
+    let list = |kind| -> Value {
+        items.iter().filter(|(of, _)| *of == kind).map(|(_, item)| item.clone()).collect()
+    };
+    json!({
+        "UserDetailList": list("UserDetailList"),
+        "GroupDetailList": list("GroupDetailList"),
+        "Policies": list("Policies"),
+        "IsTruncated": marker.is_some(),
+        "Marker": marker,
+    })
+}
+
+fn user(account: &AccountId, name: &UserName, user: &UserDetails, documents: bool) -> Value {
+    let attached_policies = user.attached.iter().map(|name| attached(account, name));
+    json!({
+        "UserName": name.as_str(),
+        "UserId": user.id.as_str(),
+        "Arn": user_arn(account, name),
+        "Status": status(user.status),
+        "Tags": tags(&user.tags),
+        "GroupList": user.groups.iter().map(GroupName::as_str).collect::<Vec<_>>(),
+        "UserPolicyList": inline(&user.inline, documents),
+        "AttachedManagedPolicies": attached_policies.collect::<Value>(),
+        "PermissionsBoundary": user.boundary.as_ref().map(|name| policy_arn(account, name)),
+    })
+}
+
+fn group(account: &AccountId, name: &GroupName, group: &GroupDetails, documents: bool) -> Value {
+    let attached_policies = group.attached.iter().map(|name| attached(account, name));
+    json!({
+        "GroupName": name.as_str(),
+        "Arn": group_arn(account, name),
+        "GroupPolicyList": inline(&group.inline, documents),
+        "AttachedManagedPolicies": attached_policies.collect::<Value>(),
+    })
+}
+
+type Inline = BTreeMap<PolicyName, String>;
+
+fn inline(policies: &Inline, documents: bool) -> Value {
+    let shown = policies.iter().map(|(name, document)| match documents {
+        true => json!({ "PolicyName": name.as_str(), "PolicyDocument": document }),
+        false => json!(name.as_str()),
+    });
+    shown.collect()
+}
+
+/// A part of a list, under its name, and whether there is more.
+fn listed<T>(name: &str, items: Vec<(String, T)>, page: &Page, shown: impl Fn(T) -> Value) -> Value {
+    let (items, marker) = part_of(items, page);
+    let items: Value = items.into_iter().map(shown).collect();
+    json!({ name: items, "IsTruncated": marker.is_some(), "Marker": marker })
+}
+
+/// The items behind the marker, in the order of their keys, as many as are asked for; and where the next part begins.
+fn part_of<T>(mut items: Vec<(String, T)>, page: &Page) -> (Vec<T>, Option<String>) {
+    items.retain(|(key, _)| page.marker.as_ref().is_none_or(|marker| key > marker));
+    let by_key = |a: &(String, T), b: &(String, T)| a.0.cmp(&b.0);
+    let more = items.len() > page.max_items;
+    if more {
+        // Of a million instances a hundred are sorted.
+        items.select_nth_unstable_by(page.max_items, by_key);
+        items.truncate(page.max_items);
+    }
+    items.sort_by(by_key);
+    let marker = items.last().map(|(key, _)| key.clone()).filter(|_| more);
+    (items.into_iter().map(|(_, item)| item).collect(), marker)
+}

@@ -1,0 +1,576 @@
+//! Administration from the signed request to the record: on a real store and log, with a clock that stands still.
+
+use super::*;
+use instance_connect_core::administration::{self, Operation as Administrative};
+use instance_connect_core::ids::AccountId;
+use std::sync::atomic::AtomicU32;
+
+/// A key to sign with: its id and its secret.
+type Key = (String, String);
+
+/// What is wrong with a request, if anything is.
+#[derive(Clone, Default)]
+struct Wrong {
+    region: Option<&'static str>,
+    service: Option<&'static str>,
+    seconds: i64,
+    unsigned: bool,
+    body_after_signing: Option<&'static str>,
+}
+
+#[derive(Debug)]
+struct Answered {
+    code: String,
+    body: Value,
+}
+
+impl Setting {
+    fn alice(&self) -> Key {
+        (self.world.access_key.to_string(), SECRET_ACCESS_KEY.to_owned())
+    }
+
+    /// A signed request, unlike any before it.
+    fn request(&self, operation: Operation, body: &Value, key: &Key, wrong: &Wrong) -> Whole {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
+        let target = format!("{}.{}", operation.target(), operation.name());
+        let headers = [
+            ("amz-sdk-invocation-id", number.as_str()),
+            ("content-type", api::CONTENT_TYPE),
+            ("host", "localhost"),
+            ("x-amz-target", &target),
+        ];
+        let (id, secret) = key.clone();
+        let credentials = Credentials {
+            access_key_id: id,
+            secret_access_key: Secret::new(secret.into_bytes()),
+            session_token: None,
+        };
+        let region = wrong.region.unwrap_or(self.world.region.as_str());
+        let scope = SigningScope { region, service: wrong.service.unwrap_or_else(|| operation.service()) };
+        let now = UnixSeconds(self.clock.wall().0 + wrong.seconds);
+        let text = body.to_string();
+        let signed = sign_headers("POST", "/", &headers, text.as_bytes(), &credentials, scope, now).unwrap();
+        let mut request = Request::post("/").header("x-amz-date", signed.amz_date);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        if !wrong.unsigned {
+            request = request.header("authorization", signed.authorization);
+        }
+        request.body(Ok(wrong.body_after_signing.map_or(text, str::to_owned).into())).unwrap()
+    }
+
+    async fn send(&self, request: Whole) -> Answered {
+        let answer = Arc::clone(&self.api).answer(request, "192.0.2.1:40000".parse().unwrap()).await;
+        let code = answer.headers().get("x-amzn-errortype").map_or("", |value| value.to_str().unwrap());
+        let code = code.to_owned();
+        let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+        Answered { code, body: serde_json::from_slice(&body).unwrap_or_default() }
+    }
+
+    async fn administer_as(&self, key: &Key, operation: Administrative, body: Value) -> Answered {
+        let operation = Operation::Administer(operation);
+        self.send(self.request(operation, &body, key, &Wrong::default())).await
+    }
+
+    /// As alice, who may do everything.
+    async fn administer(&self, operation: Administrative, body: Value) -> Answered {
+        self.administer_as(&self.alice(), operation, body).await
+    }
+
+    /// The same, with success.
+    async fn done(&self, operation: Administrative, body: Value) -> Value {
+        let answered = self.administer(operation, body.clone()).await;
+        assert_eq!(answered.code, "", "{operation:?} {body}: {answered:?}");
+        answered.body
+    }
+
+    /// A user with an access key, and these statements in an inline policy if there are any.
+    async fn new_user(&self, name: &str, statements: &str) -> Key {
+        self.done(Administrative::CreateUser, json!({ "UserName": name })).await;
+        if !statements.is_empty() {
+            let document = format!(r#"{{"Version":"2012-10-17","Statement":[{statements}]}}"#);
+            let put = json!({ "UserName": name, "PolicyName": "own", "PolicyDocument": document });
+            self.done(Administrative::PutUserPolicy, put).await;
+        }
+        key_of(&self.done(Administrative::CreateAccessKey, json!({ "UserName": name })).await)
+    }
+
+    async fn sequence(&self) -> u64 {
+        self.api.inventory.store().sequence().await.unwrap()
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("audit.log")).unwrap()
+    }
+}
+
+fn key_of(answer: &Value) -> Key {
+    let text = |name: &str| answer["AccessKey"][name].as_str().unwrap().to_owned();
+    (text("AccessKeyId"), text("SecretAccessKey"))
+}
+
+/// Every operation that the router knows, with credentials that are wrong in every way.
+#[tokio::test]
+async fn no_operation_takes_bad_credentials() {
+    let setting = Setting::new().await;
+    let alice = setting.alice();
+    let unknown = ("AKIAEXAMPLEEXAMPLE99".to_owned(), SECRET_ACCESS_KEY.to_owned());
+    let wrong_secret = (alice.0.clone(), "x".repeat(40));
+    let before = setting.sequence().await;
+    let mut rows = 0;
+    for operation in Operation::all() {
+        let another_service = if operation.service() == administration::SERVICE {
+            "ec2-instance-connect"
+        } else {
+            administration::SERVICE
+        };
+        let wrong = Wrong::default();
+        for (key, wrong, expected) in [
+            (&alice, Wrong { unsigned: true, ..wrong.clone() }, "MissingAuthenticationTokenException"),
+            (&unknown, wrong.clone(), "UnrecognizedClientException"),
+            (&wrong_secret, wrong.clone(), "InvalidSignatureException"),
+            (&alice, Wrong { seconds: -301, ..wrong.clone() }, "InvalidSignatureException"),
+            (&alice, Wrong { seconds: 301, ..wrong.clone() }, "InvalidSignatureException"),
+            (&alice, Wrong { region: Some("eu-west-1"), ..wrong.clone() }, "InvalidSignatureException"),
+            (&alice, Wrong { service: Some(another_service), ..wrong.clone() }, "InvalidSignatureException"),
+            (&alice, Wrong { service: Some("ec2"), ..wrong.clone() }, "InvalidSignatureException"),
+            (
+                &alice,
+                Wrong { body_after_signing: Some(r#"{"UserName":"mallory"}"#), ..wrong.clone() },
+                "InvalidSignatureException",
+            ),
+        ] {
+            let answered = setting.send(setting.request(operation, &json!({}), key, &wrong)).await;
+            assert_eq!(answered.code, expected, "{operation:?}");
+            rows += 1;
+        }
+    }
+    assert_eq!(rows, 9 * Operation::all().count());
+    assert_eq!(setting.sequence().await, before, "something was changed");
+}
+
+/// Members that each operation needs; those that it has, and are not here, may be left out.
+fn needed(operation: Administrative) -> Value {
+    let document = r#"{"Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}"#;
+    let arn = "arn:aws:iam::111122223333:policy/p";
+    let (user, group, policy) = (json!("alice"), json!("g"), json!("p"));
+    let instance = json!("i-0123456789abcdef0");
+    let all = json!({
+        "AccountId": "111122223333", "Status": "Active", "UserName": user, "GroupName": group, "PolicyName": policy,
+        "PolicyDocument": document, "PolicyArn": arn, "PermissionsBoundary": arn, "AccessKeyId": "AKIAEXAMPLEEXAMPLE01",
+        "Tags": [{ "Key": "a", "Value": "b" }], "TagKeys": ["a"], "InstanceId": instance, "Resources": [instance],
+        "State": "running", "AvailabilityZone": "us-east-1a",
+    });
+    let mut members = all.as_object().unwrap().clone();
+    loop {
+        let body = Value::Object(members.clone());
+        match administration::Request::parse(operation, body.to_string().as_bytes()) {
+            Ok(_) => return body,
+            Err(ApiError::Administration { message, .. }) => {
+                members.remove(message.split('"').nth(1).unwrap()).unwrap();
+            }
+            Err(other) => panic!("{operation:?}: {other:?}"),
+        }
+    }
+}
+
+/// Every administrative operation, for a user without policies, a suspended one, and one whose account is suspended.
+#[tokio::test]
+async fn nobody_administers_without_being_allowed() {
+    let setting = Setting::new().await;
+    let nobody = setting.new_user("nobody", "").await;
+    let everything = r#"{"Effect":"Allow","Action":"*","Resource":"*"}"#;
+    let suspended = setting.new_user("suspended", everything).await;
+    setting.done(Administrative::UpdateUser, json!({ "UserName": "suspended", "Status": "Suspended" })).await;
+    let account = setting.done(Administrative::CreateAccount, json!({ "AccountId": "444455556666" })).await;
+    let root = key_of(&account);
+    let suspend = json!({ "AccountId": "444455556666", "Status": "Suspended" });
+    setting.done(Administrative::UpdateAccount, suspend).await;
+    let before = setting.sequence().await;
+    for operation in Administrative::ALL {
+        for (key, expected) in
+            [(&nobody, "AccessDeniedException"), (&suspended, "AuthException"), (&root, "AuthException")]
+        {
+            let answered = setting.administer_as(key, *operation, needed(*operation)).await;
+            assert_eq!(answered.code, expected, "{operation:?}");
+        }
+    }
+    assert_eq!(setting.sequence().await, before, "something was changed");
+    let records = setting.audit_records();
+    let denied = records.iter().filter(|record| record["errorCode"] == "AccessDeniedException");
+    assert_eq!(denied.count(), Administrative::ALL.len(), "every denial is on record");
+}
+
+#[tokio::test]
+async fn a_change_and_what_is_read_are_on_record() {
+    let setting = Setting::new().await;
+    let tags = json!([{ "Key": "team", "Value": "web" }]);
+    let created = setting.done(Administrative::CreateUser, json!({ "UserName": "bob", "Tags": tags })).await;
+    setting.done(Administrative::GetUser, json!({ "UserName": "bob" })).await;
+    let refused = setting.administer(Administrative::CreateUser, json!({ "UserName": "Bob" })).await;
+    assert_eq!(refused.code, "EntityAlreadyExists");
+    let [intent, record, read, second_intent, failed] = setting.audit_records().try_into().unwrap();
+    assert_eq!(intent["eventType"], "InstanceConnectIntent");
+    assert_eq!(intent["requestID"], record["requestID"]);
+    assert_eq!(
+        (&record["eventSource"], &record["eventName"]),
+        (&json!("instance-connect"), &json!("CreateUser"))
+    );
+    assert_eq!((&record["readOnly"], &read["readOnly"]), (&json!(false), &json!(true)));
+    let parameters = json!({ "userName": "bob", "tags": [{ "key": "team", "value": "web" }] });
+    assert_eq!(record["requestParameters"], parameters);
+    let user = &created["User"];
+    let elements = json!({ "user": {
+        "userName": "bob", "userId": user["UserId"], "arn": user["Arn"], "status": "Active",
+    }});
+    assert_eq!(record["responseElements"], elements);
+    let statement = json!({ "policy": "everything", "statement": "#0" });
+    assert_eq!(record["additionalEventData"], json!({ "decidedBy": statement }));
+    assert_eq!((&read["eventName"], &read["responseElements"]), (&json!("GetUser"), &Value::Null));
+    assert_eq!(second_intent["requestID"], failed["requestID"]);
+    assert_eq!(
+        (&failed["errorCode"], &failed["responseElements"]),
+        (&json!("EntityAlreadyExists"), &Value::Null)
+    );
+}
+
+#[tokio::test]
+async fn secrets_are_told_once_and_recorded_nowhere() {
+    let setting = Setting::new().await;
+    let key = key_of(&setting.done(Administrative::CreateAccessKey, json!({ "UserName": "alice" })).await);
+    let account = setting.done(Administrative::CreateAccount, json!({})).await;
+    let instance = json!({ "InstanceId": setting.world.instance.as_str() });
+    let token = setting.done(Administrative::CreateJoinToken, instance).await;
+    let token = token["JoinToken"]["Token"].as_str().unwrap().to_owned();
+    let listed = setting.done(Administrative::ListAccessKeys, json!({})).await.to_string();
+    assert!(listed.contains(&key.0) && !listed.contains(&key.1), "{listed}");
+    let log = setting.log();
+    for secret in [key.1.as_str(), &key_of(&account).1, &token] {
+        assert!(secret.len() >= 40 && !log.contains(secret), "{secret}");
+    }
+    assert!(log.contains(&key.0), "the id is on record");
+    // What was told works.
+    assert_eq!(
+        setting.administer_as(&key, Administrative::GetUser, json!({ "UserName": "alice" })).await.code,
+        ""
+    );
+}
+
+#[tokio::test]
+async fn without_audit_nothing_is_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let setting = Setting::with_audit_log(directory, |clock, _| AuditLog::on_a_full_disk(clock)).await;
+    let before = setting.sequence().await;
+    let answered = setting.administer(Administrative::CreateUser, json!({ "UserName": "bob" })).await;
+    assert_eq!(answered.code, "ServiceException");
+    assert_eq!(setting.sequence().await, before);
+}
+
+/// Whoever has seen a request on the wire can send it again.
+#[tokio::test]
+async fn an_administrative_request_is_performed_once() {
+    let setting = Setting::new().await;
+    for (operation, body) in [
+        (Administrative::UpdateUser, json!({ "UserName": "alice", "Status": "Active" })),
+        (Administrative::GetUser, json!({ "UserName": "alice" })),
+    ] {
+        let operation = Operation::Administer(operation);
+        let request = || setting.request(operation, &body, &setting.alice(), &Wrong::default());
+        let captured = request();
+        let again = || {
+            let mut copy = Request::post("/").body(captured.body().clone()).unwrap();
+            *copy.headers_mut() = captured.headers().clone();
+            copy
+        };
+        let (first, mut second) = (again(), again());
+        // What nobody has signed may differ.
+        second.headers_mut().insert("user-agent", HeaderValue::from_static("other"));
+        assert_eq!(setting.send(first).await.code, "");
+        assert_eq!(setting.send(second).await.code, "RequestReplayed");
+        setting.clock.advance(Duration::from_secs(300));
+        setting.api.inventory.refresh().await.unwrap();
+        assert_eq!(setting.send(again()).await.code, "RequestReplayed");
+        // The same asked anew is another request.
+        assert_eq!(setting.send(request()).await.code, "");
+    }
+}
+
+#[tokio::test]
+async fn accounts_do_not_see_each_other() {
+    let setting = Setting::new().await;
+    let document = r#"{"Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}"#;
+    let policy = json!({ "PolicyName": "p", "PolicyDocument": document });
+    setting.done(Administrative::CreatePolicy, policy).await;
+    setting.done(Administrative::CreateGroup, json!({ "GroupName": "g" })).await;
+    let root =
+        key_of(&setting.done(Administrative::CreateAccount, json!({ "AccountId": "444455556666" })).await);
+    let own =
+        setting.administer_as(&root, Administrative::CreateUser, json!({ "UserName": "mallory" })).await;
+    assert_eq!(own.code, "");
+    let before = setting.sequence().await;
+    let own_names = [Administrative::CreateUser, Administrative::CreateGroup, Administrative::CreatePolicy];
+    for operation in Administrative::ALL.iter().filter(|operation| !own_names.contains(operation)) {
+        let mut body = needed(*operation);
+        let has_user = body.get("UserName").is_some();
+        if has_user && (body.get("PolicyArn").is_some() || body.get("PermissionsBoundary").is_some()) {
+            body["UserName"] = json!("mallory");
+        }
+        let answered = setting.administer_as(&root, *operation, body).await;
+        let expected = match operation {
+            Administrative::CreateInstance => "EntityAlreadyExists",
+            operation if operation.is_for_the_management_account() => "AccessDeniedException",
+            Administrative::EnableSerialConsoleAccess | Administrative::DisableSerialConsoleAccess => {
+                continue;
+            }
+            Administrative::GetSerialConsoleAccessStatus
+            | Administrative::GetAccountAuthorizationDetails
+            | Administrative::ListUsers
+            | Administrative::ListGroups
+            | Administrative::ListPolicies
+            | Administrative::ListAgents
+            | Administrative::DescribeInstances => {
+                let text = answered.body.to_string();
+                let foreign = ["111122223333", "alice", setting.world.instance.as_str()];
+                assert!(!foreign.iter().any(|foreign| text.contains(foreign)), "{operation:?}: {text}");
+                ""
+            }
+            _ => "NoSuchEntity",
+        };
+        assert_eq!(answered.code, expected, "{operation:?} {:?}", answered.body);
+    }
+    // A switch of the other account, on and off again.
+    assert_eq!(setting.sequence().await, before + 2);
+    let alices = setting.administer_as(
+        &root,
+        Administrative::DeleteAccessKey,
+        json!({ "AccessKeyId": setting.alice().0 }),
+    );
+    assert_eq!(alices.await.code, "NoSuchEntity");
+    let account: AccountId = setting.world.account.clone();
+    assert_eq!(setting.api.inventory.current().unwrap().management_account, Some(account));
+}
+
+/// A user who may do some of it does not come by more.
+#[tokio::test]
+async fn what_is_allowed_does_not_lead_to_more() {
+    let setting = Setting::new().await;
+    let own_keys = r#"{"Effect":"Allow","Action":"instance-connect:*AccessKey*","Resource":"arn:aws:iam::*:user/${aws:username}"}"#;
+    let bob = setting.new_user("bob", own_keys).await;
+    let everything = r#"{"Effect":"Allow","Action":"*","Resource":"*"}"#;
+    let document = format!(r#"{{"Statement":{everything}}}"#);
+    let arn = "arn:aws:iam::111122223333:policy/all";
+    setting
+        .done(Administrative::CreatePolicy, json!({ "PolicyName": "all", "PolicyDocument": document }))
+        .await;
+    let alices = setting.alice().0;
+    for (operation, body, expected) in [
+        (Administrative::ListAccessKeys, json!({}), ""),
+        (Administrative::CreateAccessKey, json!({ "UserName": "alice" }), "AccessDeniedException"),
+        (
+            Administrative::PutUserPolicy,
+            json!({ "UserName": "bob", "PolicyName": "p", "PolicyDocument": document }),
+            "AccessDeniedException",
+        ),
+        (
+            Administrative::AttachUserPolicy,
+            json!({ "UserName": "bob", "PolicyArn": arn }),
+            "AccessDeniedException",
+        ),
+        // Another's key under one's own name.
+        (
+            Administrative::UpdateAccessKey,
+            json!({ "AccessKeyId": alices, "Status": "Inactive" }),
+            "NoSuchEntity",
+        ),
+        (
+            Administrative::UpdateAccessKey,
+            json!({ "UserName": "bob", "AccessKeyId": alices, "Status": "Inactive" }),
+            "NoSuchEntity",
+        ),
+        (
+            Administrative::DeleteAccessKey,
+            json!({ "UserName": "alice", "AccessKeyId": alices }),
+            "AccessDeniedException",
+        ),
+    ] {
+        let answered = setting.administer_as(&bob, operation, body.clone()).await;
+        assert_eq!(answered.code, expected, "{operation:?} {body}");
+    }
+    // Whoever may administer, within a boundary that does not let them out of it.
+    let boundary = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"},
+        {"Effect":"Deny","Action":"instance-connect:*PermissionsBoundary","Resource":"*"}]}"#;
+    setting
+        .done(Administrative::CreatePolicy, json!({ "PolicyName": "most", "PolicyDocument": boundary }))
+        .await;
+    let carol = setting.new_user("carol", everything).await;
+    let most = "arn:aws:iam::111122223333:policy/most";
+    let set = json!({ "UserName": "carol", "PermissionsBoundary": most });
+    setting.done(Administrative::PutUserPermissionsBoundary, set).await;
+    let out = setting.administer_as(
+        &carol,
+        Administrative::DeleteUserPermissionsBoundary,
+        json!({ "UserName": "carol" }),
+    );
+    assert_eq!(out.await.code, "AccessDeniedException");
+    let kept = setting.administer_as(&carol, Administrative::DeletePolicy, json!({ "PolicyArn": most }));
+    assert_eq!(kept.await.code, "DeleteConflict");
+}
+
+/// Nobody waits for a second here: whoever was answered can rely on it in this process.
+#[tokio::test]
+async fn who_is_suspended_is_so_before_it_is_answered() {
+    let setting = Setting::new().await;
+    let everything = r#"{"Effect":"Allow","Action":"*","Resource":"*"}"#;
+    let bob = setting.new_user("bob", everything).await;
+    let root =
+        key_of(&setting.done(Administrative::CreateAccount, json!({ "AccountId": "444455556666" })).await);
+    let key = |status| json!({ "UserName": "bob", "AccessKeyId": bob.0, "Status": status });
+    let user = |status| json!({ "UserName": "bob", "Status": status });
+    let account = |status| json!({ "AccountId": "444455556666", "Status": status });
+    for (operation, on, off, whose, expected) in [
+        (
+            Administrative::UpdateAccessKey,
+            key("Active"),
+            key("Inactive"),
+            &bob,
+            "UnrecognizedClientException",
+        ),
+        (Administrative::UpdateUser, user("Active"), user("Suspended"), &bob, "AuthException"),
+        (Administrative::UpdateAccount, account("Active"), account("Suspended"), &root, "AuthException"),
+    ] {
+        let ask = async || setting.administer_as(whose, Administrative::ListUsers, json!({})).await.code;
+        assert_eq!(ask().await, "");
+        setting.done(operation, off).await;
+        assert_eq!(ask().await, expected);
+        setting.done(operation, on).await;
+        assert_eq!(ask().await, "");
+    }
+    let management = json!({ "AccountId": "111122223333", "Status": "Suspended" });
+    assert_eq!(setting.administer(Administrative::UpdateAccount, management).await.code, "InvalidInput");
+}
+
+/// Everything that can be made of a user, group and policy, and what is then shown of it.
+#[tokio::test]
+async fn what_is_put_is_what_is_shown() {
+    use Administrative as A;
+    let setting = Setting::new().await;
+    let document = r#"{"Statement":{"Effect":"Allow","Action":"s3:*","Resource":"*"}}"#;
+    let arn = "arn:aws:iam::111122223333:policy/reader";
+    let steps = [
+        (A::CreateUser, json!({ "UserName": "bob" })),
+        (
+            A::TagUser,
+            json!({ "UserName": "bob", "Tags": [{ "Key": "a", "Value": "1" }, { "Key": "b", "Value": "2" }] }),
+        ),
+        (A::UntagUser, json!({ "UserName": "bob", "TagKeys": ["a"] })),
+        (A::CreatePolicy, json!({ "PolicyName": "reader", "PolicyDocument": document })),
+        (A::AttachUserPolicy, json!({ "UserName": "bob", "PolicyArn": arn })),
+        (A::PutUserPermissionsBoundary, json!({ "UserName": "bob", "PermissionsBoundary": arn })),
+        (A::PutUserPolicy, json!({ "UserName": "bob", "PolicyName": "own", "PolicyDocument": document })),
+        (A::CreateGroup, json!({ "GroupName": "ops" })),
+        (A::AddUserToGroup, json!({ "GroupName": "ops", "UserName": "bob" })),
+        (A::AttachGroupPolicy, json!({ "GroupName": "ops", "PolicyArn": arn })),
+        (A::PutGroupPolicy, json!({ "GroupName": "ops", "PolicyName": "own", "PolicyDocument": document })),
+    ];
+    for (operation, body) in steps {
+        setting.done(operation, body).await;
+    }
+    let attached = json!([{ "PolicyName": "reader", "PolicyArn": arn }]);
+    let user = setting.done(A::GetUser, json!({ "UserName": "bob" })).await["User"].clone();
+    assert_eq!(user["Tags"], json!([{ "Key": "b", "Value": "2" }]));
+    assert_eq!((&user["GroupList"], &user["UserPolicyList"]), (&json!(["ops"]), &json!(["own"])));
+    assert_eq!((&user["AttachedManagedPolicies"], &user["PermissionsBoundary"]), (&attached, &json!(arn)));
+    let group = setting.done(A::GetGroup, json!({ "GroupName": "ops" })).await["Group"].clone();
+    assert_eq!((&group["Users"], &group["AttachedManagedPolicies"]), (&json!(["bob"]), &attached));
+    for (operation, body, place) in [
+        (A::GetUserPolicy, json!({ "UserName": "bob", "PolicyName": "own" }), "/PolicyDocument"),
+        (A::GetGroupPolicy, json!({ "GroupName": "ops", "PolicyName": "own" }), "/PolicyDocument"),
+        (A::GetPolicy, json!({ "PolicyArn": arn }), "/Policy/PolicyDocument"),
+    ] {
+        assert_eq!(setting.done(operation, body).await.pointer(place), Some(&json!(document)));
+    }
+    let details = setting.done(A::GetAccountAuthorizationDetails, json!({})).await;
+    assert_eq!(details["UserDetailList"].as_array().unwrap().len(), 2);
+    assert_eq!(details["UserDetailList"][1]["UserPolicyList"][0]["PolicyDocument"], document);
+    assert_eq!(details["GroupDetailList"][0]["GroupName"], "ops");
+    assert_eq!(details["Policies"][0]["Arn"], arn);
+    for (operation, body) in [
+        (A::DeleteUserPermissionsBoundary, json!({ "UserName": "bob" })),
+        (A::DetachUserPolicy, json!({ "UserName": "bob", "PolicyArn": arn })),
+        (A::DeleteUserPolicy, json!({ "UserName": "bob", "PolicyName": "own" })),
+        (A::RemoveUserFromGroup, json!({ "GroupName": "ops", "UserName": "bob" })),
+        (A::DetachGroupPolicy, json!({ "GroupName": "ops", "PolicyArn": arn })),
+        (A::DeleteGroupPolicy, json!({ "GroupName": "ops", "PolicyName": "own" })),
+        (A::DeleteGroup, json!({ "GroupName": "ops" })),
+        (A::UpdatePolicy, json!({ "PolicyArn": arn, "PolicyDocument": document })),
+        (A::DeletePolicy, json!({ "PolicyArn": arn })),
+    ] {
+        setting.done(operation, body.clone()).await;
+        // What can be done once only is not there any more.
+        if operation != A::UpdatePolicy {
+            assert_eq!(setting.administer(operation, body).await.code, "NoSuchEntity", "{operation:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn instances_and_their_agents() {
+    use Administrative as A;
+    let setting = Setting::new().await;
+    let (_link, _queue) = setting.connect();
+    let created = setting.done(A::CreateInstance, json!({ "AvailabilityZone": "us-east-1b" })).await;
+    let id = created["Instance"]["InstanceId"].clone();
+    let wrong_zone = setting.administer(A::CreateInstance, json!({ "AvailabilityZone": "eu-west-1a" })).await;
+    assert_eq!(wrong_zone.code, "InvalidInput");
+    setting.done(A::CreateTags, json!({ "Resources": [id], "Tags": [{ "Key": "a", "Value": "" }] })).await;
+    let seen =
+        setting.done(A::DescribeInstances, json!({ "InstanceIds": [id] })).await["Instances"][0].clone();
+    assert_eq!((&seen["State"], &seen["Agent"]), (&json!("running"), &Value::Null));
+    assert_eq!(seen["Tags"], json!([{ "Key": "a", "Value": "" }]));
+    setting.done(A::DeleteTags, json!({ "Resources": [id], "TagKeys": ["a"] })).await;
+    setting.done(A::CreateJoinToken, json!({ "InstanceId": id })).await;
+    setting.done(A::SetInstanceState, json!({ "InstanceId": id, "State": "terminated" })).await;
+    for (operation, body) in [
+        (A::SetInstanceState, json!({ "InstanceId": id, "State": "running" })),
+        (A::CreateJoinToken, json!({ "InstanceId": id })),
+    ] {
+        assert_eq!(setting.administer(operation, body).await.code, "InvalidInput");
+    }
+    let unknown = json!({ "InstanceIds": ["i-0ffffffffffffffff"] });
+    assert_eq!(setting.administer(A::DescribeInstances, unknown).await.code, "NoSuchEntity");
+    assert_eq!(setting.done(A::ListAgents, json!({})).await["Agents"], json!([]));
+}
+
+/// However a list is cut, everything is in it once.
+#[tokio::test]
+async fn lists_are_given_in_parts() {
+    let setting = Setting::new().await;
+    for name in ["b", "c", "a", "e", "d"] {
+        setting.done(Administrative::CreateGroup, json!({ "GroupName": name })).await;
+    }
+    for size in 1..=6 {
+        let (mut names, mut marker) = (Vec::new(), Value::Null);
+        loop {
+            let body = json!({ "MaxItems": size, "Marker": marker });
+            let answer = setting.done(Administrative::ListGroups, body).await;
+            let groups = answer["Groups"].as_array().unwrap();
+            assert!(groups.len() <= size);
+            names.extend(groups.iter().map(|group| group["GroupName"].as_str().unwrap().to_owned()));
+            marker = answer["Marker"].clone();
+            assert_eq!(answer["IsTruncated"], json!(marker.is_string()));
+            if marker.is_null() {
+                break;
+            }
+        }
+        assert_eq!(names, ["a", "b", "c", "d", "e"], "{size} at a time");
+    }
+}
+
+#[tokio::test]
+async fn a_principal_that_asks_too_much_is_throttled() {
+    let setting = Setting::throttled("1/2", "100/100", "100/100").await;
+    let ask = async || setting.administer(Administrative::ListUsers, json!({})).await.code;
+    assert_eq!([ask().await, ask().await, ask().await], ["", "", "ThrottlingException"]);
+}

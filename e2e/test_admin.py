@@ -1,0 +1,185 @@
+"""Administration by our own command line against a running system: what is made works, and what is taken away does not."""
+
+import json
+import os
+import time
+
+import pytest
+
+from dev import PROGRAMS
+from system import run
+from wire import Request
+
+CLI = PROGRAMS / "instance-connect"
+TARGET = "InstanceConnect.{}".format
+
+
+@pytest.fixture
+def admin(dev):
+    """The command line of the administrator, or with `key` of somebody else."""
+    return administrator(dev)
+
+
+def administrator(dev):
+    def call(*arguments, key=None, status=0, **options):
+        environment = {**dev.environment(), "INSTANCE_CONNECT_READY_FILE": ""}
+        del environment["INSTANCE_CONNECT_READY_FILE"]
+        if key:
+            environment.update(AWS_ACCESS_KEY_ID=key["AccessKeyId"], AWS_SECRET_ACCESS_KEY=key["SecretAccessKey"])
+        done = run(CLI, *arguments, check=False, env=environment, **options)
+        assert done.returncode == status, done.stderr
+        return done
+
+    def ask(*arguments, **options):
+        return json.loads(call(*arguments, "--output", "json", **options).stdout)
+
+    call.ask = ask
+    return call
+
+
+def allow(action, resource="*"):
+    statement = {"Effect": "Allow", "Action": action, "Resource": resource}
+    return json.dumps({"Version": "2012-10-17", "Statement": statement})
+
+
+def request(dev, operation, parameters, **changes):
+    """A request of administration, signed by hand."""
+    return Request(dev, operation, parameters, target=TARGET(operation), service="instance-connect", **changes)
+
+
+def test_a_user_who_is_made_and_allowed_can_push(dev, admin, new_key):
+    admin("user", "create", "bob", "--tag", "team=web")
+    key = admin.ask("access-key", "create", "--user", "bob")["AccessKey"]
+    pushed = ("send-key", f"{dev.first.os_user}@{dev.first.id}", "--ssh-public-key", new_key().public)
+    assert "is not authorized to perform" in admin(*pushed, key=key, status=254).stderr
+    admin("policy", "create", "push", "-", stdin=None, input=allow("ec2-instance-connect:SendSSHPublicKey"))
+    admin("policy", "attach", "push", "--user", "bob")
+    pushed_key = new_key()
+    admin("send-key", f"{dev.first.os_user}@{dev.first.id}", "--ssh-public-key", pushed_key.public, key=key)
+    assert dev.first.login(pushed_key).succeeded
+    shown = admin("user", "show", "bob").stdout
+    assert "Tags: team=web\n" in shown and "Attached policies: push\n" in shown
+    # Who is suspended, by key or by name, is refused in the next call.
+    for off, on, says in [
+        (("access-key", "deactivate", key["AccessKeyId"], "--user", "bob"),
+         ("access-key", "activate", key["AccessKeyId"], "--user", "bob"), "UnrecognizedClientException"),
+        (("user", "suspend", "bob"), ("user", "activate", "bob"), "AuthException"),
+        (("policy", "detach", "push", "--user", "bob"), ("policy", "attach", "push", "--user", "bob"),
+         "AccessDeniedException"),
+    ]:
+        admin(*off)
+        assert says in admin(*pushed, key=key, status=254).stderr
+        admin(*on)
+        admin(*pushed, key=key)
+
+
+def test_every_request_is_on_record_and_no_secret_is(dev, admin):
+    answer = request(dev, "CreateUser", {"UserName": "carol"}).send()
+    intent, record = dev.audit(answer.headers["x-amzn-requestid"])
+    assert (intent["eventType"], record["eventType"]) == ("InstanceConnectIntent", "AwsApiCall")
+    assert (record["eventSource"], record["requestParameters"]) == ("instance-connect", {"userName": "carol"})
+    key = admin.ask("access-key", "create", "--user", "carol")["AccessKey"]
+    token = admin("instance", "token", dev.first.id).stdout.strip()
+    log = dev.folder.joinpath("audit.log").read_text()
+    assert key["AccessKeyId"] in log and key["SecretAccessKey"] not in log and token not in log
+    denied = request(dev, "CreateUser", {"UserName": "dave"}, caller="limited").send()
+    [record] = dev.audit(denied.headers["x-amzn-requestid"])
+    assert (record["errorCode"], record["userIdentity"]["userName"]) == ("AccessDeniedException", "limited")
+
+
+def test_a_captured_request_cannot_be_sent_again(new_dev):
+    dev = new_dev(arguments=["--restart"])
+    captured = request(dev, "CreateUser", {"UserName": "erin"})
+    assert captured.send().status == 200
+    replayed = captured.send()
+    assert json.loads(replayed.body)["__type"] == "RequestReplayed"
+    # Nor after the control plane has been started again.
+    control_plane = dev.control_plane()
+    os.kill(control_plane, 9)
+    for _ in range(100):
+        try:
+            answer = json.loads(captured.send().body)
+            break
+        except OSError:
+            time.sleep(0.1)
+    assert answer["__type"] == "RequestReplayed"
+    [name] = [user["UserName"] for user in administrator(dev).ask("user", "list")["Users"] if user["UserName"] == "erin"]
+    assert name == "erin"
+
+
+@pytest.mark.parametrize("service", ["ec2-instance-connect", "ec2", "iam"])
+def test_a_request_for_another_service_is_refused(dev, service):
+    wrong = request(dev, "CreateUser", {"UserName": "frank"})
+    wrong.service = service
+    assert json.loads(wrong.send().body)["__type"].endswith("InvalidSignatureException")
+
+
+def test_a_push_signed_for_administration_is_refused(dev, new_key):
+    parameters = {"InstanceId": dev.first.id, "InstanceOSUser": dev.first.os_user, "SSHPublicKey": new_key().public}
+    push = Request(dev, "SendSSHPublicKey", parameters, service="instance-connect")
+    assert json.loads(push.send().body)["__type"].endswith("InvalidSignatureException")
+
+
+def test_an_oversized_request_is_refused(dev):
+    large = request(dev, "PutUserPolicy", {"UserName": "admin", "PolicyName": "p", "PolicyDocument": " " * 70_000})
+    assert large.send().status == 413
+
+
+def test_the_limited_user_administers_nothing(dev, admin):
+    key = dev.ready["limited"]
+    key = {"AccessKeyId": key["access_key_id"], "SecretAccessKey": key["secret_access_key"]}
+    for arguments in [
+        ("user", "list"),
+        ("access-key", "create"),
+        ("access-key", "create", "--user", "admin"),
+        ("policy", "put", "all", "-", "--user", "limited"),
+        ("account", "list"),
+        ("instance", "token", dev.first.id),
+    ]:
+        done = admin(*arguments, key=key, status=254, stdin=None, input=allow("*"))
+        assert "is not authorized to perform: instance-connect:" in done.stderr
+        assert "hint: ask an administrator for a policy" in done.stderr
+
+
+def test_accounts_are_apart(dev, admin):
+    made = admin.ask("account", "create")
+    key = made["AccessKey"]
+    assert admin.ask("user", "list", key=key)["Users"] == []
+    admin("user", "create", "admin", key=key)
+    assert "NoSuchEntity" in admin("user", "show", "limited", key=key, status=254).stderr
+    assert "NoSuchEntity" in admin("instance", "show", dev.first.id, key=key, status=254).stderr
+    assert "AccessDenied" in admin("account", "list", key=key, status=254).stderr
+    admin("account", "suspend", made["Account"]["AccountId"])
+    assert "AuthException" in admin("user", "list", key=key, status=254).stderr
+
+
+def test_an_instance_is_made_and_a_machine_can_become_it(dev, admin):
+    zone = dev.region + "a"
+    made = admin.ask("instance", "create", "--availability-zone", zone, "--tag", "team=web")["Instance"]
+    listed = admin("instance", "list").stdout
+    assert f"{made['InstanceId']}  running  {zone}  -     team=web\n" in listed
+    assert f"{dev.first.id}  running  {zone}  open  " in listed
+    token = admin("instance", "token", made["InstanceId"]).stdout.strip()
+    assert token.startswith(f"ict1_{made['InstanceId']}_")
+    cloud_config = admin(
+        "instance", "token", made["InstanceId"], "--cloud-init", "--server", "https://ic.example.com:8444"
+    ).stdout
+    assert cloud_config.startswith("#cloud-config\n") and f"ict1_{made['InstanceId']}_" in cloud_config
+    assert made["InstanceId"] not in admin("agent", "list").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, status, says",
+    [
+        (("user", "create", "a b"), 252, "a user name is"),
+        (("user", "tag", "bob", "team"), 252, "a tag is written key=value"),
+        (("policy", "put", "p", "/no/such/file", "--user", "bob"), 252, "No such file"),
+        (("policy", "put", "p", "-"), 252, "--user <USER>|--group <GROUP>"),
+        (("policy", "attach", "nothing-of-this-name", "--user", "bob"), 252, "there is no managed policy"),
+        (("user", "show", "nobody-of-this-name"), 254, "NoSuchEntity"),
+        (("group", "delete", "none"), 254, "NoSuchEntity"),
+        (("--endpoint-url", "https://ec2-instance-connect.us-east-1.amazonaws.com", "user", "list"), 253, "AWS has no such"),
+    ],
+)
+def test_mistakes_are_told_in_words_and_exit_codes(admin, arguments, status, says):
+    assert says in admin(*arguments, status=status).stderr
