@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dev import PROGRAMS
-from system import run
+from system import eventually, kill, run
 from wire import Request
 
 CLI = PROGRAMS / "instance-connect"
@@ -166,6 +166,58 @@ def test_an_instance_is_made_and_a_machine_can_become_it(dev, admin):
     ).stdout
     assert cloud_config.startswith("#cloud-config\n") and f"ict1_{made['InstanceId']}_" in cloud_config
     assert made["InstanceId"] not in admin("agent", "list").stdout
+
+
+def test_a_revoked_key_is_refused_and_others_are_not(dev, admin, new_key):
+    first, second, elsewhere = dev.push(new_key()), dev.push(new_key()), dev.push(new_key(), dev.second)
+    assert first.login().succeeded and second.login().succeeded and elsewhere.login().succeeded
+    revoked = admin.ask("revoke", "--instance", dev.first.id, "--fingerprint", first.key.fingerprint)
+    [key] = revoked["Withdrawn"]
+    assert (key["PushRequestId"], key["InstanceOSUser"]) == (first.request_id, first.user)
+    # The answer came when the machine had said so.
+    assert first.login().refused
+    assert second.login().succeeded and elsewhere.login().succeeded
+    text = admin("revoke", "--user", "admin").stdout
+    assert second.key.fingerprint in text and elsewhere.key.fingerprint in text
+    assert second.login().refused and elsewhere.login().refused
+    admin("revoke", "--instance", dev.first.id)
+    assert admin("revoke", "--instance", dev.first.id).stdout == "No such key is on a machine.\n"
+
+
+def test_an_open_session_outlives_its_key(dev, admin, new_key):
+    push = dev.push(new_key())
+    session = push.session("echo open; read line; echo $line")
+    assert session.stdout.readline() == "open\n"
+    admin("revoke", "--user", "admin")
+    assert push.login().refused
+    assert session.communicate("still here\n", timeout=10)[0] == "still here\n"
+
+
+def test_a_machine_that_cannot_be_reached_is_said_and_told_later(new_dev, new_key):
+    dev = new_dev()
+    admin, push = administrator(dev), dev.push(new_key())
+    kill(dev.first.agent())
+    eventually(lambda: admin.ask("instance", "show", dev.first.id)["Instances"][0]["Agent"]["Link"] == "closed", "its link is closed")
+    revoked = admin.ask("revoke", "--instance", dev.first.id)
+    assert (revoked["Withdrawn"], len(revoked["Unreached"])) == ([], 1)
+    # Without its agent the machine goes by what it has, and that is said.
+    assert push.login().succeeded
+    dev.first.start_agent()
+    eventually(lambda: push.login().refused, "the key is withdrawn when the agent is back")
+
+
+def test_a_suspended_user_whose_keys_are_revoked_is_out(dev, admin, new_key):
+    admin("user", "create", "mallory")
+    key = admin.ask("access-key", "create", "--user", "mallory")["AccessKey"]
+    admin("policy", "put", "all", "-", "--user", "mallory", stdin=None, input=allow("*"))
+    pushed = new_key()
+    push = ("send-key", f"{dev.first.os_user}@{dev.first.id}", "--ssh-public-key")
+    admin(*push, pushed.public, key=key)
+    assert dev.first.login(pushed).succeeded
+    admin("user", "suspend", "mallory")
+    admin("revoke", "--user", "mallory")
+    assert dev.first.login(pushed).refused
+    assert "AuthException" in admin(*push, new_key().public, key=key, status=254).stderr
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,11 @@ impl Grant {
         self.fingerprint
     }
 
+    /// The ARN of who pushed it.
+    pub fn caller(&self) -> &str {
+        &self.caller
+    }
+
     /// When it ends, on this process's monotonic clock.
     pub fn deadline(&self) -> ServerInstant {
         self.deadline

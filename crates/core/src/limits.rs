@@ -67,6 +67,13 @@ pub const LIVE_KEYS_PER_USER: usize = 64;
 /// Live keys per instance, over all its OS users.
 pub const LIVE_KEYS_PER_INSTANCE: usize = 1024;
 
+/// Pushes of one instance's last minute that can be revoked one by one: more than a machine takes keys, since one key may be
+/// pushed several times. Where there are more, the next push waits for its turn as for any busy instance.
+pub const REVOCABLE_PER_INSTANCE: usize = 4 * LIVE_KEYS_PER_INSTANCE;
+
+/// Revoked keys that the record of a revocation names; of more it has the number. Its line must be read back whole.
+pub const REVOKED_RECORDED: usize = 1000;
+
 /// Pushes under way to one instance at a time; more than that is a caller in a loop.
 pub const PUSHES_IN_FLIGHT_PER_INSTANCE: usize = 8;
 

@@ -1,5 +1,7 @@
 //! The links to the agents, and the way of one grant over them: delivered and acknowledged, or withdrawn.
 
+mod revoke;
+
 use crate::pki::Pki;
 use instance_connect_core::document::{BootId, ServerInstant};
 use instance_connect_core::environment::Clock;
@@ -9,6 +11,8 @@ use instance_connect_core::limits;
 use instance_connect_core::link::{
     self, AckOutcome, Capabilities, DocumentText, GrantId, Refusal, ServerFrame, Withdraw, WithdrawId,
 };
+use revoke::{Full, LiveKey, LiveKeys};
+pub(crate) use revoke::{Revoked, Selection};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,6 +37,9 @@ pub(crate) struct Slot {
     in_flight: Semaphore,
     opening: Arc<Semaphore>,
     owed: Mutex<Vec<OwedWithdrawal>>,
+    /// Told whenever a withdrawal is not owed any more.
+    confirmations: watch::Sender<()>,
+    live: LiveKeys,
 }
 
 /// An open link, as pushes see it.
@@ -85,6 +92,7 @@ impl Links {
     pub(crate) async fn deliver(&self, grant: Grant) -> Result<Delivered, DeliveryError> {
         let slot = self.slot(grant.instance());
         let _place = slot.in_flight.try_acquire().map_err(|_| DeliveryError::Busy)?;
+        slot.live.begin(&grant, self.clock.monotonic()).map_err(|Full| DeliveryError::Busy)?;
         // Whether some attempt went out and was never answered.
         let in_doubt = AtomicBool::new(false);
         let delivery = self.deliver_over(&slot, &grant, &in_doubt);
@@ -97,6 +105,7 @@ impl Links {
                     self.withdraw(&grant);
                     return Err(DeliveryError::Unknown);
                 }
+                slot.live.end(grant.request());
                 Err(error)
             }
         }
@@ -157,22 +166,26 @@ impl Links {
     /// Withdraws a grant that is, or may be, on the machine: now, and at each reconnect until it has expired.
     pub(crate) fn withdraw(&self, grant: &Grant) {
         let slot = self.slot(grant.instance());
-        let withdraw = Withdraw {
-            id: WithdrawId(self.next_id()),
-            request_id: grant.request().clone(),
-            fingerprint: grant.fingerprint(),
-            os_user: grant.os_user().clone(),
-        };
-        // Owed first, then sent: a link that opens in between sends it too, and twice does no harm.
-        let mut owed = lock(&slot.owed);
-        let now = self.clock.monotonic();
-        owed.retain(|owed| owed.until > now);
-        owed.push(OwedWithdrawal { withdraw: withdraw.clone(), until: grant.deadline() });
-        drop(owed);
+        let withdraw = self.owe(&slot, &LiveKey::of(grant), self.clock.monotonic());
         if let Some(link) = slot.link.borrow().as_ref() {
             // A full queue drops it here; it stays owed to the next link.
             let _ = link.frames.try_send(ServerFrame::Withdraw(withdraw));
         }
+    }
+
+    /// Owes the machine a withdrawal. Owed first, then sent: a link that opens in between sends it too, and twice does no
+    /// harm.
+    fn owe(&self, slot: &Slot, key: &LiveKey, now: ServerInstant) -> Withdraw {
+        let withdraw = Withdraw {
+            id: WithdrawId(self.next_id()),
+            request_id: key.request.clone(),
+            fingerprint: key.fingerprint,
+            os_user: key.os_user.clone(),
+        };
+        let mut owed = lock(&slot.owed);
+        owed.retain(|owed| owed.until > now);
+        owed.push(OwedWithdrawal { withdraw: withdraw.clone(), until: key.until });
+        withdraw
     }
 
     /// Whether an instance's agent has an open link.
@@ -189,6 +202,8 @@ impl Links {
                 in_flight: Semaphore::new(limits::PUSHES_IN_FLIGHT_PER_INSTANCE),
                 opening: Arc::new(Semaphore::new(OPENING_LINKS)),
                 owed: Mutex::default(),
+                confirmations: watch::Sender::new(()),
+                live: LiveKeys::default(),
             })
         });
         Arc::clone(slot)
@@ -245,6 +260,7 @@ impl Slot {
     /// The machine says that a withdrawn key is not there.
     pub(crate) fn withdrawn(&self, id: WithdrawId) {
         lock(&self.owed).retain(|owed| owed.withdraw.id != id);
+        self.confirmations.send_replace(());
     }
 }
 

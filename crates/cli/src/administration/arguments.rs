@@ -3,7 +3,7 @@
 use crate::arguments::OutputFormat;
 use clap::{Args, Subcommand, ValueEnum};
 use instance_connect_core::ids::{
-    AccessKeyId, AccountId, AvailabilityZone, GroupName, InstanceId, PolicyName, UserName,
+    AccessKeyId, AccountId, AvailabilityZone, Fingerprint, GroupName, InstanceId, PolicyName, UserName,
 };
 use std::str::FromStr;
 
@@ -24,6 +24,8 @@ pub(crate) enum Administration {
     Instance(InstanceOptions),
     /// See the machines' agents
     Agent(AgentOptions),
+    /// Take pushed keys from the machines before their minute is over
+    Revoke(RevokeOptions),
 }
 
 /// How an answer is shown.
@@ -392,4 +394,25 @@ options! {
     AccessKeyOptions: AccessKey;
     InstanceOptions: Instance;
     AgentOptions: Agent;
+}
+
+/// A key is refused from the answer on. Logins that are open stay open; to refuse new pushes too, suspend the user first.
+/// What could not be reached is withdrawn as soon as its agent is back, and expires within its minute in any case.
+#[derive(Args)]
+#[command(after_help = "\
+  instance-connect revoke --user alice                     all that alice has pushed, on every machine
+  instance-connect revoke --instance i-0123456789abcdef0   all on one machine
+  instance-connect revoke --instance i-0123456789abcdef0 --fingerprint SHA256:…   one key")]
+pub(crate) struct RevokeOptions {
+    /// Keys that this user has pushed
+    #[arg(long, value_name = "USER", required_unless_present = "instance")]
+    pub(crate) user: Option<UserName>,
+    /// Keys on this machine
+    #[arg(long, value_name = "INSTANCE")]
+    pub(crate) instance: Option<InstanceId>,
+    /// This key, as `ssh-keygen -l` shows it
+    #[arg(long, value_name = "SHA256:…", requires = "instance")]
+    pub(crate) fingerprint: Option<Fingerprint>,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }

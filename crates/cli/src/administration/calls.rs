@@ -1,6 +1,8 @@
 //! From commands to calls.
 
-use super::arguments::{AccessKey, Account, Agent, Group, Instance, Owner, Policy, SerialConsole, Tag, User};
+use super::arguments::{
+    AccessKey, Account, Agent, Group, Instance, Owner, Policy, RevokeOptions, SerialConsole, Tag, User,
+};
 use super::policy_arn;
 use super::show::Shown;
 use crate::failure::{Exit, Failure};
@@ -313,4 +315,15 @@ pub(crate) fn agent(command: &Agent) -> Call {
             ],
         }),
     }
+}
+
+pub(crate) fn revoke(options: &RevokeOptions) -> Call {
+    let user = options.user.as_ref().map(|user| user.as_str());
+    let request = match &options.instance {
+        Some(instance) => call(O::RevokeInstanceKeys)
+            .with("InstanceId", instance.as_str())
+            .with("Fingerprint", options.fingerprint.map(|fingerprint| fingerprint.to_string())),
+        None => call(O::RevokeUserKeys),
+    };
+    request.with("UserName", user).shown(Shown::Revoked)
 }

@@ -31,6 +31,7 @@ pub(crate) async fn run(service: &ServiceOptions, command: &Administration) -> R
         A::AccessKey(options) => (calls::access_key(&options.command), options.format),
         A::Instance(options) => (calls::instance(&options.command), options.format),
         A::Agent(options) => (calls::agent(&options.command), options.format),
+        A::Revoke(options) => (calls::revoke(options), options.format),
     };
     let answer = whole(&client, call.request).await?;
     warn(&answer);

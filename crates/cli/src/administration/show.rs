@@ -14,6 +14,8 @@ pub(super) enum Shown {
     Table { list: &'static str, columns: &'static [(&'static str, &'static str)] },
     /// One text of it, and nothing else.
     Text(&'static str),
+    /// What was withdrawn, and what could not be reached.
+    Revoked,
     /// The join token, in a cloud-config that enrols a machine with it.
     CloudInit {
         /// The agents listener.
@@ -34,6 +36,7 @@ impl Shown {
                 table(columns, rows.unwrap_or_default())
             }
             Self::Text(path) => whole_text(answer, path),
+            Self::Revoked => revoked(answer),
             Self::CloudInit { server } => {
                 cloud_init::cloud_config(server, &whole_text(answer, "JoinToken.Token"))
             }
@@ -51,6 +54,26 @@ pub(super) fn json(answer: &Map<String, Value>) -> Result<String, Failure> {
 /// One line of text.
 pub(super) fn printable(text: &str) -> String {
     escape(text, false)
+}
+
+fn revoked(answer: &Map<String, Value>) -> String {
+    const COLUMNS: &[(&str, &str)] = &[
+        ("INSTANCE", "InstanceId"),
+        ("OS USER", "InstanceOSUser"),
+        ("KEY", "Fingerprint"),
+        ("PUSHED BY", "PrincipalArn"),
+    ];
+    let part = |name: &str, sentence: &str| {
+        let keys = answer.get(name).and_then(Value::as_array).filter(|keys| !keys.is_empty())?;
+        Some(format!("{sentence}\n{}", table(COLUMNS, keys)))
+    };
+    let withdrawn = part("Withdrawn", "Withdrawn, and refused from now on:");
+    let unreached = part(
+        "Unreached",
+        "Not reached; withdrawn when the agent is back, and expired within a minute in any case:",
+    );
+    let parts: Vec<String> = withdrawn.into_iter().chain(unreached).collect();
+    if parts.is_empty() { "No such key is on a machine.".to_owned() } else { parts.join("\n") }
 }
 
 fn table(columns: &[(&str, &str)], rows: &[Value]) -> String {

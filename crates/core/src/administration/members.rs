@@ -7,7 +7,9 @@
 use super::policy_arn::PolicyArn;
 use super::request::{PolicyDocument, Tags};
 use crate::api::{AdministrationErrorCode, ApiError, Constraint, Violations};
-use crate::ids::{AccessKeyId, AccountId, AvailabilityZone, GroupName, InstanceId, PolicyName, UserName};
+use crate::ids::{
+    AccessKeyId, AccountId, AvailabilityZone, Fingerprint, GroupName, InstanceId, PolicyName, UserName,
+};
 use crate::inventory::{InstanceState, Status};
 use crate::limits;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
@@ -137,6 +139,11 @@ text_members! {
         Constraint::Pattern(r"[\w]+", |text| text.parse::<AccessKeyId>().is_ok())
     ];
     AccountId: [Constraint::Pattern(r"^\d{12}$", |text| text.parse::<AccountId>().is_ok())];
+    Fingerprint: [
+        Constraint::AtMost(50),
+        Constraint::AtLeast(50),
+        Constraint::Pattern("^SHA256:[A-Za-z0-9+/]{43}$", |text| text.parse::<Fingerprint>().is_ok())
+    ];
     InstanceId: [
         Constraint::AtMost(32),
         Constraint::AtLeast(10),

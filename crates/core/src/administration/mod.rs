@@ -14,7 +14,7 @@ mod tests;
 
 pub use operation::Operation;
 pub use policy_arn::{PolicyArn, PolicyArnError};
-pub use request::{About, Change, Page, PolicyDocument, Read, Request, Resource, Tags};
+pub use request::{About, Change, Page, PolicyDocument, Read, Request, Resource, Revoke, Tags};
 
 use instance_connect_document::UnixSeconds;
 use serde_json::{Map, Value};

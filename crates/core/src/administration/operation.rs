@@ -105,6 +105,8 @@ operations! {
     CreateTags, Write, Instance;
     DeleteTags, Write, Instance;
     CreateJoinToken, Write, Instance;
+    RevokeInstanceKeys, Write, Instance;
+    RevokeUserKeys, Write, User;
     ListAgents, Read, Any;
 }
 

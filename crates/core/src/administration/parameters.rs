@@ -1,7 +1,7 @@
 //! Which members each operation has.
 
 use super::members::{Bounded, Members};
-use super::request::{Change, Page, Read, Request};
+use super::request::{Change, Page, Read, Request, Revoke};
 use super::{Operation, PolicyArn, PolicyDocument};
 use crate::api::{AdministrationErrorCode, ApiError};
 use crate::ids::{GroupName, InstanceId, PolicyName, UserName};
@@ -81,6 +81,11 @@ pub(super) fn read(operation: Operation, m: &mut Members) -> Result<Request, Api
         O::CreateTags => Change::CreateTags { instance: tagged(m)?, tags: m.required("Tags")? }.into(),
         O::DeleteTags => Change::DeleteTags { instance: tagged(m)?, keys: m.required("TagKeys")? }.into(),
         O::CreateJoinToken => Change::CreateJoinToken { instance: instance(m)? }.into(),
+        O::RevokeInstanceKeys => {
+            let (instance, fingerprint) = (instance(m)?, m.optional("Fingerprint")?);
+            Revoke::Instance { instance, fingerprint, user: m.optional("UserName")? }.into()
+        }
+        O::RevokeUserKeys => Revoke::User { user: user(m)? }.into(),
         O::ListAgents => Read::ListAgents { page: page(m)? }.into(),
     })
 }

@@ -5,7 +5,8 @@ use super::{Operation, PolicyArn, parameters, recorded};
 use crate::api::ApiError;
 use crate::iam::{Policy, PolicyError};
 use crate::ids::{
-    AccessKeyId, AccountId, AvailabilityZone, GroupName, InstanceId, PolicyName, Region, UserName,
+    AccessKeyId, AccountId, AvailabilityZone, Fingerprint, GroupName, InstanceId, PolicyName, Region,
+    UserName,
 };
 use crate::inventory::{InstanceState, Status, User, group_arn, instance_arn, policy_arn, user_arn};
 use crate::planted;
@@ -57,8 +58,10 @@ pub struct Page {
 pub enum Request {
     /// One that changes nothing.
     Read(Read),
-    /// One that changes something.
+    /// One that changes something in the inventory.
     Change(Change),
+    /// One that withdraws keys from machines.
+    Revoke(Revoke),
 }
 
 /// An operation that changes nothing.
@@ -81,7 +84,26 @@ pub enum Read {
     ListAgents { page: Page },
 }
 
-/// An operation that changes something. Whose the access keys are may be left out: then they are the caller's.
+/// An operation that withdraws keys before their minute is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revoke {
+    /// Those on one instance: all, or what of them is this key, or was pushed by this user.
+    Instance {
+        /// The instance.
+        instance: InstanceId,
+        /// The key.
+        fingerprint: Option<Fingerprint>,
+        /// Who pushed it.
+        user: Option<UserName>,
+    },
+    /// All that one user has pushed, wherever they are.
+    User {
+        /// Who pushed them.
+        user: UserName,
+    },
+}
+
+/// An operation that changes something in the inventory. Whose the access keys are may be left out: then they are the caller's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the operations' names and those of their members say it")]
 pub enum Change {
@@ -190,6 +212,10 @@ impl Request {
         match self {
             Self::Read(read) => About { resource: read.resource(), policy: None },
             Self::Change(change) => change.about(),
+            Self::Revoke(Revoke::Instance { instance, .. }) => {
+                About { resource: Resource::Instance(instance), policy: None }
+            }
+            Self::Revoke(Revoke::User { user }) => About { resource: Resource::User(user), policy: None },
         }
     }
 }
@@ -264,6 +290,12 @@ fn user_or_caller(user: &Option<UserName>) -> Resource<'_> {
 impl From<Read> for Request {
     fn from(read: Read) -> Self {
         Self::Read(read)
+    }
+}
+
+impl From<Revoke> for Request {
+    fn from(revoke: Revoke) -> Self {
+        Self::Revoke(revoke)
     }
 }
 

@@ -39,6 +39,7 @@ fn body(operation: Operation) -> Value {
         "Tags": [{ "Key": "team", "Value": "web" }], "TagKeys": ["team"], "InstanceId": "i-0123456789abcdef0",
         "InstanceIds": ["i-0123456789abcdef0"], "Resources": ["i-0123456789abcdef0"], "State": "stopped",
         "AvailabilityZone": "us-east-1a", "Marker": "x", "MaxItems": 7,
+        "Fingerprint": "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
     });
     // One that the operation does not have is refused by name, so what is left are those that it has.
     let Value::Object(mut members) = all else { panic!() };

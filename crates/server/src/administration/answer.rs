@@ -11,6 +11,8 @@ use zeroize::Zeroizing;
 pub(super) struct Answer {
     members: Value,
     secret: Option<Secret>,
+    /// What is on record in the place of the members.
+    summary: Option<Value>,
 }
 
 /// A secret that is told once: in which object of the answer, under which name.
@@ -23,7 +25,7 @@ struct Secret {
 impl Answer {
     /// An answer that anybody may know who may ask.
     pub(super) const fn new(members: Value) -> Self {
-        Self { members, secret: None }
+        Self { members, secret: None, summary: None }
     }
 
     /// That it was done, and no more.
@@ -42,10 +44,17 @@ impl Answer {
         self
     }
 
+    /// With something shorter on record.
+    pub(super) fn with_summary(mut self, summary: Value) -> Self {
+        self.summary = Some(summary);
+        self
+    }
+
     /// What a record shows: as CloudTrail does, nothing of what was only read, and never a secret.
     pub(super) fn recorded(&self, operation: Operation) -> Option<Value> {
         let is_empty = self.members.as_object().is_none_or(Map::is_empty);
-        (!operation.is_read_only() && !is_empty).then(|| recorded(&self.members))
+        let shown = self.summary.as_ref().unwrap_or(&self.members);
+        (!operation.is_read_only() && !is_empty).then(|| recorded(shown))
     }
 
     /// The body of the answer.

@@ -4,6 +4,7 @@ mod answer;
 mod changes;
 mod fresh;
 mod reads;
+mod revocations;
 
 use crate::api::{Api, Call, fresh_uuid, internal};
 use answer::Answer;
@@ -68,12 +69,22 @@ impl Api {
         match authorized.operation() {
             Request::Read(read) => self.read(&authorized, read, origin).await,
             Request::Change(change) => {
-                kill_point("intent-before");
-                self.audit.commit(audited.intent()).await.map_err(|error| internal(origin, error))?;
-                kill_point("intent-after");
+                self.commit_intent(audited, origin).await?;
                 self.change_in_turn(&authorized, change, origin).await
             }
+            Request::Revoke(revoke) => {
+                self.commit_intent(audited, origin).await?;
+                self.revoke(&authorized, revoke, origin).await
+            }
         }
+    }
+
+    /// Puts on disk that this is about to be done.
+    async fn commit_intent(&self, audited: &AuditedRequest, origin: &Origin) -> Result<(), ApiError> {
+        kill_point("intent-before");
+        self.audit.commit(audited.intent()).await.map_err(|error| internal(origin, error))?;
+        kill_point("intent-after");
+        Ok(())
     }
 
     /// Uses the request's signature up. Whoever has seen the request can send it again, and must not have it done again.

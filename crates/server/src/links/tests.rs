@@ -198,3 +198,115 @@ async fn a_link_that_was_replaced_does_not_take_the_place_of_its_successor() {
     second.acknowledged(next_grant(&mut queue).await.id, INSTALLED);
     assert!(push.await.unwrap().is_ok());
 }
+
+/// An agent that does what it is told, and says so.
+async fn obey(
+    links: Arc<Links>,
+    instance: InstanceId,
+    link: Arc<Link>,
+    mut queue: mpsc::Receiver<ServerFrame>,
+) {
+    while let Some(frame) = queue.recv().await {
+        match frame {
+            ServerFrame::Grant(grant) => link.acknowledged(grant.id, INSTALLED),
+            ServerFrame::Withdraw(withdraw) => links.slot(&instance).withdrawn(withdraw.id),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_revoked_by_machine_key_and_principal() {
+    let setting = Setting::new().await;
+    let (link, queue, _) = setting.connect(BOOT);
+    let instance = &setting.world.instance;
+    tokio::spawn(obey(Arc::clone(&setting.links), instance.clone(), link, queue));
+    let revoke = async |selection| {
+        let revoked = setting.links.revoke(selection).await;
+        assert!(revoked.iter().all(|revoked| revoked.confirmed), "{revoked:?}");
+        revoked.into_iter().map(|revoked| revoked.key.request).collect::<Vec<_>>()
+    };
+    let alice = setting.grant(0).caller().to_owned();
+    let fingerprint = setting.grant(0).fingerprint();
+    let other_instance: InstanceId = "i-0ffffffffffffffff".parse().unwrap();
+    let none = Selection::default();
+    for (selection, is_meant) in [
+        (Selection { instance: Some(instance), ..none }, true),
+        (Selection { instance: Some(&other_instance), ..none }, false),
+        (Selection { principal: Some(&alice), ..none }, true),
+        (Selection { principal: Some("arn:aws:iam::111122223333:user/bob"), ..none }, false),
+        (Selection { instance: Some(instance), fingerprint: Some(fingerprint), ..none }, true),
+        (
+            Selection {
+                instance: Some(instance),
+                fingerprint: Some(instance_connect_core::ids::Fingerprint::from_bytes([0; 32])),
+                ..none
+            },
+            false,
+        ),
+    ] {
+        for number in 1..=2 {
+            setting.deliver(number).await.unwrap().unwrap();
+        }
+        let expected: Vec<_> =
+            if is_meant { (1..=2).map(|n| setting.grant(n).request().clone()).collect() } else { vec![] };
+        assert_eq!(revoke(selection).await, expected, "{selection:?}");
+        assert_eq!(revoke(Selection { instance: Some(instance), ..none }).await.len(), 2 - expected.len());
+        // What was withdrawn is not there any more.
+        assert!(revoke(none).await.is_empty());
+    }
+    setting.deliver(1).await.unwrap().unwrap();
+    setting.clock.advance(Duration::from_secs(60));
+    assert!(revoke(none).await.is_empty(), "it has expired");
+}
+
+/// More of them than a link's queue holds, and none is lost.
+#[tokio::test(start_paused = true)]
+async fn every_key_of_a_machine_is_revoked_at_once() {
+    let setting = Setting::new().await;
+    let (link, queue, _) = setting.connect(BOOT);
+    tokio::spawn(obey(Arc::clone(&setting.links), setting.world.instance.clone(), link, queue));
+    for number in 0..200 {
+        setting.deliver(number).await.unwrap().unwrap();
+    }
+    let revoked = setting.links.revoke(Selection::default()).await;
+    assert_eq!(revoked.iter().filter(|revoked| revoked.confirmed).count(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_is_not_reached_is_told_when_it_is_back() {
+    let setting = Setting::new().await;
+    let (link, mut queue, _) = setting.connect(BOOT);
+    let push = setting.deliver(1);
+    link.acknowledged(next_grant(&mut queue).await.id, INSTALLED);
+    push.await.unwrap().unwrap();
+    setting.links.slot(&setting.world.instance).close(&link);
+    let [revoked] = setting.links.revoke(Selection::default()).await.try_into().unwrap();
+    assert!(!revoked.confirmed);
+    let (_, _, owed) = setting.connect(BOOT);
+    assert_eq!(owed.len(), 1);
+    assert_eq!(owed[0].request_id, revoked.key.request);
+}
+
+/// A push that is under way when its principal is revoked: its withdrawal comes first, and the agent refuses it.
+#[tokio::test(start_paused = true)]
+async fn a_push_under_way_is_revoked_too() {
+    let setting = Setting::new().await;
+    let push = setting.deliver(1);
+    tokio::task::yield_now().await;
+    let [revoked] = setting.links.revoke(Selection::default()).await.try_into().unwrap();
+    assert_eq!((revoked.key.request, revoked.confirmed), (setting.grant(1).request().clone(), false));
+    let (_, _, owed) = setting.connect(BOOT);
+    assert_eq!(owed.len(), 1);
+    push.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_refused_needs_no_revocation() {
+    let setting = Setting::new().await;
+    let (link, mut queue, _) = setting.connect(BOOT);
+    let push = setting.deliver(1);
+    link.acknowledged(next_grant(&mut queue).await.id, AckOutcome::Refused(Refusal::Vetoed));
+    assert!(push.await.unwrap().is_err());
+    assert!(setting.links.revoke(Selection::default()).await.is_empty());
+}

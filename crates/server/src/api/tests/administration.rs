@@ -162,6 +162,7 @@ fn needed(operation: Administrative) -> Value {
         "PolicyDocument": document, "PolicyArn": arn, "PermissionsBoundary": arn, "AccessKeyId": "AKIAEXAMPLEEXAMPLE01",
         "Tags": [{ "Key": "a", "Value": "b" }], "TagKeys": ["a"], "InstanceId": instance, "Resources": [instance],
         "State": "running", "AvailabilityZone": "us-east-1a",
+        "Fingerprint": "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
     });
     let mut members = all.as_object().unwrap().clone();
     loop {
@@ -541,6 +542,44 @@ async fn instances_and_their_agents() {
     let unknown = json!({ "InstanceIds": ["i-0ffffffffffffffff"] });
     assert_eq!(setting.administer(A::DescribeInstances, unknown).await.code, "NoSuchEntity");
     assert_eq!(setting.done(A::ListAgents, json!({})).await["Agents"], json!([]));
+}
+
+#[tokio::test]
+async fn pushed_keys_are_revoked() {
+    let setting = Setting::new().await;
+    let (link, mut queue) = setting.connect();
+    let (links, instance) = (Arc::clone(&setting.api.links), setting.world.instance.clone());
+    tokio::spawn(async move {
+        while let Some(frame) = queue.recv().await {
+            match frame {
+                ServerFrame::Grant(grant) => {
+                    link.acknowledged(grant.id, AckOutcome::Installed { os_user_exists: true });
+                }
+                ServerFrame::Withdraw(withdraw) => links.slot(&instance).withdrawn(withdraw.id),
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+    setting.push("deploy").await.unwrap();
+    let bob = setting.new_user("bob", "").await;
+    let of_alice = json!({ "UserName": "alice" });
+    let denied = setting.administer_as(&bob, Administrative::RevokeUserKeys, of_alice.clone()).await;
+    assert_eq!(denied.code, "AccessDeniedException");
+    let nothing = setting.done(Administrative::RevokeUserKeys, json!({ "UserName": "bob" })).await;
+    assert_eq!(nothing, json!({ "Withdrawn": [], "Unreached": [] }));
+    let revoked = setting.done(Administrative::RevokeUserKeys, of_alice).await;
+    let push = "0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11";
+    let key = &revoked["Withdrawn"][0];
+    assert_eq!((&key["InstanceOSUser"], &key["PushRequestId"]), (&json!("deploy"), &json!(push)));
+    assert_eq!(
+        (&key["PrincipalArn"], &revoked["Unreached"]),
+        (&json!("arn:aws:iam::111122223333:user/alice"), &json!([]))
+    );
+    let record = setting.audit_records().pop().unwrap();
+    let withdrawn = json!({ "count": 1, "pushRequestIds": [push] });
+    assert_eq!(record["responseElements"]["withdrawn"], withdrawn);
+    let instance = json!({ "InstanceId": setting.world.instance.as_str() });
+    assert_eq!(setting.done(Administrative::RevokeInstanceKeys, instance).await["Withdrawn"], json!([]));
 }
 
 /// However a list is cut, everything is in it once.
