@@ -220,6 +220,14 @@ def test_a_suspended_user_whose_keys_are_revoked_is_out(dev, admin, new_key):
     assert "AuthException" in admin(*push, new_key().public, key=key, status=254).stderr
 
 
+def test_why_a_user_may_push_is_told_by_statement(dev, admin):
+    test = ("policy", "test", "--user", "limited", "--os-user", dev.first.os_user, "--instance")
+    assert 'Allowed by identity-based policy "dev", statement #0.' in admin(*test, dev.first.id).stdout
+    denied = admin(*test, dev.second.id, status=1).stdout
+    assert "Denied: no identity-based policy allows it." in denied
+    assert 'policy "dev", statement #0 (Allow): is not about the resource' in denied
+
+
 @pytest.mark.parametrize(
     "arguments, status, says",
     [

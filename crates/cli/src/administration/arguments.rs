@@ -3,7 +3,8 @@
 use crate::arguments::OutputFormat;
 use clap::{Args, Subcommand, ValueEnum};
 use instance_connect_core::ids::{
-    AccessKeyId, AccountId, AvailabilityZone, Fingerprint, GroupName, InstanceId, PolicyName, UserName,
+    AccessKeyId, AccountId, AvailabilityZone, Fingerprint, GroupName, InstanceId, OsUser, PolicyName,
+    UserName,
 };
 use std::str::FromStr;
 
@@ -254,6 +255,24 @@ pub(crate) enum Policy {
         policy: String,
         #[command(flatten)]
         owner: Owner,
+    },
+    /// Ask whether a user may push, and why: exits 0 if so, and else 1
+    Test {
+        /// Who
+        #[arg(long, value_name = "USER")]
+        user: UserName,
+        /// What
+        #[arg(long, value_name = "ACTION", default_value = "SendSSHPublicKey")]
+        action: String,
+        /// To which machine
+        #[arg(long, value_name = "INSTANCE")]
+        instance: InstanceId,
+        /// For whom there; not for the serial console
+        #[arg(long, value_name = "NAME")]
+        os_user: Option<OsUser>,
+        /// As if: aws:SourceIp=192.0.2.1, aws:SecureTransport=true, aws:UserAgent=… [default: as this call]
+        #[arg(long, value_name = "KEY=VALUE")]
+        context: Vec<Tag>,
     },
     /// Detach a managed policy
     Detach {

@@ -175,6 +175,18 @@ pub(crate) async fn policy(command: &Policy, client: &Client) -> Result<Call, Fa
         Policy::Show { policy, user: None, group: None } => call(O::GetPolicy)
             .with("PolicyArn", arn(policy).await?)
             .shown(Shown::Text("Policy.PolicyDocument")),
+        Policy::Test { user, action, instance, os_user, context } => {
+            let context = context.iter();
+            let context: Vec<Value> = context
+                .map(|Tag { key, value }| json!({ "ContextKeyName": key, "ContextKeyValue": value }))
+                .collect();
+            of_user(O::SimulatePrincipalPolicy, user)
+                .with("ActionName", action.as_str())
+                .with("InstanceId", instance.as_str())
+                .with("InstanceOSUser", os_user.as_ref().map(|user| user.as_str()))
+                .with("ContextEntries", if context.is_empty() { Value::Null } else { context.into() })
+                .shown(Shown::Verdict)
+        }
         Policy::Put { name, document, owner } => owned(owner, O::PutUserPolicy, O::PutGroupPolicy)
             .with("PolicyName", name.as_str())
             .with("PolicyDocument", read(document)?)

@@ -39,7 +39,7 @@ pub(crate) async fn run(service: &ServiceOptions, command: &Administration) -> R
         OutputFormat::Json => output::result(&show::json(&answer)?),
         OutputFormat::Text => output::result(&call.shown.text(&answer)),
     }
-    Ok(0)
+    Ok(call.shown.exit_code(&answer))
 }
 
 /// Makes a call, and for a list as many as it takes to have all of it.

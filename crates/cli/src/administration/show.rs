@@ -16,6 +16,8 @@ pub(super) enum Shown {
     Text(&'static str),
     /// What was withdrawn, and what could not be reached.
     Revoked,
+    /// Whether something is allowed, and why.
+    Verdict,
     /// The join token, in a cloud-config that enrols a machine with it.
     CloudInit {
         /// The agents listener.
@@ -24,6 +26,13 @@ pub(super) enum Shown {
 }
 
 impl Shown {
+    /// The exit code: a verdict other than that it would succeed is 1.
+    pub(super) fn exit_code(&self, answer: &Map<String, Value>) -> u8 {
+        let is_allowed = at(answer, "EvalDecision").and_then(Value::as_str) == Some("allowed");
+        let is_free = at(answer, "Obstacles").and_then(Value::as_array).is_some_and(Vec::is_empty);
+        u8::from(matches!(self, Self::Verdict) && !(is_allowed && is_free))
+    }
+
     pub(super) fn text(&self, answer: &Map<String, Value>) -> String {
         match self {
             Self::Sentence(sentence) => sentence.clone(),
@@ -37,6 +46,14 @@ impl Shown {
             }
             Self::Text(path) => whole_text(answer, path),
             Self::Revoked => revoked(answer),
+            Self::Verdict => {
+                let obstacles = answer.get("Obstacles").and_then(Value::as_array).into_iter().flatten();
+                let obstacles = obstacles.map(|sentence| format!("In the way: {}", in_words(sentence)));
+                std::iter::once(whole_text(answer, "Explanation"))
+                    .chain(obstacles)
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            }
             Self::CloudInit { server } => {
                 cloud_init::cloud_config(server, &whole_text(answer, "JoinToken.Token"))
             }

@@ -8,7 +8,8 @@ use super::policy_arn::PolicyArn;
 use super::request::{PolicyDocument, Tags};
 use crate::api::{AdministrationErrorCode, ApiError, Constraint, Violations};
 use crate::ids::{
-    AccessKeyId, AccountId, AvailabilityZone, Fingerprint, GroupName, InstanceId, PolicyName, UserName,
+    AccessKeyId, AccountId, AvailabilityZone, Fingerprint, GroupName, InstanceId, OsUser, PolicyName,
+    UserName,
 };
 use crate::inventory::{InstanceState, Status};
 use crate::limits;
@@ -31,6 +32,11 @@ impl Members {
         let Unique(members) = serde_json::from_slice(body).map_err(|_| ApiError::Serialization)?;
         let all = Value::Object(members.clone());
         Ok((Self(members), all))
+    }
+
+    /// The members of an object within one.
+    pub(super) fn with(members: Map<String, Value>) -> Self {
+        Self(members)
     }
 
     /// A member that must be there.
@@ -64,7 +70,7 @@ impl Members {
     }
 }
 
-fn invalid(message: String) -> ApiError {
+pub(super) fn invalid(message: String) -> ApiError {
     ApiError::Administration { code: AdministrationErrorCode::ValidationError, message }
 }
 
@@ -96,7 +102,7 @@ fn word<T: Copy>(name: &str, value: &Value, words: &[(&str, T)]) -> Result<T, Ap
 }
 
 /// At most so many members of a list.
-fn list<'v>(name: &str, value: &'v Value, most: usize) -> Result<&'v [Value], ApiError> {
+pub(super) fn list<'v>(name: &str, value: &'v Value, most: usize) -> Result<&'v [Value], ApiError> {
     let Value::Array(values) = value else { return Err(ApiError::Serialization) };
     if (1..=most).contains(&values.len()) {
         return Ok(values);
@@ -148,6 +154,11 @@ text_members! {
         Constraint::AtMost(32),
         Constraint::AtLeast(10),
         Constraint::Pattern("^i-[a-f0-9]+$", |text| text.parse::<InstanceId>().is_ok())
+    ];
+    OsUser: [
+        Constraint::AtMost(32),
+        Constraint::AtLeast(1),
+        Constraint::Pattern("the one of SendSSHPublicKey", |text| text.parse::<OsUser>().is_ok())
     ];
     AvailabilityZone: [
         Constraint::AtMost(32),

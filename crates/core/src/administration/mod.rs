@@ -9,6 +9,7 @@ mod operation;
 mod parameters;
 mod policy_arn;
 mod request;
+mod simulation;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ pub use request::{About, Change, Page, PolicyDocument, Read, Request, Resource, 
 
 use instance_connect_document::UnixSeconds;
 use serde_json::{Map, Value};
+pub use simulation::{SimulatedContext, SimulatedPush};
 
 /// What the targets of administrative operations begin with.
 pub const TARGET: &str = "InstanceConnect";

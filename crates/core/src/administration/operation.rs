@@ -57,6 +57,9 @@ operations! {
     // Everything that IAM knows of the caller's account.
     GetAccountAuthorizationDetails, Read, Any;
 
+    // Why a user may or may not push.
+    SimulatePrincipalPolicy, Read, User;
+
     // Users.
     CreateUser, Write, User;
     GetUser, Read, User;

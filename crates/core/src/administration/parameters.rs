@@ -2,7 +2,7 @@
 
 use super::members::{Bounded, Members};
 use super::request::{Change, Page, Read, Request, Revoke};
-use super::{Operation, PolicyArn, PolicyDocument};
+use super::{Operation, PolicyArn, PolicyDocument, SimulatedPush};
 use crate::api::{AdministrationErrorCode, ApiError};
 use crate::ids::{GroupName, InstanceId, PolicyName, UserName};
 use crate::limits;
@@ -20,6 +20,11 @@ pub(super) fn read(operation: Operation, m: &mut Members) -> Result<Request, Api
         O::DisableSerialConsoleAccess => Change::DisableSerialConsoleAccess.into(),
         O::GetSerialConsoleAccessStatus => Read::GetSerialConsoleAccessStatus.into(),
         O::GetAccountAuthorizationDetails => Read::GetAccountAuthorizationDetails { page: page(m)? }.into(),
+        O::SimulatePrincipalPolicy => {
+            let (user, push) = (user(m)?, SimulatedPush::read(m)?);
+            let context = m.optional("ContextEntries")?.unwrap_or_default();
+            Read::SimulatePrincipalPolicy { user, push, context }.into()
+        }
         O::CreateUser => {
             Change::CreateUser { user: user(m)?, tags: m.optional("Tags")?.unwrap_or_default() }.into()
         }

@@ -1,7 +1,7 @@
 //! Operations with their parameters.
 
 use super::members::Members;
-use super::{Operation, PolicyArn, parameters, recorded};
+use super::{Operation, PolicyArn, SimulatedContext, SimulatedPush, parameters, recorded};
 use crate::api::ApiError;
 use crate::iam::{Policy, PolicyError};
 use crate::ids::{
@@ -71,6 +71,7 @@ pub enum Read {
     ListAccounts { page: Page },
     GetSerialConsoleAccessStatus,
     GetAccountAuthorizationDetails { page: Page },
+    SimulatePrincipalPolicy { user: UserName, push: SimulatedPush, context: SimulatedContext },
     GetUser { user: UserName },
     ListUsers { page: Page },
     GetUserPolicy { user: UserName, policy: PolicyName },
@@ -231,7 +232,9 @@ impl Read {
             | Self::ListPolicies { .. }
             | Self::DescribeInstances { .. }
             | Self::ListAgents { .. } => Resource::Any,
-            Self::GetUser { user } | Self::GetUserPolicy { user, .. } => Resource::User(user),
+            Self::SimulatePrincipalPolicy { user, .. }
+            | Self::GetUser { user }
+            | Self::GetUserPolicy { user, .. } => Resource::User(user),
             Self::ListAccessKeys { user } => user_or_caller(user),
             Self::GetGroup { group } | Self::GetGroupPolicy { group, .. } => Resource::Group(group),
             Self::GetPolicy { policy } => Resource::PolicyArn(policy),

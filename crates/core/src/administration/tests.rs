@@ -39,6 +39,8 @@ fn body(operation: Operation) -> Value {
         "Tags": [{ "Key": "team", "Value": "web" }], "TagKeys": ["team"], "InstanceId": "i-0123456789abcdef0",
         "InstanceIds": ["i-0123456789abcdef0"], "Resources": ["i-0123456789abcdef0"], "State": "stopped",
         "AvailabilityZone": "us-east-1a", "Marker": "x", "MaxItems": 7,
+        "ActionName": "SendSSHPublicKey", "InstanceOSUser": "deploy",
+        "ContextEntries": [{ "ContextKeyName": "aws:SourceIp", "ContextKeyValue": "192.0.2.1" }],
         "Fingerprint": "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
     });
     // One that the operation does not have is refused by name, so what is left are those that it has.
@@ -88,7 +90,8 @@ fn every_operation_is_named_once_and_known_to_policies() {
         assert_eq!(Operation::named(operation.name()), Some(*operation));
         assert_eq!(operation.action(), format!("{SERVICE}:{}", operation.name()));
         assert!(Action::all().any(|action| action == Action::Administer(*operation)));
-        let reads = ["Get", "List", "Describe"].iter().any(|verb| operation.name().starts_with(verb));
+        let reads =
+            ["Get", "List", "Describe", "Simulate"].iter().any(|verb| operation.name().starts_with(verb));
         assert_eq!(operation.is_read_only(), reads, "{operation:?}");
         let request = parse(*operation, &body(*operation)).unwrap();
         assert_eq!(matches!(request, Request::Read(_)), reads, "{operation:?}");

@@ -1,15 +1,16 @@
 //! The operations that change nothing.
 
 use super::answer::{Answer, attached, key_status, status, tags};
-use super::changes::{find_instance, find_owner, own_policy};
+use super::changes::{find_instance, find_owner, find_user, own_policy};
 use super::{Code, refused, store_error};
 use crate::api::{Api, internal};
-use instance_connect_core::administration::{Page, Read as R, timestamp};
+use instance_connect_core::administration::{Page, Read as R, SimulatedPush, timestamp};
 use instance_connect_core::api::ApiError;
-use instance_connect_core::authz::AuthorizedAdministration;
+use instance_connect_core::authz::{AuthorizedAdministration, InstanceOperation as _, explain};
+use instance_connect_core::iam::{Decision, Denial};
 use instance_connect_core::ids::{AccountId, GroupName, InstanceId, PolicyName, UserName};
 use instance_connect_core::inventory::{
-    AgentIdentity, Instance, Inventory, User, group_arn, policy_arn, user_arn,
+    AgentIdentity, Instance, InstanceState, Inventory, Status, User, group_arn, policy_arn, user_arn,
 };
 use instance_connect_core::origin::Origin;
 use instance_connect_store::{AccountDetails, GroupDetails, UserDetails};
@@ -48,6 +49,10 @@ impl Api {
             R::ListAgents { page } => self.agents(inventory, account, page),
             R::GetAccountAuthorizationDetails { page } => {
                 authorization_details(&details().await?, account, page)
+            }
+            R::SimulatePrincipalPolicy { user, push, context } => {
+                let user = find_user(inventory, account, user)?;
+                self.simulate(inventory, user, push, &context.origin(origin))
             }
             R::GetUser { user: name } => {
                 json!({ "User": user(account, name, user_named(&details().await?, name)?, false) })
@@ -111,6 +116,47 @@ impl Api {
         let agents = inventory.agents.values().filter(is_own);
         let agents = agents.map(|agent| (agent.instance.as_str().to_owned(), agent)).collect();
         listed("Agents", agents, page, |agent| self.agent(agent))
+    }
+
+    /// Why a user may or may not push: what the policies say, and what else is in the way.
+    fn simulate(&self, inventory: &Inventory, user: &User, push: &SimulatedPush, origin: &Origin) -> Value {
+        let explanation = explain(user, push, inventory, &self.region, origin);
+        let (decision, statement) = match &explanation.decision {
+            Decision::Allowed(statement) => ("allowed", statement.as_ref()),
+            Decision::Denied(Denial::Explicit(statement)) => ("explicitDeny", Some(statement)),
+            Decision::Denied(Denial::Implicit(_)) => ("implicitDeny", None),
+        };
+        let statement = statement.map(|by| json!({ "Policy": by.policy, "Statement": by.statement }));
+        json!({
+            "EvalDecision": decision,
+            "MatchedStatement": statement,
+            "Explanation": explanation.to_string(),
+            "Obstacles": self.obstacles(inventory, user, push.instance()),
+        })
+    }
+
+    /// What would refuse a push that policies allow.
+    fn obstacles(&self, inventory: &Inventory, user: &User, id: &InstanceId) -> Vec<String> {
+        let account = inventory.accounts.get(&user.account);
+        let instance = find_instance(self, inventory, &user.account, id).ok();
+        let state = instance.map(|instance| instance.state);
+        let obstacles = [
+            (user.status != Status::Active, format!("The user {} is suspended.", user.name)),
+            (
+                account.is_none_or(|account| account.status != Status::Active),
+                format!("The account {} is suspended.", user.account),
+            ),
+            (instance.is_none(), format!("There is no instance {id} in this account and region.")),
+            (
+                state.is_some_and(|state| state != InstanceState::Running),
+                format!("The instance is {}.", state.map_or("gone", InstanceState::as_str)),
+            ),
+            (
+                instance.is_some() && !self.links.is_open(id),
+                "The instance's agent has no open link.".to_owned(),
+            ),
+        ];
+        obstacles.into_iter().filter(|(is_there, _)| *is_there).map(|(_, sentence)| sentence).collect()
     }
 
     /// An agent's identity, and whether its link is open to this process.

@@ -162,6 +162,7 @@ fn needed(operation: Administrative) -> Value {
         "PolicyDocument": document, "PolicyArn": arn, "PermissionsBoundary": arn, "AccessKeyId": "AKIAEXAMPLEEXAMPLE01",
         "Tags": [{ "Key": "a", "Value": "b" }], "TagKeys": ["a"], "InstanceId": instance, "Resources": [instance],
         "State": "running", "AvailabilityZone": "us-east-1a",
+        "ActionName": "SendSSHPublicKey", "InstanceOSUser": "deploy",
         "Fingerprint": "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
     });
     let mut members = all.as_object().unwrap().clone();
@@ -580,6 +581,40 @@ async fn pushed_keys_are_revoked() {
     assert_eq!(record["responseElements"]["withdrawn"], withdrawn);
     let instance = json!({ "InstanceId": setting.world.instance.as_str() });
     assert_eq!(setting.done(Administrative::RevokeInstanceKeys, instance).await["Withdrawn"], json!([]));
+}
+
+#[tokio::test]
+async fn why_a_user_may_push_or_not() {
+    let setting = Setting::new().await;
+    let (_link, _queue) = setting.connect();
+    let push = r#"{"Sid":"Office","Effect":"Allow","Action":"ec2-instance-connect:SendSSHPublicKey","Resource":"*",
+        "Condition":{"IpAddress":{"aws:SourceIp":"198.51.100.0/24"},"StringNotEquals":{"ec2:osuser":"root"}}}"#;
+    setting.new_user("bob", push).await;
+    let test = async |os_user: &str, source: &str| {
+        let context = json!([{ "ContextKeyName": "aws:SourceIp", "ContextKeyValue": source }]);
+        let body = json!({
+            "UserName": "bob", "ActionName": "ec2-instance-connect:SendSSHPublicKey",
+            "InstanceId": setting.world.instance.as_str(), "InstanceOSUser": os_user, "ContextEntries": context,
+        });
+        setting.done(Administrative::SimulatePrincipalPolicy, body).await
+    };
+    let allowed = test("deploy", "198.51.100.7").await;
+    assert_eq!((&allowed["EvalDecision"], &allowed["Obstacles"]), (&json!("allowed"), &json!([])));
+    assert_eq!(allowed["MatchedStatement"], json!({ "Policy": "own", "Statement": "Office" }));
+    for (os_user, source, because) in [
+        ("deploy", "192.0.2.1", "the request has \"192.0.2.1\""),
+        ("root", "198.51.100.7", "the request has \"root\""),
+    ] {
+        let denied = test(os_user, source).await;
+        assert_eq!(denied["EvalDecision"], "implicitDeny");
+        let why = denied["Explanation"].as_str().unwrap();
+        assert!(why.contains("statement Office (Allow)") && why.contains(because), "{why}");
+    }
+    setting.done(Administrative::UpdateUser, json!({ "UserName": "bob", "Status": "Suspended" })).await;
+    let stop = json!({ "InstanceId": setting.world.instance.as_str(), "State": "stopped" });
+    setting.done(Administrative::SetInstanceState, stop).await;
+    let in_the_way = json!(["The user bob is suspended.", "The instance is stopped."]);
+    assert_eq!(test("deploy", "198.51.100.7").await["Obstacles"], in_the_way);
 }
 
 /// However a list is cut, everything is in it once.
