@@ -73,3 +73,48 @@ impl fmt::Debug for Administer {
         write!(f, "{} {:?}", self.operation.name(), self.parameters)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::signed_request;
+    use crate::{Client, Environment};
+    use instance_connect_core::document::UnixSeconds;
+
+    /// The service takes each signature once, so the same call within one second has to be another request.
+    #[test]
+    fn no_two_requests_have_one_signature() {
+        let variables =
+            [("AWS_REGION", "xx-test-1"), ("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")];
+        let settings = Client::builder().resolve(&Environment::new(variables, None)).unwrap();
+        let credentials = instance_connect_core::sigv4::Credentials {
+            access_key_id: "a".to_owned(),
+            secret_access_key: crate::Secret::new(b"b".to_vec()),
+            session_token: None,
+        };
+        let call = Administer::new(administration::Operation::CreateUser)
+            .with("UserName", "bob")
+            .with("Tags", Value::Null);
+        let request = || signed_request(&call, &settings, &credentials, UnixSeconds(1_928_541_906)).unwrap();
+        let (one, other) = (request(), request());
+        let authorization = one.headers()["authorization"].to_str().unwrap();
+        assert!(
+            authorization.contains("/20310211/xx-test-1/instance-connect/aws4_request, "),
+            "{authorization}"
+        );
+        assert!(
+            authorization
+                .contains("SignedHeaders=amz-sdk-invocation-id;content-type;host;x-amz-date;x-amz-target,")
+        );
+        assert_ne!(authorization, other.headers()["authorization"]);
+        assert_eq!(one.headers()["x-amz-target"], "InstanceConnect.CreateUser");
+        assert_eq!(call.body(), r#"{"UserName":"bob"}"#);
+    }
+
+    #[test]
+    fn a_change_is_not_made_twice_unawares() {
+        for operation in administration::Operation::ALL {
+            assert_eq!(Administer::new(*operation).is_repeatable(), operation.is_read_only());
+        }
+    }
+}

@@ -190,7 +190,8 @@ impl Error {
         skew_behind(self, 0)
     }
 
-    /// Whether the service has said that it refused before it did anything: too many requests, or a wrong clock.
+    /// Whether the service has said that it refused before it did anything: too many requests, or a signature that is not
+    /// good, as when a clock is wrong.
     pub(crate) fn says_nothing_was_done(&self) -> bool {
         matches!(self, Self::Throttling(_) | Self::ClockSkew(_) | Self::InvalidSignature(_))
     }

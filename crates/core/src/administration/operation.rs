@@ -114,11 +114,6 @@ operations! {
 }
 
 impl Operation {
-    /// The operation of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|operation| operation.name() == name)
-    }
-
     /// Whether it changes nothing.
     pub fn is_read_only(self) -> bool {
         self.access() == Access::Read
