@@ -184,7 +184,8 @@ async fn administrator(
         "Statement": [{ "Effect": "Allow", "Action": "*", "Resource": "*" }],
     });
     store.put_user_policy(&user, &POLICY.parse()?, &everything.to_string()).await?;
-    Ok(new_ids::access_key(&SystemRandom, user)?)
+    let (key, _) = new_ids::access_key(&SystemRandom, user)?;
+    Ok(key)
 }
 
 /// What was made and what to do next. The secret is in it, and nowhere else.

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{Mutex, MutexGuard, watch};
+use tokio::sync::{MutexGuard, watch};
 
 /// How often the store is asked for its change sequence.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -31,7 +31,7 @@ pub(crate) struct LiveInventory {
     confirmed_at: AtomicU64,
     changed: watch::Sender<u64>,
     /// Held by whoever changes the store on the word of a snapshot.
-    turn: Mutex<()>,
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// The store has not answered for too long to go on believing the snapshot.
@@ -49,7 +49,7 @@ impl LiveInventory {
             warnings: Mutex::default(),
             confirmed_at: AtomicU64::new(0),
             changed: watch::Sender::new(0),
-            turn: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
         };
         inventory.reload().await.context("cannot load the inventory")?;
         Ok(inventory)

@@ -1,38 +1,51 @@
-//! Ids and secrets that are made up: of accounts, users, access keys.
+//! New ids and secrets, in the forms that AWS's have.
 
 use instance_connect_core::document::base64_encode;
 use instance_connect_core::environment::Random;
-use instance_connect_core::ids::{AccountId, IdError, UserId};
+use instance_connect_core::ids::{AccessKeyId, AccountId, IdError, InstanceId, UserId};
 use instance_connect_core::inventory::{AccessKey, Status};
 use instance_connect_core::secret::Secret;
 use zeroize::Zeroizing;
 
-/// An id for another account.
+/// An account id: 12 digits, the first of which is none of those that read as a small number.
 pub(crate) fn account_id(random: &dyn Random) -> Result<AccountId, IdError> {
     let mut bytes = [0; 8];
     random.fill(&mut bytes);
-    format!("{:012}", u64::from_be_bytes(bytes) % 1_000_000_000_000).parse()
+    (100_000_000_000 + u64::from_le_bytes(bytes) % 900_000_000_000).to_string().parse()
 }
 
-/// An id for another user.
+/// The unique id of a user.
 pub(crate) fn user_id(random: &dyn Random) -> Result<UserId, IdError> {
     format!("AIDA{}", letters(random)).parse()
 }
 
-/// Another access key of a user.
-pub(crate) fn access_key(random: &dyn Random, user: UserId) -> Result<AccessKey, IdError> {
-    let id = format!("AKIA{}", letters(random)).parse()?;
-    let mut bytes = Zeroizing::new([0; 30]);
-    random.fill(bytes.as_mut_slice());
-    let secret = Secret::new(base64_encode(bytes.as_slice()).into_bytes());
-    Ok(AccessKey { id, secret, user, status: Status::Active })
+/// An instance id, with EC2's 17 digits.
+pub(crate) fn instance_id(random: &dyn Random) -> Result<InstanceId, IdError> {
+    let mut bytes = [0; 8];
+    random.fill(&mut bytes);
+    format!("i-0{:016x}", u64::from_le_bytes(bytes)).parse()
 }
 
-/// The 16 letters and digits that AWS's ids end in: base 32.
+/// An active access key with 240 random bits for its secret, and the text of that.
+pub(crate) fn access_key(
+    random: &dyn Random,
+    user: UserId,
+) -> Result<(AccessKey, Zeroizing<String>), IdError> {
+    let id: AccessKeyId = format!("AKIA{}", letters(random)).parse()?;
+    let mut bytes = Zeroizing::new([0; 30]);
+    random.fill(bytes.as_mut_slice());
+    let text = Zeroizing::new(base64_encode(bytes.as_slice()));
+    let secret = Secret::new(text.as_bytes().to_vec());
+    Ok((AccessKey { id, secret, user, status: Status::Active }, text))
+}
+
+/// 16 letters and digits of base 32.
 fn letters(random: &dyn Random) -> String {
     let mut bytes = [0; 16];
     random.fill(&mut bytes);
-    let letter =
-        |byte: &u8| char::from(if byte % 32 < 26 { b'A' + byte % 32 } else { b'2' + byte % 32 - 26 });
+    let letter = |byte: &u8| match byte % 32 {
+        letter @ 0..26 => char::from(b'A' + letter),
+        digit => char::from(b'2' + digit - 26),
+    };
     bytes.iter().map(letter).collect()
 }

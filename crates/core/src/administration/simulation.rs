@@ -6,7 +6,7 @@ use crate::authz::InstanceOperation;
 use crate::iam::RequestedAction;
 use crate::ids::{InstanceId, OsUser};
 use crate::limits;
-use crate::origin::Origin;
+use crate::origin::{Origin, TlsDetails};
 use serde_json::Value;
 use std::net::IpAddr;
 
@@ -59,6 +59,10 @@ impl InstanceOperation for SimulatedPush {
     }
 }
 
+/// Policies ask only whether there is any.
+const SOME_TLS: TlsDetails =
+    TlsDetails { version: "TLSv1.3", cipher_suite: "TLS_AES_128_GCM_SHA256", host: String::new() };
+
 /// What of the request's surroundings is to be as if. The rest is as in the request that asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SimulatedContext {
@@ -74,9 +78,14 @@ impl SimulatedContext {
     /// Where the simulated request comes from.
     pub fn origin(&self, asked_from: &Origin) -> Origin {
         let user_agent = self.user_agent.clone().unwrap_or_else(|| asked_from.user_agent.clone());
+        let tls = match self.secure_transport {
+            Some(false) => None,
+            Some(true) => Some(asked_from.tls.clone().unwrap_or(SOME_TLS)),
+            None => asked_from.tls.clone(),
+        };
         Origin {
             source: self.source.map_or(asked_from.source, |source| source.to_canonical()),
-            secure_transport: self.secure_transport.unwrap_or(asked_from.secure_transport),
+            tls,
             user_agent,
             ..asked_from.clone()
         }

@@ -251,7 +251,7 @@ fn decide(statements: &str, operation: Operation, body: &Value) -> bool {
         time: UnixSeconds(1_928_462_706),
         source: "192.0.2.1".parse().unwrap(),
         user_agent: String::new(),
-        secure_transport: true,
+        tls: None,
     };
     let decision = evaluate(&AccessRequest {
         caller: &caller,

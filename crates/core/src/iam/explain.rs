@@ -92,7 +92,7 @@ pub enum Outcome {
 ///         time: UnixSeconds(1_928_541_906),
 ///         source: "192.0.2.1".parse()?,
 ///         user_agent: String::new(),
-///         secure_transport: true,
+///         tls: None,
 ///     },
 /// });
 /// assert_eq!(explanation.statements[0].outcome, Outcome::Matches);

@@ -88,7 +88,7 @@ pub struct Presented<'a> {
     access_key_id: Option<AccessKeyId>,
     region: &'a str,
     service: &'a str,
-    window: Duration,
+    window: ClockWindow,
 }
 
 /// What tells a signed request from every other, for whoever performs each only once.
@@ -139,7 +139,7 @@ impl<'a> Presented<'a> {
     /// The signature itself; `None` where it is none. What was changed on the way that nobody has signed changes nothing
     /// of it.
     pub fn used(&self) -> Option<UsedSignature> {
-        let lifetime = self.parts.expires.unwrap_or(self.window).as_secs();
+        let lifetime = self.parts.expires.unwrap_or_else(|| self.window.duration()).as_secs();
         let expires_at = self.parts.date.time().0.saturating_add_unsigned(lifetime).saturating_add(1);
         Some(UsedSignature {
             signature: read_signature(self.parts.signature)?,

@@ -2,9 +2,10 @@
 //! are the only ones that are found here.
 
 use super::answer::{Answer, key_status, status};
-use super::{Code, fresh, refused, store_error};
+use super::{Code, refused, store_error};
 use crate::agents::create_join_token;
 use crate::api::{Api, internal};
+use crate::new_ids;
 use instance_connect_core::administration::{Change as C, PolicyArn, PolicyDocument, Tags};
 use instance_connect_core::api::ApiError;
 use instance_connect_core::authz::{AuthorizedAdministration, Caller};
@@ -138,8 +139,8 @@ impl Changing<'_> {
     }
 
     async fn create_account(&self, id: Option<&AccountId>) -> Result<Answer, ApiError> {
-        let id = self.fresh(id.cloned().map_or_else(|| fresh::account_id(self.random()), Ok))?;
-        let (key, secret) = self.fresh(fresh::access_key(self.random(), UserId::root(&id)))?;
+        let id = self.fresh(id.cloned().map_or_else(|| new_ids::account_id(self.random()), Ok))?;
+        let (key, secret) = self.fresh(new_ids::access_key(self.random(), UserId::root(&id)))?;
         let account = Account { id: id.clone(), status: Status::Active, serial_console_access: false };
         self.done(self.store.create_account_with_root(&account, &key).await)?;
         let members = json!({
@@ -163,7 +164,7 @@ impl Changing<'_> {
     }
 
     async fn create_user(&self, name: &UserName, tags: &Tags) -> Result<Answer, ApiError> {
-        let (account, id) = (self.account(), self.fresh(fresh::user_id(self.random()))?);
+        let (account, id) = (self.account(), self.fresh(new_ids::user_id(self.random()))?);
         self.done(self.store.create_user(&id, account, name).await)?;
         if !tags.is_empty() {
             self.done(self.store.put_user_tags(&id, tags).await)?;
@@ -176,7 +177,7 @@ impl Changing<'_> {
 
     async fn create_access_key(&self, user: Option<&UserName>) -> Result<Answer, ApiError> {
         let owner = self.owner(user)?;
-        let (key, secret) = self.fresh(fresh::access_key(self.random(), owner.id.clone()))?;
+        let (key, secret) = self.fresh(new_ids::access_key(self.random(), owner.id.clone()))?;
         self.done(self.store.create_access_key(&key).await)?;
         let members = json!({ "AccessKey": {
             "UserName": owner.name.as_str(),
@@ -205,7 +206,7 @@ impl Changing<'_> {
             return Err(refused(Code::InvalidInput, message));
         }
         let instance = Instance {
-            id: self.fresh(id.cloned().map_or_else(|| fresh::instance_id(self.random()), Ok))?,
+            id: self.fresh(id.cloned().map_or_else(|| new_ids::instance_id(self.random()), Ok))?,
             account: self.account().clone(),
             region: region.clone(),
             availability_zone: zone.clone(),

@@ -2,7 +2,6 @@
 
 mod answer;
 mod changes;
-mod fresh;
 mod reads;
 mod revocations;
 
@@ -10,7 +9,7 @@ use crate::api::{Api, Call, fresh_uuid, internal};
 use answer::Answer;
 use instance_connect_core::administration::{Change, Operation, Request};
 use instance_connect_core::api::{self, AdministrationErrorCode as Code, ApiError};
-use instance_connect_core::audit::{AuditedRequest, Outcome};
+use instance_connect_core::audit::{AuditedRequest, Outcome, Share};
 use instance_connect_core::authz::{AuthorizedAdministration, authorize_administration};
 use instance_connect_core::iam::PolicyError;
 use instance_connect_core::origin::Origin;
@@ -37,7 +36,8 @@ impl Api {
         let event_id = fresh_uuid(self.random.as_ref());
         if let Err(error @ ApiError::Throttling) = &result {
             // Nothing was done, and a loop that has run away must not fill the log.
-            self.audit.refuse(origin.source, error.to_wire().code, || audited.record(outcome, &event_id));
+            let code = error.to_wire().code;
+            self.audit.refuse(Share::Callers, origin.source, code, || audited.record(outcome, &event_id));
             return Err(error.clone());
         }
         kill_point("outcome-before");

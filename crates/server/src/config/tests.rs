@@ -120,11 +120,11 @@ fn mistakes_are_said_with_their_line_and_what_is_expected() {
         ),
         (
             "[audit]\nmax_bytes = 1",
-            "4: audit.max_bytes: expected a whole number from 4096 to 1099511627776, not 1",
+            "4: audit.max_bytes: expected a whole number from 4096 to 1073741824, not 1",
         ),
         (
             "[audit]\nmax_bytes = -1",
-            "4: audit.max_bytes: expected a whole number from 4096 to 1099511627776, not -1",
+            "4: audit.max_bytes: expected a whole number from 4096 to 1073741824, not -1",
         ),
         (
             "[throttle]\nprincipal = \"0/1\"",

@@ -74,7 +74,7 @@ async fn principal(
     store.create_user(&user, &account.id, &name).await?;
     let document = json!({ "Version": "2012-10-17", "Statement": [statement] }).to_string();
     store.put_user_policy(&user, &"dev".parse()?, &document).await?;
-    let access_key = new_ids::access_key(&SystemRandom, user)?;
+    let (access_key, _) = new_ids::access_key(&SystemRandom, user)?;
     store.create_access_key(&access_key).await?;
     Ok(Principal { arn: format!("arn:aws:iam::{}:user/{name}", account.id), access_key })
 }

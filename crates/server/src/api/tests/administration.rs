@@ -62,7 +62,7 @@ impl Setting {
     }
 
     async fn send(&self, request: Whole) -> Answered {
-        let answer = Arc::clone(&self.api).answer(request, "192.0.2.1:40000".parse().unwrap()).await;
+        let answer = Arc::clone(&self.api).answer(request, "192.0.2.1".parse().unwrap(), None).await;
         let code = answer.headers().get("x-amzn-errortype").map_or("", |value| value.to_str().unwrap());
         let code = code.to_owned();
         let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
