@@ -196,23 +196,35 @@ impl Api {
             Ok(delivered) => Outcome::Success { os_user_exists: delivered.os_user_exists },
             Err(error) => Outcome::Failure(error),
         };
-        let event_id = fresh_uuid(self.random.as_ref());
-        if let Err(error @ ApiError::Throttling) = &result {
-            // Nothing was done, and a loop that has run away must not fill the log.
-            let code = error.to_wire().code;
-            self.audit.refuse(Share::Callers, origin.source, code, || audited.record(outcome, &event_id));
-            return Err(error.clone());
-        }
-        kill_point("outcome-before");
-        if let Err(error) = self.audit.commit(audited.record(outcome, &event_id)).await {
+        if let Err(error) = self.record(&audited, outcome, origin).await {
             // Without a record there is no success, and no key may stay behind.
             if let Ok(delivered) = &result {
                 self.links.withdraw(&delivered.grant);
             }
-            return Err(internal(origin, error));
+            return Err(error);
         }
-        kill_point("outcome-after");
         result.map(|_| success_body(&origin.request))
+    }
+
+    /// Puts on record what came of a request whose caller is verified. Where that fails, nobody may be told of a success.
+    pub(crate) async fn record(
+        &self,
+        audited: &AuditedRequest,
+        outcome: Outcome<'_>,
+        origin: &Origin,
+    ) -> Result<(), ApiError> {
+        let event_id = fresh_uuid(self.random.as_ref());
+        if let Outcome::Failure(error @ ApiError::Throttling) = outcome {
+            // Nothing was done, and a loop that has run away must not fill the log.
+            let code = error.to_wire().code;
+            self.audit.refuse(Share::Callers, origin.source, code, || audited.record(outcome, &event_id));
+            return Ok(());
+        }
+        kill_point("outcome-before");
+        let recorded = self.audit.commit(audited.record(outcome, &event_id)).await;
+        recorded.map_err(|error| internal(origin, error))?;
+        kill_point("outcome-after");
+        Ok(())
     }
 
     async fn operate(

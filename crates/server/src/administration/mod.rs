@@ -5,11 +5,11 @@ mod changes;
 mod reads;
 mod revocations;
 
-use crate::api::{Api, Call, fresh_uuid, internal};
+use crate::api::{Api, Call, internal};
 use answer::Answer;
 use instance_connect_core::administration::{Change, Operation, Request};
 use instance_connect_core::api::{self, AdministrationErrorCode as Code, ApiError};
-use instance_connect_core::audit::{AuditedRequest, Outcome, Share};
+use instance_connect_core::audit::{AuditedRequest, Outcome};
 use instance_connect_core::authz::{AuthorizedAdministration, authorize_administration};
 use instance_connect_core::iam::PolicyError;
 use instance_connect_core::origin::Origin;
@@ -33,20 +33,8 @@ impl Api {
             Ok(_) => Outcome::Administered { response_elements: response_elements.as_ref() },
             Err(error) => Outcome::Failure(error),
         };
-        let event_id = fresh_uuid(self.random.as_ref());
-        if let Err(error @ ApiError::Throttling) = &result {
-            // Nothing was done, and a loop that has run away must not fill the log.
-            let code = error.to_wire().code;
-            self.audit.refuse(Share::Callers, origin.source, code, || audited.record(outcome, &event_id));
-            return Err(error.clone());
-        }
-        kill_point("outcome-before");
         // Without its record a change that was made is not told of. Its intent is on disk, and says that it was begun.
-        self.audit
-            .commit(audited.record(outcome, &event_id))
-            .await
-            .map_err(|error| internal(origin, error))?;
-        kill_point("outcome-after");
+        self.record(&audited, outcome, origin).await?;
         result.map(Answer::into_body)
     }
 
