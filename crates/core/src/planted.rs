@@ -5,6 +5,7 @@
     any(
         feature = "planted-allow-beats-deny",
         feature = "planted-boundary-ignored",
+        feature = "planted-chain-ignored",
         feature = "planted-missing-variable-empty",
         feature = "planted-forwarded-believed",
         feature = "planted-lines-unescaped",

@@ -105,7 +105,7 @@ struct Entry {
 
 /// Lines for the disk, and where to say what became of them.
 struct Batch {
-    lines: Vec<u8>,
+    lines: Vec<Line>,
     written: oneshot::Sender<std::io::Result<()>>,
 }
 
@@ -119,15 +119,13 @@ impl AuditLog {
     ) -> anyhow::Result<Self> {
         let path = settings.path.display();
         let mut file = LogFile::open(settings).with_context(|| format!("cannot use the audit log {path}"))?;
-        if cfg!(not(feature = "planted-interrupted-skipped")) {
-            let closed = recovery::close_open_intents(&mut file, clock.wall(), random)
-                .with_context(|| format!("cannot close what the audit log {path} has left open"))?;
-            if closed > 0 {
-                tracing::warn!(
-                    pushes = closed,
-                    "pushes were interrupted when the service ended; they are on record"
-                );
-            }
+        let closed = recovery::recover(&mut file, clock.wall(), random)
+            .with_context(|| format!("cannot go on with the audit log {path}"))?;
+        if closed > 0 {
+            tracing::warn!(
+                pushes = closed,
+                "pushes were interrupted when the service ended; they are on record"
+            );
         }
         Self::start(file, clock)
     }
@@ -230,13 +228,13 @@ impl AuditLog {
 async fn gather(mut entries: mpsc::Receiver<Entry>, to_disk: blocking::SyncSender<Batch>) {
     let mut waiting = Vec::with_capacity(BATCH);
     while let Some(first) = entries.recv().await {
-        let mut lines = first.line.into_bytes();
+        let mut lines = vec![first.line];
         waiting.extend(first.committed);
         // Whoever is about to commit shares the sync. Nobody is waited for: where nothing else runs, this goes on at once.
         yield_now().await;
         for _ in 1..BATCH {
             let Ok(entry) = entries.try_recv() else { break };
-            lines.extend_from_slice(entry.line.as_bytes());
+            lines.push(entry.line);
             waiting.extend(entry.committed);
         }
         let (written, outcome) = oneshot::channel();

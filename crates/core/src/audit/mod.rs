@@ -1,6 +1,7 @@
 //! The audit log's lines: records in CloudTrail's shape (wire.md 8) and what is ours beside them (docs/audit.md), as
 //! text. Where they are kept is the server's business.
 
+mod chain;
 mod finished;
 mod line;
 mod own;
@@ -11,6 +12,7 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
+pub use chain::{Chain, ChainValue, NotAChainValue, Tie};
 pub use finished::{FinishedFile, NotAFinishedFile};
 pub use line::Line;
 pub use own::{Refused, enrolment, refusal, refusal_counts};

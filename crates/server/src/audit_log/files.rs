@@ -2,7 +2,7 @@
 
 use super::AuditSettings;
 use anyhow::{Context as _, bail, ensure};
-use instance_connect_core::audit::FinishedFile;
+use instance_connect_core::audit::{Chain, FinishedFile, Line};
 use instance_connect_core::document::{UnixDay, UnixSeconds};
 use instance_connect_core::limits;
 use std::ffi::OsStr;
@@ -25,10 +25,14 @@ pub(super) struct LogFile {
     /// The day of its last line.
     day: UnixDay,
     last_finished: Option<FinishedFile>,
+    /// Of all lines so far.
+    chain: Chain,
 }
 
 impl LogFile {
     /// Opens the log for appending. A line that a failure has cut off is ended, so that the next one stands alone.
+    ///
+    /// Until it has been told the [`Chain`] of what is there ([`LogFile::continue_chain`]), it begins a new one.
     ///
     /// # Errors
     /// Others could read or replace it, another program writes to it, or the system refuses.
@@ -60,6 +64,7 @@ impl LogFile {
             written_before: (bytes > 0).then_some(metadata.mtime()),
             day: UnixSeconds(metadata.mtime()).day(),
             last_finished,
+            chain: Chain::default(),
         })
     }
 
@@ -76,12 +81,26 @@ impl LogFile {
             written_before: None,
             day: UnixSeconds(0).day(),
             last_finished: None,
+            chain: Chain::default(),
         }
     }
 
-    /// Appends whole lines: returns when they are on disk. They go to one file, another one if this one is full or its
-    /// day is over.
-    pub(super) fn append(&mut self, lines: &[u8], now: UnixSeconds) -> io::Result<()> {
+    /// Says what the lines that are there amount to.
+    pub(super) fn continue_chain(&mut self, chain: Chain) {
+        self.chain = chain;
+    }
+
+    /// Appends lines, each tied to the one before: returns when they are on disk.
+    pub(super) fn append(&mut self, lines: &[Line], now: UnixSeconds) -> io::Result<()> {
+        let mut text = Vec::with_capacity(lines.iter().map(Chain::length_of).sum());
+        for line in lines {
+            self.chain.append(line, &mut text);
+        }
+        self.write(&text, now)
+    }
+
+    /// Writes whole lines to one file, another one if this one is full or its day is over.
+    pub(super) fn write(&mut self, lines: &[u8], now: UnixSeconds) -> io::Result<()> {
         let length = u64::try_from(lines.len()).unwrap_or(u64::MAX);
         let is_over = now.day() != self.day || self.bytes.saturating_add(length) > self.max_bytes;
         if is_over && self.bytes > 0 {

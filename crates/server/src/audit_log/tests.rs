@@ -2,7 +2,7 @@ use super::*;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use instance_connect_core::api::{ApiError, Operation, SendSshPublicKey};
-use instance_connect_core::audit::{AuditedRequest, Outcome, Refused};
+use instance_connect_core::audit::{AuditedRequest, Chain, Outcome, Refused, Tie};
 use instance_connect_core::document::{ServerInstant, UnixSeconds};
 use instance_connect_core::limits;
 use instance_connect_core::origin::Origin;
@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
+use std::slice;
 use std::time::UNIX_EPOCH;
 use tempfile::TempDir;
 
@@ -52,7 +53,7 @@ impl Setting {
 
     /// Starts as the program does, without its writer. How many intents it closed.
     fn recover(&self) -> usize {
-        recovery::close_open_intents(&mut self.log_file(), self.clock.wall(), &self.random).unwrap()
+        recovery::recover(&mut self.log_file(), self.clock.wall(), &self.random).unwrap()
     }
 
     /// A line that shows this text as its user agent.
@@ -100,6 +101,12 @@ impl Setting {
             .collect()
     }
 
+    /// How all lines are tied to each other.
+    fn ties(&self) -> Vec<Tie> {
+        let mut chain = Chain::default();
+        self.lines().iter().map(|line| chain.read(line.as_bytes())).collect()
+    }
+
     /// The user agents of all lines.
     fn user_agents(&self) -> Vec<String> {
         self.lines().iter().map(|line| record(line)["userAgent"].as_str().unwrap().to_owned()).collect()
@@ -140,12 +147,13 @@ async fn committed_lines_are_in_the_file() {
 #[tokio::test]
 async fn a_line_that_was_cut_off_does_not_spoil_the_next() {
     let setting = Setting::new();
-    setting.log_file().append(b"whole\ncut o", setting.world.now).unwrap();
+    setting.log_file().write(b"whole\ncut o", setting.world.now).unwrap();
     setting.written("audit.log", Duration::ZERO);
-    let line = setting.line("next");
-    setting.open().unwrap().commit(line.clone()).await.unwrap();
-    let expected = [b"whole\ncut o\n", line.as_bytes()].concat();
-    assert_eq!(fs::read(setting.path()).unwrap(), expected);
+    setting.open().unwrap().commit(setting.line("next")).await.unwrap();
+    let lines = setting.lines();
+    assert_eq!((lines.len(), &lines[0], &lines[1]), (3, &"whole".to_owned(), &"cut o".to_owned()));
+    assert_eq!(record(&lines[2])["userAgent"], "next");
+    assert_eq!(setting.ties(), [Tie::Unstated, Tie::Unstated, Tie::Intact]);
 }
 
 #[tokio::test]
@@ -184,6 +192,30 @@ fn a_log_that_others_can_reach_is_refused() {
     assert!(LogFile::open(&setting.settings()).unwrap_err().to_string().contains("another program"));
 }
 
+/// Over files, starts and lines that were cut off.
+#[tokio::test]
+async fn the_chain_goes_on() {
+    let setting = Setting { max_bytes: 4096, ..Setting::new() };
+    for start in 0..5 {
+        let log = setting.open().unwrap();
+        let commits = (0..start * 5).map(|n| log.commit(setting.line(&n.to_string())));
+        join_all(commits).await.into_iter().for_each(Result::unwrap);
+        drop(log);
+        // The writer is a thread: it has ended when the log can be had.
+        let mut log = loop {
+            match LogFile::open(&setting.settings()) {
+                Ok(log) => break log,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        };
+        log.write(b"{\"cut\":\"of", setting.world.now).unwrap();
+    }
+    let ties = setting.ties();
+    let count = |tie| ties.iter().filter(|other| **other == tie).count();
+    assert_eq!((count(Tie::Intact), count(Tie::Unstated), ties.len()), (50, 5, 55));
+    assert!(setting.names().len() > 3, "{:?}", setting.names());
+}
+
 /// Every committed line is in one file, whole, and behind those of its task that were committed before it.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_line_is_lost_or_split_where_files_change() {
@@ -217,9 +249,9 @@ async fn no_line_is_lost_or_split_where_files_change() {
 fn files_end_with_the_utc_day_and_their_names_follow_each_other() {
     let mut setting = Setting::new();
     // Three of these lines, none more.
-    setting.max_bytes = 3 * setting.line("second").as_bytes().len() as u64;
+    setting.max_bytes = 3 * Chain::length_of(&setting.line("second")) as u64;
     let append = |log: &mut LogFile, text: &str| {
-        log.append(setting.line(text).as_bytes(), setting.clock.wall()).unwrap();
+        log.append(&[setting.line(text)], setting.clock.wall()).unwrap();
     };
     let mut log = setting.log_file();
     // It is 02:05:06.
@@ -252,9 +284,9 @@ fn files_end_with_the_utc_day_and_their_names_follow_each_other() {
 #[test]
 fn a_log_of_yesterday_is_finished_before_it_is_written_to() {
     let setting = Setting::new();
-    setting.log_file().append(setting.line("before").as_bytes(), setting.world.now).unwrap();
+    setting.log_file().append(&[setting.line("before")], setting.world.now).unwrap();
     setting.written("audit.log", DAY);
-    setting.log_file().append(setting.line("after").as_bytes(), setting.world.now).unwrap();
+    setting.log_file().append(&[setting.line("after")], setting.world.now).unwrap();
     assert_eq!(setting.names(), ["audit-20310211T020506Z-0001.log", "audit.log"]);
     assert_eq!(setting.user_agents(), ["before", "after"]);
 }
@@ -263,10 +295,10 @@ fn a_log_of_yesterday_is_finished_before_it_is_written_to() {
 fn no_file_is_overwritten() {
     let setting = Setting { max_bytes: 1, ..Setting::new() };
     let mut log = setting.log_file();
-    log.append(b"first\n", setting.world.now).unwrap();
+    log.write(b"first\n", setting.world.now).unwrap();
     let taken = setting.directory.path().join("audit-20310211T020506Z-0001.log");
     fs::write(&taken, "somebody else's").unwrap();
-    assert!(log.append(b"second\n", setting.world.now).is_err());
+    assert!(log.write(b"second\n", setting.world.now).is_err());
     assert_eq!(fs::read_to_string(taken).unwrap(), "somebody else's");
     assert_eq!(fs::read_to_string(setting.path()).unwrap(), "first\n");
 }
@@ -276,10 +308,8 @@ async fn open_intents_are_closed_before_anything_else_is_written() {
     let setting = Setting::new();
     let [[open, _], [answered, answer], [last, _]] = [0, 1, 2].map(|number| setting.push(number));
     let mut log = setting.log_file();
-    for line in [open, answered, answer, last] {
-        log.append(line.as_bytes(), setting.world.now).unwrap();
-    }
-    log.append(b"{\"eventVersion\":\"1.", setting.world.now).unwrap();
+    log.append(&[open, answered, answer, last], setting.world.now).unwrap();
+    log.write(b"{\"eventVersion\":\"1.", setting.world.now).unwrap();
     drop(log);
     let log = setting.open().unwrap();
     log.commit(setting.line("a request")).await.unwrap();
@@ -296,7 +326,7 @@ fn open_intents_are_found_in_the_files_they_can_be_in() {
     let pushes: Vec<[Line; 2]> = (0..4).map(|number| setting.push(number)).collect();
     let mut log = setting.log_file();
     for line in [&pushes[0][0], &pushes[1][0], &pushes[2][0], &pushes[1][1], &pushes[3][0], &pushes[3][1]] {
-        log.append(line.as_bytes(), setting.world.now).unwrap();
+        log.append(slice::from_ref(line), setting.world.now).unwrap();
     }
     drop(log);
     // The first of them was written long before the last: what it says was over by then.
@@ -312,8 +342,8 @@ fn open_intents_are_found_in_the_files_they_can_be_in() {
 fn the_last_two_files_are_read_whatever_their_times() {
     let setting = Setting { max_bytes: 1, ..Setting::new() };
     let mut log = setting.log_file();
-    log.append(setting.push(0)[0].as_bytes(), setting.world.now).unwrap();
-    log.append(setting.line("").as_bytes(), setting.world.now).unwrap();
+    log.append(&setting.push(0)[..1], setting.world.now).unwrap();
+    log.append(&[setting.line("")], setting.world.now).unwrap();
     drop(log);
     setting.written(&setting.names()[0], 30 * DAY);
     assert_eq!(setting.recover(), 1);
@@ -331,7 +361,7 @@ fn a_log_cut_off_at_any_byte_is_recovered() {
         // In memory: thousands of syncs are not what this is about.
         let directory = tempfile::tempdir_in("/dev/shm").unwrap();
         let setting = Setting { directory, ..Setting::new() };
-        setting.log_file().append(&log[..cut], setting.world.now).unwrap();
+        setting.log_file().write(&log[..cut], setting.world.now).unwrap();
         // A line that lacks nothing but its line feed is whole.
         let has_second = cut + 1 >= ends[0] + ends[1];
         let has_answer = cut + 1 >= log.len();
