@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::administration::arguments::Administration;
+use crate::audit::arguments::AuditOptions;
 use crate::failure::Exit;
 use crate::target::Target;
 use crate::{output, public_key};
@@ -43,6 +44,8 @@ pub(crate) enum Command {
     SendKey(SendKeyOptions),
     /// Log in, or run a command, with a key made for this one time
     Ssh(SshOptions),
+    /// Look at the audit log, and prove that nobody has changed it
+    Audit(AuditOptions),
     #[command(flatten)]
     Administer(Administration),
 }

@@ -3,6 +3,7 @@
 
 mod administration;
 mod arguments;
+mod audit;
 mod failure;
 mod output;
 mod public_key;
@@ -40,6 +41,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         match arguments.command {
             Command::SendKey(options) => send_key::run(service, &options).await,
             Command::Ssh(options) => ssh::run(service, options).await,
+            Command::Audit(options) => audit::run(service, &options).await,
             Command::Administer(command) => administration::run(service, &command).await,
         }
     })

@@ -3,7 +3,7 @@
 pub(crate) mod arguments;
 mod calls;
 mod cloud_init;
-mod show;
+pub(crate) mod show;
 
 use crate::arguments::{OutputFormat, ServiceOptions};
 use crate::failure::{Exit, Failure};

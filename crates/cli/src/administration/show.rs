@@ -2,6 +2,7 @@
 
 use super::cloud_init;
 use crate::failure::{Exit, Failure};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// How an answer is shown to people.
@@ -62,14 +63,14 @@ impl Shown {
 }
 
 /// The answer as it came, with what stands in several parts put together.
-pub(super) fn json(answer: &Map<String, Value>) -> Result<String, Failure> {
+pub(crate) fn json(answer: &impl Serialize) -> Result<String, Failure> {
     serde_json::to_string_pretty(answer)
         .map(|json| escape(&json, true))
         .map_err(|error| Failure::new(Exit::General, error.to_string()))
 }
 
 /// One line of text.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     escape(text, false)
 }
 
@@ -93,7 +94,7 @@ fn revoked(answer: &Map<String, Value>) -> String {
     if parts.is_empty() { "No such key is on a machine.".to_owned() } else { parts.join("\n") }
 }
 
-fn table(columns: &[(&str, &str)], rows: &[Value]) -> String {
+pub(crate) fn table(columns: &[(&str, &str)], rows: &[Value]) -> String {
     let header: Vec<String> = columns.iter().map(|(name, _)| (*name).to_owned()).collect();
     let cells = rows.iter().filter_map(Value::as_object);
     let cells = cells.map(|row| columns.iter().map(|(_, path)| cell(row, path)).collect());

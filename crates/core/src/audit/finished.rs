@@ -1,4 +1,4 @@
-//! The names of finished files of the log.
+//! The names of the log's files: the one that is written to, and the finished ones beside it.
 
 use instance_connect_document::UnixSeconds;
 use std::fmt;
@@ -55,6 +55,34 @@ impl FromStr for FinishedFile {
     }
 }
 
+/// How the files of one log are named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogNames {
+    prefix: String,
+    suffix: String,
+}
+
+impl LogNames {
+    /// Those of the log whose live file has this name, such as `audit.log`.
+    pub fn of(live: &str) -> Self {
+        let (stem, suffix) = match live.rfind('.') {
+            None | Some(0) => (live, ""),
+            Some(dot) => live.split_at(dot),
+        };
+        Self { prefix: format!("{stem}-"), suffix: suffix.to_owned() }
+    }
+
+    /// The name of a finished file.
+    pub fn finished(&self, file: &FinishedFile) -> String {
+        format!("{}{file}{}", self.prefix, self.suffix)
+    }
+
+    /// Which finished file of this log has this name, if it is one.
+    pub fn read(&self, name: &str) -> Option<FinishedFile> {
+        name.strip_prefix(&self.prefix)?.strip_suffix(&self.suffix)?.parse().ok()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +101,26 @@ mod tests {
             ["", "20310211T020506Z", "20310211T020506Z-1", "20310211T020506Z-+001", "20310211-020506Z-0001"]
         {
             assert_eq!(text.parse::<FinishedFile>(), Err(NotAFinishedFile), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_of_one_log() {
+        let file = FinishedFile::after(None, UnixSeconds(1_928_541_906));
+        for (live, expected) in [
+            ("audit.log", "audit-20310211T020506Z-0001.log"),
+            ("a.b.c", "a.b-20310211T020506Z-0001.c"),
+            ("audit", "audit-20310211T020506Z-0001"),
+            (".audit", ".audit-20310211T020506Z-0001"),
+        ] {
+            let names = LogNames::of(live);
+            assert_eq!(names.finished(&file), expected);
+            assert_eq!(names.read(expected), Some(file.clone()));
+            for other in
+                [live, "", &expected.replace("0001", "1"), &format!("x{expected}"), &format!("{expected}.gz")]
+            {
+                assert_eq!(names.read(other), None, "{other}");
+            }
         }
     }
 

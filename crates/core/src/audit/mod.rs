@@ -13,7 +13,7 @@ mod shape;
 mod tests;
 
 pub use chain::{Chain, ChainValue, NotAChainValue, Tie};
-pub use finished::{FinishedFile, NotAFinishedFile};
+pub use finished::{FinishedFile, LogNames, NotAFinishedFile};
 pub use line::Line;
 pub use own::{Refused, enrolment, refusal, refusal_counts};
 pub use recovery::{OpenIntents, OpenIntentsError};

@@ -2,7 +2,7 @@
 
 use super::AuditSettings;
 use anyhow::{Context as _, bail, ensure};
-use instance_connect_core::audit::{Chain, FinishedFile, Line};
+use instance_connect_core::audit::{Chain, FinishedFile, Line, LogNames};
 use instance_connect_core::document::{UnixDay, UnixSeconds};
 use instance_connect_core::limits;
 use std::ffi::OsStr;
@@ -153,36 +153,29 @@ impl LogFile {
 struct Paths {
     directory: PathBuf,
     live: PathBuf,
-    /// What the names of finished files have before and behind what tells them apart.
-    prefix: String,
-    suffix: String,
+    names: LogNames,
 }
 
 impl Paths {
     fn of(live: &Path) -> anyhow::Result<Self> {
-        let stem = live.file_stem().and_then(OsStr::to_str).context("it needs a name, in UTF-8")?;
-        let extension = live.extension().and_then(OsStr::to_str);
+        let name = live.file_name().and_then(OsStr::to_str).context("it needs a name, in UTF-8")?;
         let directory = live.parent().filter(|directory| !directory.as_os_str().is_empty());
         Ok(Self {
             directory: directory.unwrap_or_else(|| Path::new(".")).to_owned(),
             live: live.to_owned(),
-            prefix: format!("{stem}-"),
-            suffix: extension.map(|extension| format!(".{extension}")).unwrap_or_default(),
+            names: LogNames::of(name),
         })
     }
 
     fn of_finished(&self, finished: &FinishedFile) -> PathBuf {
-        self.directory.join(format!("{}{finished}{}", self.prefix, self.suffix))
+        self.directory.join(self.names.finished(finished))
     }
 
     /// The finished files, in the order in which they were finished.
     fn finished(&self) -> io::Result<Vec<FinishedFile>> {
         let mut finished = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
-            let name = entry?.file_name();
-            let name =
-                name.to_str().and_then(|name| name.strip_prefix(&self.prefix)?.strip_suffix(&self.suffix));
-            finished.extend(name.and_then(|name| name.parse::<FinishedFile>().ok()));
+            finished.extend(entry?.file_name().to_str().and_then(|name| self.names.read(name)));
         }
         finished.sort_unstable();
         Ok(finished)
