@@ -11,6 +11,7 @@ mod host;
 mod live;
 mod program;
 mod report;
+mod session;
 
 pub use arguments::{ArgumentsError, CommandLine, Invocation, Login, USAGE};
 pub use chained::{Chained, ChainedError};
@@ -18,6 +19,7 @@ pub use files::FileError;
 pub use host::BrokenHost;
 pub use program::{UnsafeProgram, check_program, check_program_in};
 pub use report::Reporter;
+pub use session::{PamEnvironment, session_events, started};
 
 use host::Host;
 use instance_connect_document::{

@@ -1,7 +1,7 @@
 //! Telling others what happened: the system's log and the agent. Each line is one datagram that never waits, and
 //! nobody's absence keeps a login from going on.
 
-use instance_connect_document::{OFFERS_SOCKET, Offer};
+use instance_connect_document::{OFFERS_SOCKET, Offer, SESSIONS_SOCKET, SessionEvent};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +35,11 @@ impl Reporter {
     /// Tells the agent whose run directory is `run` that sshd was given a key.
     pub fn key_offered(&self, offer: &Offer, run: &Path) {
         self.send(&offer.encode(), &run.join(OFFERS_SOCKET));
+    }
+
+    /// Tells the agent whose run directory is `run` that a login begins or ends.
+    pub fn session_changed(&self, event: &SessionEvent, run: &Path) {
+        self.send(&event.encode(), &run.join(SESSIONS_SOCKET));
     }
 
     /// A full or absent receiver loses the datagram: waiting for it would hold up the login.

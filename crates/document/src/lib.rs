@@ -6,7 +6,8 @@
 //! The way of a grant: the control plane signs [`DocumentTerms`] with a [`SigningKey`] that a [`SignerStatement`]
 //! vouches for; the agent brings the deadline over with [`transfer`] and writes the file that [`merge`] makes, where
 //! [`live_file`] says; the sshd command reads it as a [`Handover`], asks [`verify`] about each [`Section`] and
-//! [`HostVeto`] about the user, and reports an [`Offer`].
+//! [`HostVeto`] about the user, and reports an [`Offer`]. What
+//! becomes of the login, sshd's PAM stack reports as a [`SessionEvent`].
 
 mod base64;
 mod deadline;
@@ -17,6 +18,7 @@ mod ids;
 mod key_line;
 mod offer;
 mod planted;
+mod session;
 mod signing;
 mod statement;
 mod time;
@@ -34,6 +36,9 @@ pub use handover::{
 pub use ids::{BOOT_ID_FILE, BootId, Fingerprint, IdError, InstanceId, OsUser, Region, RequestId};
 pub use key_line::{KeyLine, KeyLineError};
 pub use offer::{OFFER_LIMIT, OFFERS_SOCKET, Offer, OfferError};
+pub use session::{
+    RemoteHost, SESSION_LIMIT, SESSIONS_SOCKET, SessionChange, SessionError, SessionEvent, SessionId,
+};
 pub use signing::{KeyError, SigningKey, VerifyingKey};
 pub use statement::{ANCHORS_LIMIT, Anchors, AnchorsError, SignerStatement, StatementError, VouchedSigner};
 pub use time::{BootInstant, ServerInstant, UnixDay, UnixSeconds};
