@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,13 +68,20 @@ def _program(*command):
 
 
 def aws_cli(environment, operation, parameters):
-    """The AWS CLI, which prints the body and nothing of the headers but in its debug log."""
+    """The AWS CLI, which prints the body, or the error's code and message, and nothing of the headers but in its debug log."""
     aws = Path(sys.executable).with_name("aws")
-    name = {"SendSSHPublicKey": "send-ssh-public-key"}[operation]
-    given = ["--debug", "ec2-instance-connect", name, "--cli-input-json", json.dumps(parameters)]
-    done = run(aws, *given, env=environment)
+    names = {
+        "SendSSHPublicKey": "send-ssh-public-key",
+        "SendSerialConsoleSSHPublicKey": "send-serial-console-ssh-public-key",
+    }
+    given = ["--debug", "ec2-instance-connect", names[operation], "--cli-input-json", json.dumps(parameters)]
+    done = run(aws, *given, check=False, env=environment)
     headers = next(line for line in done.stderr.lower().splitlines() if "response headers" in line)
-    return Outcome(headers.split("'x-amzn-requestid': '")[1].split("'")[0], body=json.loads(done.stdout))
+    request_id = headers.split("'x-amzn-requestid': '")[1].split("'")[0]
+    if done.returncode != 0:
+        error = re.search(r"^An error occurred \((\w+)\) when calling the \w+ operation: (.*)$", done.stderr, re.MULTILINE)
+        return Outcome(request_id, code=error[1], message=error[2])
+    return Outcome(request_id, body=json.loads(done.stdout))
 
 
 javascript = _program("node", CLIENTS / "call.js")
