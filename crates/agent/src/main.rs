@@ -243,3 +243,15 @@ fn read_line(source: impl Read) -> io::Result<Zeroizing<String>> {
     BufReader::new(source.take(TOKEN_LIMIT)).read_line(&mut line)?;
     Ok(line)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    /// Also what `packaging/build` runs to get the files.
+    #[test]
+    fn pages() -> io::Result<()> {
+        instance_connect_pages::write(Arguments::command(), "8")
+    }
+}

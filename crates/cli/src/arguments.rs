@@ -154,3 +154,15 @@ impl Arguments {
 fn long_help() -> String {
     format!("{WHERE_FROM}\n\n{EXIT_CODES}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    /// Also what `packaging/build` runs to get the files.
+    #[test]
+    fn pages() -> std::io::Result<()> {
+        instance_connect_pages::write(Arguments::command(), "1")
+    }
+}

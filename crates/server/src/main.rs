@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 /// An open, self-hosted EC2 Instance Connect: a pushed SSH key opens one OS account on one machine for 60 seconds.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, max_term_width = 110)]
+#[command(name = "instance-connectd", version, arg_required_else_help = true, max_term_width = 110)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -48,5 +48,17 @@ fn main() -> ExitCode {
             }
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    /// Also what `packaging/build` runs to get the files.
+    #[test]
+    fn pages() -> std::io::Result<()> {
+        instance_connect_pages::write(Arguments::command(), "8")
     }
 }
