@@ -6,7 +6,6 @@ use crate::host::HostFiles;
 use crate::live_keys::LiveKeys;
 use crate::offers::Offers;
 use crate::os_users::OsUsers;
-use crate::ready::NotifySocket;
 use crate::status::StatusFile;
 use futures_util::{SinkExt as _, StreamExt as _};
 use instance_connect_core::document::{BootId, BootInstant, DeadlineRefusal, Offer, OsUser};
@@ -15,6 +14,7 @@ use instance_connect_core::link::{
     GrantId, OfferRate, Offered, Refusal, Signers, Withdraw, Withdrawn, admit, limits,
 };
 use instance_connect_kill_point::kill_point;
+use instance_connect_notify::{NotifySocket, State};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -335,7 +335,7 @@ impl Conversation<'_> {
 impl Machine {
     /// Says once that this machine can be reached. Where that fails, the next link tries again.
     fn say_ready(&mut self) {
-        match self.notify.as_ref().map(NotifySocket::tell) {
+        match self.notify.as_ref().map(|socket| socket.tell(State::Ready)) {
             Some(Err(error)) => tracing::warn!(%error, "cannot tell NOTIFY_SOCKET that the link is open"),
             Some(Ok(())) | None => self.notify = None,
         }

@@ -207,7 +207,7 @@ async fn start_run(arguments: RunArguments) -> Result<(), Failure> {
         // ask a task costs less than to ask two signals.
         let _ = tokio::spawn(signalled).await;
     };
-    let notify = std::env::var_os("NOTIFY_SOCKET").map(|value| NotifySocket::parse(&value)).transpose();
+    let notify = NotifySocket::from_environment();
     let notify = notify.map_err(|error| Failure::System { what: "NOTIFY_SOCKET", error })?;
     run(RunSettings { notify, ..RunSettings::new(directories, boot_id()?) }, stop).await?;
     Ok(())

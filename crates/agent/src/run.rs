@@ -10,13 +10,13 @@ use crate::link::{End, Machine, converse};
 use crate::live_keys::LiveKeys;
 use crate::offers::Offers;
 use crate::os_users::{OsUserSettings, OsUsers};
-use crate::ready::NotifySocket;
 use crate::state::{State, StateError};
 use crate::status::{LOCK, StatusFile};
 use instance_connect_core::document::BootId;
 use instance_connect_core::link::{
     AgentFacts, Backoff, BackoffSettings, Capabilities, ClockWatch, OfferRate, Signers, VersionText, limits,
 };
+use instance_connect_notify::NotifySocket;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;

@@ -163,6 +163,13 @@ impl<C> Places<C> {
         self.remove(id);
     }
 
+    /// Takes their places from connections that wait for their clients, where `which` says so. Gives what closes them.
+    pub fn close_waiting(&mut self, which: impl Fn(&C) -> bool) -> Vec<C> {
+        let waiting = self.connections.iter().filter(|(_, held)| held.waits.is_some() && which(&held.close));
+        let going: Vec<_> = waiting.map(|(id, _)| *id).collect();
+        going.into_iter().filter_map(|id| self.remove(id)).collect()
+    }
+
     /// The connection that has to go for one more of this source; none while there is a free place.
     fn goes_for(&self, source: Network, per_source: PerSource) -> Result<Option<ConnectionId>, NoPlace> {
         let most = match per_source {
@@ -250,6 +257,20 @@ mod tests {
         assert_eq!(admit(&mut places, 2, 3).1, None);
         assert_eq!(admit(&mut places, 1, 4).1, Some(1));
         assert_eq!(admit(&mut places, 1, 5).1, Some(2));
+    }
+
+    #[test]
+    fn those_that_wait_can_be_closed_and_those_that_are_worked_for_cannot() {
+        let mut places = places(10, 10);
+        let ids: Vec<_> = (1..=4).map(|name| admit(&mut places, 1, name).0).collect();
+        places.works(ids[0]).unwrap();
+        let mut closed = places.close_waiting(|name| *name != 4);
+        closed.sort_unstable();
+        assert_eq!(closed, [2, 3]);
+        assert_eq!(places.works(ids[1]), Err(Closed));
+        places.waits(ids[0]);
+        assert_eq!(places.close_waiting(|name| *name == 1), [1]);
+        assert_eq!(places.close_waiting(|_| true), [4]);
     }
 
     #[test]

@@ -7,7 +7,8 @@ mod tests;
 
 use crate::api;
 use crate::audit_log::AuditLog;
-use crate::connections::{self, Connection};
+use crate::connections::{self, Connection, Listener};
+use crate::drain::Drain;
 use crate::http::{self, Body, BodyError, Late, Whole};
 use crate::inventory::{LiveInventory, StaleInventory};
 use crate::links::{Links, lock};
@@ -22,17 +23,17 @@ use instance_connect_core::audit::{self, Refused, Share};
 use instance_connect_core::environment::Random;
 use instance_connect_core::ids::{BootId, Region};
 use instance_connect_core::link::{
-    self as link_protocol, AgentUrn, ENROLL_PATH, EnrollAnswer, EnrollError, EnrollErrorCode, LINK_PATH,
+    self as link_protocol, AgentUrn, ENROLL_PATH, EnrollAnswer, EnrollError, EnrollErrorCode, Goodbye,
+    GoodbyeCode, LINK_PATH,
 };
 use instance_connect_core::origin::Origin;
-use instance_connect_core::places::ConnectionLimits;
 use instance_connect_core::proxies::TrustedProxies;
 use instance_connect_core::throttle::Throttle;
 use instance_connect_store::Store;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -47,6 +48,8 @@ pub(crate) struct Agents {
     pub(crate) random: Arc<dyn Random>,
     /// Places for links.
     pub(crate) places: Arc<Semaphore>,
+    /// The end of links and enrolments.
+    pub(crate) drain: Drain,
     pub(crate) audit: AuditLog,
     /// Which clock deadlines are on: the boot of this machine.
     pub(crate) clock_id: BootId,
@@ -56,17 +59,18 @@ pub(crate) struct Agents {
 
 impl Agents {
     /// Serves the listener until the process ends.
-    pub(crate) async fn serve(
-        self: Arc<Self>,
-        listener: TcpListener,
-        tls: rustls::ServerConfig,
-        limits: ConnectionLimits,
-    ) {
+    pub(crate) async fn serve(self: Arc<Self>, listener: Listener, tls: rustls::ServerConfig) {
         let tls = TlsAcceptor::from(Arc::new(tls));
-        connections::accept(listener, limits, TrustedProxies::default(), |stream, connection| {
+        connections::accept(listener, TrustedProxies::default(), |stream, connection| {
             Arc::clone(&self).serve_connection(tls.clone(), stream, connection)
         })
         .await;
+    }
+
+    /// Ends all links with a word to their agents. Returns when that is done, and no enrolment is under way.
+    pub(crate) async fn end(&self) {
+        self.links.end_all(&Goodbye::new(GoodbyeCode::ShuttingDown, "the control plane stops or restarts"));
+        self.drain.idle().await;
     }
 
     async fn serve_connection(self: Arc<Self>, tls: TlsAcceptor, stream: TcpStream, connection: Connection) {
@@ -99,7 +103,12 @@ impl Agents {
         let answer = match (request.method(), request.uri().path()) {
             (&Method::POST, ENROLL_PATH) => {
                 // A task of its own: whoever hangs up must not stop an enrolment between its token and its record.
-                let enrolled = tokio::spawn(async move { self.enroll(request, peer, session).await }).await;
+                let under_way = self.drain.under_way();
+                let enrolled = tokio::spawn(async move {
+                    let _under_way = under_way;
+                    self.enroll(request, peer, session).await
+                });
+                let enrolled = enrolled.await;
                 enrolled.unwrap_or_else(|_| Err(enroll::unavailable()))
             }
             (&Method::GET, LINK_PATH) => self.open_link(request, identity),
@@ -202,7 +211,9 @@ impl Agents {
             key.filter(|_| upgrades).map(derive_accept_key).and_then(|key| HeaderValue::try_from(key).ok());
         let accept = accept.ok_or_else(|| refusal(Code::BadRequest, "the link is a WebSocket"))?;
         let upgrade = hyper::upgrade::on(&mut request);
+        let under_way = self.drain.under_way();
         tokio::spawn(async move {
+            let _under_way = under_way;
             match upgrade.await {
                 Ok(upgraded) => link::run(&self, &identity, upgraded, places).await,
                 Err(error) => tracing::debug!(%error, "a link did not open"),

@@ -1,7 +1,7 @@
 //! The control API on the public listener: one request, read aloud.
 
 use crate::audit_log::AuditLog;
-use crate::connections::{self, Connection};
+use crate::connections::{self, Connection, Listener};
 use crate::http::{self, Body, BodyError, Late, Whole};
 use crate::inventory::LiveInventory;
 use crate::links::{Delivered, DeliveryError, Links, lock};
@@ -23,7 +23,6 @@ use instance_connect_core::ids::{AccessKeyId, Region, RequestId};
 use instance_connect_core::inventory::Inventory;
 use instance_connect_core::limits;
 use instance_connect_core::origin::Origin;
-use instance_connect_core::places::ConnectionLimits;
 use instance_connect_core::sigv4::{
     AuthenticationError, ClockWindow, Expected, Presented, UsedSignature, Verified,
 };
@@ -35,7 +34,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 /// What the control API needs.
 #[derive(Debug)]
@@ -59,14 +58,9 @@ pub(crate) struct Api {
 
 impl Api {
     /// Serves the listener until the process ends, in plain http where there is no `tls`.
-    pub(crate) async fn serve(
-        self: Arc<Self>,
-        listener: TcpListener,
-        tls: Option<Arc<PublicTls>>,
-        limits: ConnectionLimits,
-    ) {
+    pub(crate) async fn serve(self: Arc<Self>, listener: Listener, tls: Option<Arc<PublicTls>>) {
         let trusted = self.proxies.trusted.clone();
-        connections::accept(listener, limits, trusted, |stream, connection| {
+        connections::accept(listener, trusted, |stream, connection| {
             let (api, tls) = (Arc::clone(&self), tls.clone());
             async move {
                 let peer = connection.peer();
@@ -102,10 +96,14 @@ impl Api {
         connection: Connection,
         tls: Option<TlsSession>,
     ) {
-        let peer = connection.peer();
+        let (peer, under_way) = (connection.peer(), connection.under_way());
         let service = move |request| {
+            let (api, under_way) = (Arc::clone(&self), under_way.clone());
             // A task of its own: a caller who hangs up must not stop a push between its intent and its record.
-            tokio::spawn(Arc::clone(&self).answer(request, peer, tls))
+            tokio::spawn(async move {
+                let _under_way = under_way;
+                api.answer(request, peer, tls).await
+            })
         };
         http::serve(stream, connection, limits::API_BODY, service).await;
         // All answers of this connection have been sent.

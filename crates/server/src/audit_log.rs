@@ -208,14 +208,27 @@ impl AuditLog {
         minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             minutes.tick().await;
-            let counts = self.refused().end_minute();
-            let Some(counts) = counts else { continue };
-            let event_id = fresh_uuid(random.as_ref());
-            let line = audit::refusal_counts(&counts, clock.wall(), &region, &event_id);
-            if self.commit(line).await.is_err() {
+            if self.record_refusals_so_far(&region, clock.as_ref(), random.as_ref()).await.is_err() {
                 return;
             }
         }
+    }
+
+    /// Records the counts of refused requests since the last time. With them everything is on disk that was recorded
+    /// before.
+    ///
+    /// # Errors
+    /// [`AuditUnavailable`].
+    pub(crate) async fn record_refusals_so_far(
+        &self,
+        region: &Region,
+        clock: &dyn Clock,
+        random: &dyn Random,
+    ) -> Result<(), AuditUnavailable> {
+        let counts = self.refused().end_minute();
+        let Some(counts) = counts else { return Ok(()) };
+        let line = audit::refusal_counts(&counts, clock.wall(), region, &fresh_uuid(random));
+        self.commit(line).await
     }
 
     /// Nothing that holds this lock can panic with the counts half changed.

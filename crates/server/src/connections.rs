@@ -4,6 +4,7 @@
 //! [`Phase`]. Reading a body and working on a request are bounded where they are done; every other wait is bounded here,
 //! and ends the connection, in whatever state the protocol above is.
 
+use crate::drain::{Drain, UnderWay};
 use crate::links::lock;
 use futures_util::task::AtomicWaker;
 use instance_connect_core::places::{Closed, ConnectionId, ConnectionLimits, NoPlace, PerSource, Places};
@@ -11,7 +12,7 @@ use instance_connect_core::proxies::TrustedProxies;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -41,6 +42,13 @@ const LINGERING: Duration = Duration::from_secs(2);
 
 /// Bytes that are read meanwhile and thrown away.
 const LINGERING_BYTES: usize = 256 * 1024;
+
+/// How long a client may still begin a request once the end has begun. Where it keeps its connection busy, it is told with
+/// the answer that this is the last one, rather than finding the connection closed under its next request.
+const LAST_REQUESTS: Duration = Duration::from_secs(1);
+
+/// How often connections are looked for then that nobody begins a request on.
+const LAST_LOOKS: Duration = Duration::from_millis(50);
 
 /// Connections that the kernel holds until they are accepted: as many as Linux allows by default. A short queue fills up
 /// in a flood, and then a good client's attempts are dropped too.
@@ -85,6 +93,15 @@ impl Phase {
     }
 }
 
+/// Where connections come from, and what holds for them.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) socket: TcpListener,
+    pub(crate) limits: ConnectionLimits,
+    /// The end of all this.
+    pub(crate) drain: Arc<Drain>,
+}
+
 /// Listens on an address.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
@@ -96,22 +113,29 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Accepts connections until the process ends, and serves each in a task of its own until it ends, or is closed for
-/// waiting too long, or for another.
+/// Accepts connections until the end begins, and serves each in a task of its own until it ends, or is closed for
+/// waiting too long, or for another. Those that come later wait in the kernel for whoever listens next.
 /// Connections of `trusted` proxies have no limit of their own.
 pub(crate) async fn accept<F>(
-    listener: TcpListener,
-    limits: ConnectionLimits,
+    Listener { socket, limits, drain }: Listener,
     trusted: TrustedProxies,
     serve: impl Fn(TcpStream, Connection) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
     let places = Arc::new(Mutex::new(Places::new(limits)));
+    let mut end = pin!(drain.begun());
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            biased;
+            () = end.as_mut() => break,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
             Ok((stream, peer)) => {
-                let Some(connection) = Connection::admit(&places, peer, &trusted) else { continue };
+                let Some(connection) = Connection::admit(&places, peer, &trusted, drain.under_way()) else {
+                    continue;
+                };
                 // Answers are small and whole; waiting to fill a packet only delays them.
                 let _ = stream.set_nodelay(true);
                 spawn(connection, |connection| serve(stream, connection));
@@ -122,6 +146,20 @@ pub(crate) async fn accept<F>(
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+    drop(socket);
+    close_unused(&places).await;
+}
+
+/// Closes connections that nobody has begun a request on for a while, again and again: one may be about to be answered.
+async fn close_unused(places: &Mutex<Places<Progress>>) {
+    tokio::time::sleep(LAST_REQUESTS).await;
+    let mut looks = tokio::time::interval(LAST_LOOKS);
+    loop {
+        looks.tick().await;
+        let now = Instant::now();
+        let unused = lock(places).close_waiting(|progress| progress.is_unused(now));
+        unused.iter().for_each(Progress::close);
     }
 }
 
@@ -149,6 +187,7 @@ pub(crate) struct Connection {
     id: ConnectionId,
     places: Arc<Mutex<Places<Progress>>>,
     progress: Progress,
+    under_way: UnderWay,
 }
 
 impl Connection {
@@ -156,6 +195,7 @@ impl Connection {
         places: &Arc<Mutex<Places<Progress>>>,
         peer: SocketAddr,
         trusted: &TrustedProxies,
+        under_way: UnderWay,
     ) -> Option<Self> {
         let is_proxy = trusted.contain(peer.ip());
         let per_source = if is_proxy { PerSource::Shared } else { PerSource::Limited };
@@ -164,7 +204,8 @@ impl Connection {
         match admitted {
             Ok((id, closed)) => {
                 close(closed);
-                Some(Self { peer: peer.ip().to_canonical(), id, places: Arc::clone(places), progress })
+                let (peer, places) = (peer.ip().to_canonical(), Arc::clone(places));
+                Some(Self { peer, id, places, progress, under_way })
             }
             Err(error) => {
                 tracing::debug!(%peer, %error, "refusing a connection");
@@ -177,6 +218,16 @@ impl Connection {
     /// In the one form that policies, limits and records see: `::ffff:a.b.c.d` is IPv4.
     pub(crate) fn peer(&self) -> IpAddr {
         self.peer
+    }
+
+    /// Whether its next answer is the last one.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.under_way.is_draining()
+    }
+
+    /// For work that goes on when the connection has ended.
+    pub(crate) fn under_way(&self) -> UnderWay {
+        self.under_way.clone()
     }
 
     /// A trusted proxy has named its client: the connection counts as that one's from now on.
@@ -255,6 +306,16 @@ impl Progress {
         if from(current.0) {
             *current = (next, Instant::now());
         }
+    }
+
+    /// Whether no request has come for a while, or not the whole of its head.
+    fn is_unused(&self, now: Instant) -> bool {
+        let (phase, since) = *lock(&self.current);
+        let is_waited_for = match phase {
+            Phase::Opening | Phase::Idle | Phase::Head => true,
+            Phase::Request | Phase::Answer | Phase::Lingering | Phase::Closed => false,
+        };
+        is_waited_for && now.duration_since(since) >= LAST_REQUESTS
     }
 
     /// Closes the connection, from any task.

@@ -4,16 +4,20 @@ use crate::agents::Agents;
 use crate::api::{Api, ClockGuard, Readiness};
 use crate::audit_log::AuditLog;
 use crate::config::{Settings, Source};
+use crate::connections::{self, Listener};
+use crate::drain::Drain;
 use crate::inventory::LiveInventory;
 use crate::links::Links;
 use crate::master_key::MasterKeyPlace;
 use crate::pki::Pki;
 use crate::public_tls::PublicTls;
+use crate::stop::Stop;
 use crate::system::{self, SystemClock, SystemRandom};
-use crate::{connections, descriptors, log};
-use anyhow::Context as _;
+use crate::{descriptors, log};
+use anyhow::{Context as _, bail};
 use instance_connect_core::environment::{Clock, Random};
 use instance_connect_core::throttle::Throttle;
+use instance_connect_notify::{NotifySocket, State};
 use instance_connect_store::{SqliteStore, Store};
 use serde::{Deserialize, Serialize};
 use std::io::Write as _;
@@ -44,21 +48,76 @@ pub struct Arguments {
     print_addresses: bool,
 }
 
-/// Runs a control plane until the process is ended.
+/// Runs a control plane until it is told to stop (SIGTERM, SIGINT) and has finished what was under way.
 ///
 /// # Errors
-/// When something it needs is missing or does not start.
+/// When something it needs is missing or does not start, or it was told to stop twice.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let settings = arguments.configuration.load()?;
+    let notify = NotifySocket::from_environment().context("NOTIFY_SOCKET")?;
     log::start(settings.log_format, settings.log_level);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let listening = start(settings).await?;
-        if arguments.print_addresses {
-            writeln!(std::io::stdout(), "{}", serde_json::to_string(&listening)?)?;
+    let result = runtime.block_on(serve(settings, arguments.print_addresses, notify.as_ref()));
+    // What still runs has had its time.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(
+    settings: Settings,
+    print_addresses: bool,
+    notify: Option<&NotifySocket>,
+) -> anyhow::Result<()> {
+    let mut stop = Stop::listen(&[SignalKind::terminate(), SignalKind::interrupt()])?;
+    let drain_timeout = settings.drain_timeout;
+    let running = tokio::select! {
+        running = start(settings) => running?,
+        () = stop.wait() => return Ok(()),
+    };
+    if print_addresses {
+        writeln!(std::io::stdout(), "{}", serde_json::to_string(&running.listening)?)?;
+    }
+    tell(notify, State::Ready);
+    stop.wait().await;
+    tracing::info!("told to stop; finishing what is under way");
+    tell(notify, State::Stopping);
+    tokio::select! {
+        () = running.end() => tracing::info!("everything under way is finished"),
+        () = tokio::time::sleep(drain_timeout) => {
+            tracing::warn!(seconds = drain_timeout.as_secs(), "not everything was finished in time");
         }
-        std::future::pending().await
-    })
+        () = stop.wait() => bail!("told to stop once more, before everything was finished"),
+    }
+    Ok(())
+}
+
+/// Tells the service manager. A control plane that cannot do that goes on.
+fn tell(notify: Option<&NotifySocket>, state: State) {
+    if let Some(Err(error)) = notify.map(|socket| socket.tell(state)) {
+        tracing::warn!(%error, ?state, "cannot tell NOTIFY_SOCKET");
+    }
+}
+
+/// A running control plane.
+struct Running {
+    listening: Listening,
+    /// The end of connections.
+    connections: Arc<Drain>,
+    agents: Arc<Agents>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Running {
+    /// Finishes what is under way, and begins nothing new. Links are the last to go: pushes wait for what comes over them.
+    async fn end(&self) {
+        self.connections.begin();
+        self.connections.idle().await;
+        let Agents { region, audit, random, .. } = self.agents.as_ref();
+        self.agents.end().await;
+        if audit.record_refusals_so_far(region, self.clock.as_ref(), random.as_ref()).await.is_err() {
+            tracing::error!("the counts of refused requests cannot be recorded");
+        }
+    }
 }
 
 /// Where a running control plane accepts connections.
@@ -70,8 +129,8 @@ pub(crate) struct Listening {
     pub(crate) agents: SocketAddr,
 }
 
-/// Starts everything; when it returns, both listeners accept connections. It runs until the process ends.
-async fn start(settings: Settings) -> anyhow::Result<Listening> {
+/// Starts everything; when it returns, both listeners accept connections.
+async fn start(settings: Settings) -> anyhow::Result<Running> {
     // Asked to read its certificates again, it must not end, also where it has none: from here on the signal is heard.
     let _heard = signal(SignalKind::hangup())?;
     let capacity = settings.capacity.within(descriptors::raise_limit()?);
@@ -97,6 +156,7 @@ async fn start(settings: Settings) -> anyhow::Result<Listening> {
         links: Arc::clone(&links),
         random: Arc::clone(&random),
         places: Arc::new(Semaphore::new(capacity.links)),
+        drain: Drain::default(),
         audit: audit.clone(),
         clock_id: system::boot_id()?,
         throttle: throttle.clone(),
@@ -116,14 +176,17 @@ async fn start(settings: Settings) -> anyhow::Result<Listening> {
         proxies: settings.public.proxies,
     };
 
+    let connections = Arc::<Drain>::default();
+    let listener = |socket, limits| Listener { socket, limits, drain: Arc::clone(&connections) };
     tokio::spawn(async move { inventory.follow().await });
     tokio::spawn(audit.record_refusals(region, Arc::clone(&clock), random));
-    tokio::spawn(agents.serve(agents_listener, tls, capacity.agents));
+    tokio::spawn(Arc::clone(&agents).serve(listener(agents_listener, capacity.agents), tls));
     if let Some(tls) = &public_tls {
-        tokio::spawn(Arc::clone(tls).keep(clock));
+        tokio::spawn(Arc::clone(tls).keep(Arc::clone(&clock)));
     }
-    tokio::spawn(Arc::new(api).serve(public_listener, public_tls, capacity.public));
-    Ok(Listening { public: public_address, agents: agents_address })
+    tokio::spawn(Arc::new(api).serve(listener(public_listener, capacity.public), public_tls));
+    let listening = Listening { public: public_address, agents: agents_address };
+    Ok(Running { listening, connections, agents, clock })
 }
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -63,8 +63,8 @@ pub(crate) async fn serve<F, E>(
                 std::future::pending::<()>().await;
             }
             let mut response = service(Request::from_parts(parts, body)).await?;
-            if !is_whole {
-                // What may follow of the body must not be taken for another request.
+            // What may follow of a body that is not whole must not be taken for another request.
+            if !is_whole || connection.is_draining() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             connection.worked();

@@ -9,6 +9,7 @@ mod connections;
 pub mod control_plane;
 mod descriptors;
 pub mod dev;
+mod drain;
 mod http;
 pub mod init;
 mod inventory;
@@ -21,6 +22,7 @@ mod os_accounts;
 mod pki;
 mod proxies;
 mod public_tls;
+mod stop;
 mod system;
 
 #[cfg(all(

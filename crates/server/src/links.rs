@@ -9,7 +9,8 @@ use instance_connect_core::grant::Grant;
 use instance_connect_core::ids::InstanceId;
 use instance_connect_core::limits;
 use instance_connect_core::link::{
-    self, AckOutcome, Capabilities, DocumentText, GrantId, Refusal, ServerFrame, Withdraw, WithdrawId,
+    self, AckOutcome, Capabilities, DocumentText, Goodbye, GrantId, Refusal, ServerFrame, Withdraw,
+    WithdrawId,
 };
 use revoke::{Full, LiveKey, LiveKeys};
 pub(crate) use revoke::{Revoked, Selection};
@@ -186,6 +187,15 @@ impl Links {
         owed.retain(|owed| owed.until > now);
         owed.push(OwedWithdrawal { withdraw: withdraw.clone(), until: key.until });
         withdraw
+    }
+
+    /// Ends all links. An agent that cannot be told finds its link broken.
+    pub(crate) fn end_all(&self, goodbye: &Goodbye) {
+        for slot in lock(&self.slots).values() {
+            if let Some(link) = slot.link.borrow().as_ref() {
+                link.send(ServerFrame::Goodbye(goodbye.clone()));
+            }
+        }
     }
 
     /// Whether an instance's agent has an open link.

@@ -15,6 +15,7 @@ use instance_connect_core::link::{
     Ack, AckOutcome, AgentFrame, Capabilities, EnrollRequest, Goodbye, GoodbyeCode, Hello, JoinTokenText,
     Ping, ServerFrame, VersionText, limits,
 };
+use instance_connect_core::places::ConnectionLimits;
 use instance_connect_core::throttle::ThrottleLimits;
 use instance_connect_store::{MasterKey, SqliteStore};
 use instance_connect_testkit::{ManualClock, SeededRandom, World};
@@ -25,6 +26,7 @@ use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -86,13 +88,15 @@ impl Setting {
             store,
             random,
             places: Arc::new(Semaphore::new(10)),
+            drain: Drain::default(),
             audit,
             clock_id: read_boot_id().unwrap(),
             throttle: throttle.map(|limits| Arc::new(Mutex::new(Throttle::new(limits)))),
         });
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(Arc::clone(&agents).serve(listener, tls, connections));
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let listener = Listener { socket, limits: connections, drain: Arc::default() };
+        tokio::spawn(Arc::clone(&agents).serve(listener, tls));
         Self { agents, world, clock, address, directory }
     }
 
@@ -270,6 +274,17 @@ async fn an_enrolment_again_revokes_the_identity_before_it_at_once() {
     let generations: Vec<_> =
         records.iter().map(|record| &record["responseElements"]["generation"]).collect();
     assert_eq!(generations, [1, 2]);
+}
+
+#[tokio::test]
+async fn at_the_end_agents_are_told_to_come_back() {
+    let setting = Setting::new().await;
+    setting.enroll("first").await.unwrap();
+    let mut socket = setting.open("first").await;
+    timeout(PATIENCE, setting.agents.end()).await.unwrap();
+    let code = goodbye(&mut socket).await;
+    assert_eq!(code, GoodbyeCode::ShuttingDown);
+    assert!(!code.is_lasting());
 }
 
 /// A stolen key can keep upgraded connections in stock. What it says on them after it was replaced counts for nothing.

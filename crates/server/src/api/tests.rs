@@ -17,7 +17,7 @@ use instance_connect_testkit::{KEY_LINE, ManualClock, SECRET_ACCESS_KEY, SeededR
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 struct Setting {
@@ -94,9 +94,10 @@ impl Setting {
 
     /// Sends a request head and body, and reads the answer to its end.
     async fn exchange(&self, request: &[u8]) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let server = tokio::spawn(Arc::clone(&self.api).serve(listener, None, limits::API_CONNECTIONS));
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut stream = TcpStream::connect(socket.local_addr().unwrap()).await.unwrap();
+        let listener = Listener { socket, limits: limits::API_CONNECTIONS, drain: Arc::default() };
+        let server = tokio::spawn(Arc::clone(&self.api).serve(listener, None));
         stream.write_all(request).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();

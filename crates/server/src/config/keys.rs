@@ -40,6 +40,14 @@ pub(super) static CLOCK_WINDOW: Key<ClockWindow> = Key::with_default(
     "How far a request's signing time may be from this machine's clock, before or after",
 );
 
+pub(super) static DRAIN_TIMEOUT: Key<u64> = Key::with_default(
+    "drain_timeout",
+    "SECONDS",
+    "10",
+    "Told to stop, how long it finishes what is under way before it ends",
+)
+.within(0, 3600);
+
 pub(super) static PUBLIC_LISTEN: Key<SocketAddr> =
     Key::with_default("public.listen", "ADDRESS", "\"0.0.0.0:8443\"", "Where clients of the API connect");
 pub(super) static PUBLIC_TLS: Key<bool> = Key::with_default(
@@ -166,6 +174,7 @@ pub(super) static ALL: &[&Definition] = &[
     &MASTER_KEY.definition,
     &KEY_TYPES.definition,
     &CLOCK_WINDOW.definition,
+    &DRAIN_TIMEOUT.definition,
     &PUBLIC_LISTEN.definition,
     &PUBLIC_TLS.definition,
     &PUBLIC_NAMES.definition,

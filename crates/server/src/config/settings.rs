@@ -13,6 +13,7 @@ use instance_connect_core::ssh_key::KeyTypes;
 use instance_connect_core::throttle::ThrottleLimits;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What a control plane is started with.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) key_types: KeyTypes,
     /// How far a signed request's time may be from ours.
     pub(crate) clock_window: ClockWindow,
+    /// How long what is under way may take once it is to stop.
+    pub(crate) drain_timeout: Duration,
     pub(crate) public: Public,
     /// Where agents connect.
     pub(crate) agents: SocketAddr,
@@ -70,6 +73,7 @@ impl Settings {
         let master_key = keys.optional_path(&keys::MASTER_KEY);
         let key_types = keys.get(&keys::KEY_TYPES);
         let clock_window = keys.get(&keys::CLOCK_WINDOW);
+        let drain_timeout = keys.get(&keys::DRAIN_TIMEOUT);
         let names = keys.get_optional(&keys::PUBLIC_NAMES);
         let public = public(keys, names.as_ref());
         let agents = keys.get(&keys::AGENTS_LISTEN);
@@ -91,6 +95,7 @@ impl Settings {
             directory: keys.directory.to_owned(),
             key_types: key_types?,
             clock_window: clock_window?,
+            drain_timeout: Duration::from_secs(drain_timeout?),
             public: public?,
             agents: agents?,
             agents_names: agents_names?,

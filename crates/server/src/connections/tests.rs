@@ -69,6 +69,11 @@ fn connect(service: Service, on_their_way: usize) -> (DuplexStream, JoinHandle<(
     connect_to(&one_place(), service, on_their_way)
 }
 
+fn admit(places: &Arc<Mutex<Places<Progress>>>) -> Option<Connection> {
+    let peer = "192.0.2.1:40000".parse().unwrap();
+    Connection::admit(places, peer, &TrustedProxies::default(), Drain::default().under_way())
+}
+
 fn one_place() -> Arc<Mutex<Places<Progress>>> {
     Arc::new(Mutex::new(Places::new(ConnectionLimits { in_all: 1, per_source: 1 })))
 }
@@ -79,8 +84,7 @@ fn connect_to(
     on_their_way: usize,
 ) -> (DuplexStream, JoinHandle<()>) {
     let (client, server) = duplex(on_their_way);
-    let connection =
-        Connection::admit(places, "192.0.2.1:40000".parse().unwrap(), &TrustedProxies::default()).unwrap();
+    let connection = admit(places).unwrap();
     (client, spawn(connection, |connection| service.serve(server, connection)))
 }
 
@@ -323,7 +327,8 @@ async fn an_upgraded_connection_is_let_go() {
     let (mut client, server) = duplex(1000);
     let places = one_place();
     let peer = "192.0.2.1:40000".parse().unwrap();
-    let connection = Connection::admit(&places, peer, &TrustedProxies::default()).unwrap();
+    let connection =
+        Connection::admit(&places, peer, &TrustedProxies::default(), Drain::default().under_way()).unwrap();
     let served = spawn(connection, |connection| {
         http::serve(server, connection, 0, async |mut request: Whole| {
             let upgrade = hyper::upgrade::on(&mut request);
@@ -413,31 +418,30 @@ async fn work_keeps_its_place_when_its_client_has_gone() {
     client.write_all(REQUEST.as_bytes()).await.unwrap();
     drop(client);
     sleep_until(Instant::now() + Duration::from_secs(3600)).await;
-    let peer = "192.0.2.1:40000".parse().unwrap();
-    assert!(Connection::admit(&places, peer, &TrustedProxies::default()).is_none());
+    assert!(admit(&places).is_none());
     service.answers.add_permits(1);
     served.await.unwrap();
-    assert!(Connection::admit(&places, peer, &TrustedProxies::default()).is_some());
+    assert!(admit(&places).is_some());
 }
 
 /// A listener on real sockets.
-struct Listener {
+struct Server {
     address: SocketAddr,
     service: Service,
+    drain: Arc<Drain>,
 }
 
-impl Listener {
+impl Server {
     async fn new(in_all: usize, per_source: usize) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, service) = (listener.local_addr().unwrap(), Service::new());
-        let served = service.clone();
-        tokio::spawn(accept(
-            listener,
-            ConnectionLimits { in_all, per_source },
-            TrustedProxies::default(),
-            move |stream, connection| served.clone().serve(stream, connection),
-        ));
-        Self { address, service }
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, service) = (socket.local_addr().unwrap(), Service::new());
+        let (served, drain) = (service.clone(), Arc::<Drain>::default());
+        let limits = ConnectionLimits { in_all, per_source };
+        let listener = Listener { socket, limits, drain: Arc::clone(&drain) };
+        tokio::spawn(accept(listener, TrustedProxies::default(), move |stream, connection| {
+            served.clone().serve(stream, connection)
+        }));
+        Self { address, service, drain }
     }
 
     /// A connection from 127.0.0.`source`.
@@ -462,16 +466,16 @@ async fn closed(client: &mut TcpStream) {
 
 #[tokio::test]
 async fn whoever_opens_too_many_closes_their_own() {
-    let listener = Listener::new(10, 3).await;
-    let mut good = listener.connect(1).await;
+    let server = Server::new(10, 3).await;
+    let mut good = server.connect(1).await;
     assert!(is_answered(&mut good).await);
     let mut idle = Vec::new();
     for _ in 0..3 {
-        idle.push(listener.connect(2).await);
+        idle.push(server.connect(2).await);
     }
     // Three others push these out, the longest first.
     for _ in 0..3 {
-        let mut newer = listener.connect(2).await;
+        let mut newer = server.connect(2).await;
         assert!(is_answered(&mut newer).await);
         closed(&mut idle.remove(0)).await;
         idle.push(newer);
@@ -481,21 +485,21 @@ async fn whoever_opens_too_many_closes_their_own() {
 
 #[tokio::test]
 async fn a_newcomer_is_let_in_when_all_places_are_taken() {
-    let listener = Listener::new(6, 3).await;
+    let server = Server::new(6, 3).await;
     // The good client was there before all others, and has waited longer than any.
-    let mut good = listener.connect(1).await;
+    let mut good = server.connect(1).await;
     assert!(is_answered(&mut good).await);
     let mut attackers = Vec::new();
     for source in [2, 2, 2, 3, 3] {
-        attackers.push(listener.connect(source).await);
+        attackers.push(server.connect(source).await);
     }
     // In the middle of a head, of a body.
     attackers[0].write_all(b"POST / HT").await.unwrap();
     attackers[1].write_all(b"POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\nb").await.unwrap();
-    let mut newcomer = listener.connect(4).await;
+    let mut newcomer = server.connect(4).await;
     assert!(is_answered(&mut newcomer).await);
     closed(&mut attackers[0]).await;
-    let mut another = listener.connect(5).await;
+    let mut another = server.connect(5).await;
     assert!(is_answered(&mut another).await);
     assert!(is_answered(&mut good).await);
     assert!(is_answered(&mut newcomer).await);
@@ -503,23 +507,70 @@ async fn a_newcomer_is_let_in_when_all_places_are_taken() {
 
 #[tokio::test]
 async fn a_request_that_is_worked_on_keeps_its_place() {
-    let mut listener = Listener::new(1, 1).await;
-    let answers = Arc::clone(&listener.service.answers);
+    let server = Server::new(1, 1).await;
+    let answers = Arc::clone(&server.service.answers);
     answers.forget_permits(Semaphore::MAX_PERMITS);
-    let mut first = listener.connect(1).await;
+    let mut first = server.connect(1).await;
     first.write_all(REQUEST.as_bytes()).await.unwrap();
-    let under_way = &mut listener.service.under_way;
-    while under_way.load(Ordering::SeqCst) == 0 {
-        tokio::task::yield_now().await;
-    }
+    worked_on(&server.service).await;
     for source in [1, 2] {
-        closed(&mut listener.connect(source).await).await;
+        closed(&mut server.connect(source).await).await;
     }
     answers.add_permits(1);
     assert!(timeout(PATIENCE, read_answer(&mut first)).await.unwrap().starts_with("HTTP/1.1 200 OK\r\n"));
     // Answered, it may be closed for another.
-    let mut second = listener.connect(2).await;
+    let mut second = server.connect(2).await;
     answers.add_permits(1);
     assert!(is_answered(&mut second).await);
     closed(&mut first).await;
+}
+
+/// Waits until the request of some client is being worked on.
+async fn worked_on(service: &Service) {
+    while service.under_way.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn the_end_answers_what_is_under_way_and_closes_what_is_not() {
+    let server = Server::new(10, 10).await;
+    let answers = &server.service.answers;
+    let (mut idle, mut busy) = (server.connect(1).await, server.connect(2).await);
+    let (mut working, mut silent) = (server.connect(3).await, server.connect(4).await);
+    for client in [&mut idle, &mut busy, &mut working] {
+        assert!(is_answered(client).await);
+    }
+    answers.forget_permits(Semaphore::MAX_PERMITS);
+    working.write_all(REQUEST.as_bytes()).await.unwrap();
+    worked_on(&server.service).await;
+    server.drain.begin();
+    // A client that goes on is told that this is its last answer.
+    busy.write_all(REQUEST.as_bytes()).await.unwrap();
+    closed(&mut idle).await;
+    closed(&mut silent).await;
+    assert!(timeout(Duration::ZERO, server.drain.idle()).await.is_err());
+    answers.add_permits(2);
+    for mut client in [busy, working] {
+        let answer = timeout(PATIENCE, read_answer(&mut client)).await.unwrap();
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+        closed(&mut client).await;
+    }
+    timeout(PATIENCE, server.drain.idle()).await.unwrap();
+    assert_eq!(
+        TcpStream::connect(server.address).await.unwrap_err().kind(),
+        io::ErrorKind::ConnectionRefused
+    );
+}
+
+/// Who sends half a head, and then nothing, is not waited for as long as otherwise.
+#[tokio::test]
+async fn half_a_head_does_not_hold_the_end_up() {
+    let server = Server::new(10, 10).await;
+    let mut client = server.connect(1).await;
+    assert!(is_answered(&mut client).await);
+    client.write_all(b"POST / HT").await.unwrap();
+    server.drain.begin();
+    closed(&mut client).await;
+    timeout(PATIENCE, server.drain.idle()).await.unwrap();
 }

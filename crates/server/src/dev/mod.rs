@@ -16,6 +16,7 @@ use crate::agents::create_join_token;
 use crate::audit_log::FileSize;
 use crate::config::{LogFormat, LogLevel, Source};
 use crate::pki::Pki;
+use crate::stop::Stop;
 use crate::system::{SystemClock, SystemRandom};
 use anyhow::Context as _;
 use clap::builder::TypedValueParser as _;
@@ -36,7 +37,7 @@ use os_user::OsAccount;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use zeroize::Zeroizing;
 
 /// Arguments of `dev`.
@@ -159,7 +160,7 @@ async fn serve(
     programs: Programs,
     directory: &Directory,
 ) -> anyhow::Result<()> {
-    let mut stop = Stop::listen()?;
+    let mut stop = Stop::listen(&[SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()])?;
     let mut running = tokio::select! {
         running = start(arguments, account, programs, directory) => running?,
         () = stop.wait() => return Ok(()),
@@ -292,26 +293,4 @@ fn write_master_key(path: &Path) -> anyhow::Result<()> {
     let mut key = Zeroizing::new([0; 32]);
     SystemRandom.fill(key.as_mut_slice());
     write_private(path, key.as_slice())
-}
-
-/// The signals that end it.
-struct Stop([tokio::signal::unix::Signal; 3]);
-
-impl Stop {
-    fn listen() -> anyhow::Result<Self> {
-        Ok(Self([
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::hangup())?,
-        ]))
-    }
-
-    async fn wait(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    }
 }

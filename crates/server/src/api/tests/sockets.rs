@@ -3,6 +3,8 @@
 //! it must never be answered.
 
 use super::{Setting, acknowledge};
+use crate::connections::Listener;
+use instance_connect_core::limits;
 use instance_connect_core::secret::Secret;
 use instance_connect_core::sigv4::{Credentials, SigningScope, sign_headers};
 use instance_connect_testkit::{SECRET_ACCESS_KEY, World};
@@ -85,13 +87,10 @@ async fn listening() -> (Setting, SocketAddr) {
 pub(super) async fn listen(setting: &Setting) -> SocketAddr {
     let (link, queue) = setting.connect();
     tokio::spawn(acknowledge(link, queue));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(Arc::clone(&setting.api).serve(
-        listener,
-        None,
-        instance_connect_core::limits::API_CONNECTIONS,
-    ));
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let listener = Listener { socket, limits: limits::API_CONNECTIONS, drain: Arc::default() };
+    tokio::spawn(Arc::clone(&setting.api).serve(listener, None));
     address
 }
 
