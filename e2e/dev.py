@@ -153,6 +153,7 @@ class Instance:
         words = [PROGRAMS / "instance-connect-agent", "run"]
         for name in ("etc", "state", "run"):
             words += [f"--{name}", self.folder / name]
+        words += ["--ssh-host-keys", self.folder / "ssh"]
         with open(self.folder / "agent.log", "a") as log:
             agent = subprocess.Popen([str(word) for word in words], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.dev.started.append(agent)
@@ -286,7 +287,7 @@ class MachineCopy:
         # Where dev runs as root, the account that sshd runs the command as gets here by the group of these.
         for path in (folder, *folder.rglob("*")):
             path.chmod(path.stat().st_mode | 0o444 | (0o111 if path.is_dir() else 0))
-        (folder / "ssh/host_key").chmod(0o600)
+        (folder / "ssh/ssh_host_ed25519_key").chmod(0o600)
         config = folder / "ssh/sshd_config"
         text = config.read_text().replace(str(instance.folder), str(folder))
         config.write_text(text.replace(str(instance.dev.folder), str(folder)))

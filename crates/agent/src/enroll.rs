@@ -3,6 +3,7 @@
 use crate::connect::connect_tls;
 use crate::files::{self, Owner, make_directory, write_durably};
 use crate::first_contact::{self, WrongCa, is_pinned};
+use crate::host_keys;
 use crate::server_url::ServerUrl;
 use crate::state::{self, CERTIFICATE, KEY, LINK, LinkFile, SERVER_CA};
 use crate::{Directories, VERSION};
@@ -13,6 +14,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use instance_connect_core::document::{Anchors, BootId};
+use instance_connect_core::host_key::HostKey;
 use instance_connect_core::link::{
     ENROLL_PATH, EnrollAnswer, EnrollError, EnrollErrorCode, EnrollRequest, JoinTokenText, VersionText,
     limits,
@@ -20,7 +22,7 @@ use instance_connect_core::link::{
 use rcgen::{CertificateParams, KeyPair};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -153,7 +155,7 @@ pub async fn enroll(enrollment: Enrollment) -> Result<Enrolled, EnrollFailure> {
         boot_id,
         agent_version: VersionText::lossy(VERSION),
         replace,
-        ssh_host_keys: read_host_keys(&ssh_host_keys),
+        ssh_host_keys: host_keys::read(&ssh_host_keys).iter().map(HostKey::to_string).collect(),
     };
     let answer = post(&server, &request).await?;
     let key = Zeroizing::new(key.serialize_pem());
@@ -170,22 +172,6 @@ pub async fn enroll(enrollment: Enrollment) -> Result<Enrolled, EnrollFailure> {
 /// The subject and everything else but the key is for the control plane to say.
 fn certificate_request(key: &KeyPair) -> Result<String, rcgen::Error> {
     CertificateParams::new(Vec::new())?.serialize_request(key)?.pem()
-}
-
-/// sshd's public host keys, without their comments. A machine without any is enrolled all the same.
-fn read_host_keys(directory: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let mut names: Vec<String> =
-        names.filter(|name| name.starts_with("ssh_host_") && name.ends_with("_key.pub")).collect();
-    names.sort();
-    let lines = names.iter().filter_map(|name| {
-        let bytes = files::read(&directory.join(name), limits::HOST_KEY_LINE as u64).ok()??;
-        let text = String::from_utf8(bytes).ok()?;
-        let mut fields = text.split_ascii_whitespace();
-        Some(format!("{} {}", fields.next()?, fields.next()?))
-    });
-    lines.take(limits::HOST_KEYS).collect()
 }
 
 async fn post(server: &ServerUrl, request: &EnrollRequest) -> Result<EnrollAnswer, EnrollFailure> {

@@ -3,6 +3,7 @@
 use crate::clock::MachineClock;
 use crate::connect::Socket;
 use crate::host::HostFiles;
+use crate::host_keys;
 use crate::live_keys::LiveKeys;
 use crate::offers::Offers;
 use crate::os_users::OsUsers;
@@ -10,11 +11,13 @@ use crate::status::StatusFile;
 use futures_util::{SinkExt as _, StreamExt as _};
 use instance_connect_core::document::{BootId, BootInstant, DeadlineRefusal, Offer, OsUser};
 use instance_connect_core::link::{
-    Ack, AckOutcome, AgentEvent, AgentFacts, AgentFrame, AgentLink, ClockWatch, Goodbye, GoodbyeCode, Grant,
-    GrantId, OfferRate, Offered, Refusal, Signers, Withdraw, Withdrawn, admit, limits,
+    Ack, AckOutcome, AgentEvent, AgentFacts, AgentFrame, AgentLink, Capabilities, ClockWatch, Goodbye,
+    GoodbyeCode, Grant, GrantId, OfferRate, Offered, Refusal, ReportedHostKeys, Signers, Withdraw, Withdrawn,
+    admit, limits,
 };
 use instance_connect_kill_point::kill_point;
 use instance_connect_notify::{NotifySocket, State};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +34,8 @@ pub(crate) struct Machine {
     pub(crate) facts: AgentFacts,
     pub(crate) clock: Arc<dyn MachineClock>,
     pub(crate) host: HostFiles,
+    /// Where sshd's host keys are.
+    pub(crate) ssh_host_keys: PathBuf,
     pub(crate) keys: LiveKeys,
     pub(crate) users: OsUsers,
     pub(crate) offers: Offers,
@@ -182,7 +187,11 @@ impl Conversation<'_> {
                 tracing::info!(version = welcome.version, server = %welcome.server_version, "the link is open");
                 self.machine.status.opened(self.machine.clock.now().wall);
                 self.machine.say_ready();
-                self.make_up_for_lost_time()
+                self.make_up_for_lost_time()?;
+                if welcome.capabilities.contains(Capabilities::HOST_KEYS) {
+                    self.report_host_keys().await?;
+                }
+                Ok(())
             }
             AgentEvent::ClockRead => self.make_up_for_lost_time(),
             AgentEvent::Signer(statement) => {
@@ -201,6 +210,13 @@ impl Conversation<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// With each link: keys change rarely, and where a report was lost the next link makes it good.
+    async fn report_host_keys(&mut self) -> Result<(), Parting> {
+        let keys = host_keys::read(&self.machine.ssh_host_keys);
+        let lines = keys.iter().filter_map(|key| key.line().parse().ok()).collect();
+        self.send(&AgentFrame::HostKeys(ReportedHostKeys { lines })).await
     }
 
     /// The ack comes after the file, always.

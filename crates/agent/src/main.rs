@@ -5,8 +5,8 @@ mod host_commands;
 use clap::{Args, Parser, Subcommand};
 use host_commands::{DoctorArguments, InstallArguments, StatusArguments, UninstallArguments};
 use instance_connect_agent::{
-    Directories, EnrollFailure, Enrollment, InstallFailure, NotifySocket, RunFailure, RunSettings, ServerUrl,
-    enroll, read_boot_id, run,
+    Directories, EnrollFailure, Enrollment, InstallFailure, NotifySocket, RunFailure, RunSettings,
+    SSH_DIRECTORY, ServerUrl, enroll, read_boot_id, run,
 };
 use instance_connect_core::link::{JoinTokenText, TokenError};
 use rustix::fs::Mode;
@@ -80,9 +80,8 @@ struct EnrollArguments {
     #[command(flatten)]
     places: Places,
 
-    /// Where sshd's host keys are
-    #[arg(long, value_name = "DIR", default_value = "/etc/ssh", hide = true)]
-    ssh_host_keys: PathBuf,
+    #[command(flatten)]
+    host_keys: HostKeyDirectory,
 }
 
 #[derive(Args)]
@@ -94,11 +93,21 @@ struct RunArguments {
     #[arg(long, value_name = "DIR", default_value = "/run/instance-connect")]
     run: PathBuf,
 
+    #[command(flatten)]
+    host_keys: HostKeyDirectory,
+
     /// Ends when the thread that started this process ends
     ///
     /// That is how the kernel has it: start the agent from a thread that lives as long as the program.
     #[arg(long, hide = true)]
     exit_with_parent: bool,
+}
+
+#[derive(Args)]
+struct HostKeyDirectory {
+    /// Where sshd's public host keys are, which the control plane tells its clients
+    #[arg(long, value_name = "DIR", default_value = SSH_DIRECTORY, hide_short_help = true)]
+    ssh_host_keys: PathBuf,
 }
 
 #[derive(Args)]
@@ -166,7 +175,7 @@ fn start(arguments: Arguments) -> Result<ExitCode, Failure> {
 }
 
 async fn start_enroll(arguments: EnrollArguments) -> Result<(), Failure> {
-    let EnrollArguments { server, token_file, replace, places, ssh_host_keys } = arguments;
+    let EnrollArguments { server, token_file, replace, places, host_keys } = arguments;
     let token = read_token(token_file.as_deref())?;
     let enrollment = Enrollment {
         server,
@@ -174,7 +183,7 @@ async fn start_enroll(arguments: EnrollArguments) -> Result<(), Failure> {
         directories: Directories { etc: places.etc, state: places.state, ..Directories::default() },
         replace,
         boot_id: boot_id()?,
-        ssh_host_keys,
+        ssh_host_keys: host_keys.ssh_host_keys,
     };
     let enrolled = enroll(enrollment).await?;
     let _ = writeln!(
@@ -188,7 +197,7 @@ async fn start_enroll(arguments: EnrollArguments) -> Result<(), Failure> {
 }
 
 async fn start_run(arguments: RunArguments) -> Result<(), Failure> {
-    let RunArguments { places, run: run_directory, exit_with_parent } = arguments;
+    let RunArguments { places, run: run_directory, host_keys, exit_with_parent } = arguments;
     let signals = |error| Failure::System { what: "signals cannot be received", error };
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
@@ -209,7 +218,8 @@ async fn start_run(arguments: RunArguments) -> Result<(), Failure> {
     };
     let notify = NotifySocket::from_environment();
     let notify = notify.map_err(|error| Failure::System { what: "NOTIFY_SOCKET", error })?;
-    run(RunSettings { notify, ..RunSettings::new(directories, boot_id()?) }, stop).await?;
+    let ssh_host_keys = host_keys.ssh_host_keys;
+    run(RunSettings { ssh_host_keys, notify, ..RunSettings::new(directories, boot_id()?) }, stop).await?;
     Ok(())
 }
 

@@ -25,6 +25,9 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Where sshd has its host keys unless told otherwise.
+pub const SSH_DIRECTORY: &str = "/etc/ssh";
+
 /// Which agent to run, and how.
 #[derive(Clone, Debug)]
 pub struct RunSettings {
@@ -42,6 +45,8 @@ pub struct RunSettings {
     pub tick: Duration,
     /// Where it looks OS users up.
     pub os_users: OsUserSettings,
+    /// Where sshd's host keys are (`ssh_host_*_key.pub`).
+    pub ssh_host_keys: PathBuf,
     /// Who is to be told when the first link is open.
     pub notify: Option<NotifySocket>,
 }
@@ -57,6 +62,7 @@ impl RunSettings {
             ping_interval: limits::PING_INTERVAL,
             tick: Duration::from_secs(1),
             os_users: OsUserSettings::default(),
+            ssh_host_keys: PathBuf::from(SSH_DIRECTORY),
             notify: None,
         }
     }
@@ -153,11 +159,21 @@ async fn idle(
 }
 
 fn prepare(settings: RunSettings) -> io::Result<Machine> {
-    let RunSettings { directories, boot_id, clock, backoff: _, ping_interval, tick, os_users, notify } =
-        settings;
+    let RunSettings {
+        directories,
+        boot_id,
+        clock,
+        backoff: _,
+        ping_interval,
+        tick,
+        os_users,
+        ssh_host_keys,
+        notify,
+    } = settings;
     let now = clock.boot();
     Ok(Machine {
         host: HostFiles::new(&directories.etc),
+        ssh_host_keys,
         keys: LiveKeys::open(&directories.run, &boot_id, now)?,
         users: OsUsers::new(os_users),
         offers: Offers::bind(&directories.run)?,

@@ -121,8 +121,9 @@ pub(crate) struct SshOptions {
     /// The port its SSH server listens on [default: the ready file's, else 22]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: Option<u16>,
-    /// Trust the host keys in this file alone [default: the ready file's key, else your own known hosts]. An entry may
-    /// name the instance id instead of the address. A key that is not known is never accepted
+    /// Trust the host keys in this file alone [default: the ready file's key, else those that the service has pinned, else
+    /// your own known hosts]. An entry may name the instance id instead of the address. A key that is not known is never
+    /// accepted
     #[arg(long, value_name = "FILE")]
     pub(crate) known_hosts: Option<PathBuf>,
     /// Print the ssh command, and neither push a key nor connect

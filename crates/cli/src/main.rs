@@ -4,6 +4,7 @@
 mod administration;
 mod arguments;
 mod audit;
+mod confirm;
 mod failure;
 mod output;
 mod public_key;

@@ -11,11 +11,15 @@ pub(crate) fn result(text: &str) {
 
 /// A failure with what to do about it, on standard error.
 pub(crate) fn failure(failure: &Failure) {
-    let mut stderr = std::io::stderr().lock();
-    let _ = writeln!(stderr, "error: {}", failure.message);
-    if let Some(hint) = &failure.hint {
-        let _ = writeln!(stderr, "hint: {hint}");
+    let _ = writeln!(std::io::stderr().lock(), "error: {}", failure.message);
+    if let Some(text) = &failure.hint {
+        hint(text);
     }
+}
+
+/// What to do, on standard error.
+pub(crate) fn hint(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "hint: {text}");
 }
 
 /// What went well and should not stay as it is, on standard error.

@@ -51,6 +51,11 @@ pub(crate) fn client(options: &ServiceOptions, ready: Option<&mut ReadyFile>) ->
     Ok(Client::new(settings)?)
 }
 
+/// Whether it is AWS's own service, which has nothing of what is ours.
+pub(crate) fn is_aws(client: &Client) -> bool {
+    client.settings().endpoint_url().contains(".amazonaws.com")
+}
+
 fn shown(settings: &Settings) -> String {
     let key =
         settings.access_key_id().map_or_else(|| "credentials".to_owned(), |id| format!("access key {id}"));

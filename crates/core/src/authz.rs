@@ -1,11 +1,11 @@
 //! Authorization: from a verified caller and an operation to the proof that this caller may do this to that instance, or
 //! in its account.
 
-use crate::administration::{self, About, Resource, Tags};
+use crate::administration::{self, About, Read, Resource, Tags};
 use crate::api::{
     AccessDenied, AdministrationErrorCode, ApiError, SendSerialConsoleSshPublicKey, SendSshPublicKey,
 };
-use crate::iam::{self, AccessRequest, Decision, Explanation, RequestedAction, StatementRef};
+use crate::iam::{self, AccessRequest, Decision, Denial, Explanation, RequestedAction, StatementRef};
 use crate::ids::{AccessKeyId, InstanceId, Region};
 use crate::inventory::{Instance, Inventory, Status, User, instance_arn};
 use crate::origin::Origin;
@@ -111,9 +111,9 @@ pub fn authorize<Op: InstanceOperation>(
     region: &Region,
     origin: &Origin,
 ) -> Result<Authorized<Op>, ApiError> {
-    let caller = in_use(caller, inventory)?;
+    let caller = in_use(caller.into_inner(), inventory)?;
     let target = Target::of(&caller.user, operation.instance(), inventory, region);
-    let decided_by = allowed(&target.request(&caller.user, &operation, region, origin))?;
+    let decided_by = allowed(&target.request(&caller.user, operation.requested_action(), region, origin))?;
     let Some(instance) = target.instance.map(Arc::clone) else {
         return Err(ApiError::InstanceNotFound { instance: operation.instance().to_string() });
     };
@@ -134,16 +134,51 @@ pub fn authorize_administration(
     region: &Region,
     origin: &Origin,
 ) -> Result<AuthorizedAdministration, ApiError> {
+    judge_administration(caller.into_inner(), operation, request, inventory, region, origin)
+}
+
+/// Judges it once more on a newer inventory: between the first time and its turn to be carried out, somebody may have
+/// taken the right to it away.
+///
+/// # Errors
+/// As [`authorize_administration`], and [`ApiError::Suspended`] for an access key that is no longer good.
+pub fn authorize_administration_again(
+    authorized: AuthorizedAdministration,
+    operation: administration::Operation,
+    inventory: &Inventory,
+    region: &Region,
+    origin: &Origin,
+) -> Result<AuthorizedAdministration, ApiError> {
+    let Authorized { operation: request, caller, .. } = authorized;
+    let (_, caller) = claimed_caller(inventory, &caller.access_key).ok_or(ApiError::Suspended)?;
+    judge_administration(caller, operation, request, inventory, region, origin)
+}
+
+fn judge_administration(
+    caller: Caller,
+    operation: administration::Operation,
+    request: administration::Request,
+    inventory: &Inventory,
+    region: &Region,
+    origin: &Origin,
+) -> Result<AuthorizedAdministration, ApiError> {
     let caller = in_use(caller, inventory)?;
     let About { resource, policy } = request.about();
-    let decided_by = allowed(&AccessRequest {
+    let judged = allowed(&AccessRequest {
         caller: &caller.user,
         action: RequestedAction::Administer { operation, policy },
         resource: &resource.arn(&caller.user, region),
         resource_tags: resource_tags(resource, &caller.user, inventory, region),
         region,
         origin,
-    })?;
+    });
+    let decided_by = match judged {
+        Err(ApiError::AccessDenied(denied)) if matches!(denied.denial, Denial::Implicit(_)) => {
+            may_push(&request, &caller.user, inventory, region, origin)
+                .ok_or(ApiError::AccessDenied(denied))?
+        }
+        judged => judged?,
+    };
     if operation.is_for_the_management_account()
         && inventory.management_account.as_ref() != Some(&caller.user.account)
     {
@@ -155,9 +190,26 @@ pub fn authorize_administration(
     Ok(Authorized { operation: request, caller, target: (), decided_by })
 }
 
+/// Whoever may push to an instance may know whom that reaches: its host keys need no permission of their own, as long as
+/// nothing denies it. Gives the statement that allows the push.
+fn may_push(
+    request: &administration::Request,
+    caller: &User,
+    inventory: &Inventory,
+    region: &Region,
+    origin: &Origin,
+) -> Option<Option<StatementRef>> {
+    let administration::Request::Read(Read::GetHostKeys { instance, os_user: Some(os_user) }) = request
+    else {
+        return None;
+    };
+    let target = Target::of(caller, instance, inventory, region);
+    let action = RequestedAction::SendSshPublicKey { os_user };
+    allowed(&target.request(caller, action, region, origin)).ok()
+}
+
 /// The caller, if neither it nor its account is suspended.
-fn in_use(caller: Verified<Caller>, inventory: &Inventory) -> Result<Caller, ApiError> {
-    let caller = caller.into_inner();
+fn in_use(caller: Caller, inventory: &Inventory) -> Result<Caller, ApiError> {
     let account = inventory.accounts.get(&caller.user.account);
     let is_active = account.is_some_and(|account| account.status == Status::Active);
     if is_active && caller.user.status == Status::Active { Ok(caller) } else { Err(ApiError::Suspended) }
@@ -209,7 +261,7 @@ pub fn explain<Op: InstanceOperation>(
     origin: &Origin,
 ) -> Explanation {
     let target = Target::of(user, operation.instance(), inventory, region);
-    iam::explain(&target.request(user, operation, region, origin))
+    iam::explain(&target.request(user, operation.requested_action(), region, origin))
 }
 
 /// An instance as policies see it: as the caller's own, and with tags only if it is.
@@ -229,13 +281,13 @@ impl<'a> Target<'a> {
     fn request<'r>(
         &'r self,
         caller: &'r User,
-        operation: &'r impl InstanceOperation,
+        action: RequestedAction<'r>,
         region: &'r Region,
         origin: &'r Origin,
     ) -> AccessRequest<'r> {
         AccessRequest {
             caller,
-            action: operation.requested_action(),
+            action,
             resource: &self.arn,
             resource_tags: self.instance.map(|instance| &instance.tags),
             region,

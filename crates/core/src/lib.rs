@@ -10,6 +10,7 @@ pub mod audit;
 pub mod authz;
 pub mod environment;
 pub mod grant;
+pub mod host_key;
 pub mod iam;
 pub mod ids;
 pub mod inventory;

@@ -33,7 +33,8 @@ mod system;
         feature = "planted-enrolments-unthrottled",
         feature = "planted-interrupted-skipped",
         feature = "planted-replay-admitted",
-        feature = "planted-slow-heads-allowed"
+        feature = "planted-slow-heads-allowed",
+        feature = "planted-turn-unauthorized"
     )
 ))]
 compile_error!("a planted bug is for showing that a test catches it, never for a release");

@@ -41,6 +41,8 @@ pub(crate) struct Slot {
     /// Told whenever a withdrawal is not owed any more.
     confirmations: watch::Sender<()>,
     live: LiveKeys,
+    /// When the agent's last report of host keys was taken.
+    host_keys_taken: Mutex<Option<ServerInstant>>,
 }
 
 /// An open link, as pushes see it.
@@ -214,6 +216,7 @@ impl Links {
                 owed: Mutex::default(),
                 confirmations: watch::Sender::new(()),
                 live: LiveKeys::default(),
+                host_keys_taken: Mutex::default(),
             })
         });
         Arc::clone(slot)
@@ -267,6 +270,16 @@ impl Slot {
         lock(&link.unacknowledged).clear();
     }
 
+    /// Whether a report of host keys is taken now: not so soon after the last one.
+    pub(crate) fn takes_host_keys(&self, now: ServerInstant) -> bool {
+        let mut taken = lock(&self.host_keys_taken);
+        let is_due = taken.is_none_or(|taken| now >= taken.after(link::limits::HOST_KEY_REPORTS));
+        if is_due {
+            *taken = Some(now);
+        }
+        is_due
+    }
+
     /// The machine says that a withdrawn key is not there.
     pub(crate) fn withdrawn(&self, id: WithdrawId) {
         lock(&self.owed).retain(|owed| owed.withdraw.id != id);
@@ -313,7 +326,7 @@ impl Drop for ForgetGrant<'_> {
 }
 
 /// What this server can do beyond protocol version 1.
-pub(crate) const CAPABILITIES: Capabilities = Capabilities::NONE;
+pub(crate) const CAPABILITIES: Capabilities = Capabilities::HOST_KEYS;
 
 /// No code of this crate can panic while it holds one of its locks with what is in it half changed.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

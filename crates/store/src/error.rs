@@ -6,6 +6,7 @@ use crate::limits::{
 };
 use crate::seal::SealError;
 use instance_connect_core::iam::PolicyError;
+use instance_connect_core::ids::InstanceId;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -105,6 +106,8 @@ pub enum Entity {
     Instance,
     /// A join token.
     JoinToken,
+    /// The identity of an instance's agent, with its generation.
+    Agent,
 }
 
 impl fmt::Display for Entity {
@@ -121,6 +124,7 @@ impl fmt::Display for Entity {
             Self::AccessKey => "the access key",
             Self::Instance => "the instance",
             Self::JoinToken => "the join token",
+            Self::Agent => "the agent's identity",
         })
     }
 }
@@ -154,6 +158,17 @@ pub enum Refusal {
          {GROUP_POLICIES}, without white space; longer ones can be managed policies"
     )]
     InlinePoliciesTooLong,
+
+    /// Other host keys than these are pending, or none.
+    #[error("these are not the host keys that are waiting to be accepted; look at them once more")]
+    OtherHostKeys,
+
+    /// A host key that is to be accepted is pinned to another instance.
+    #[error(
+        "one of the host keys is that of {0}, and whoever has a machine's host key can pass for it: \
+         make new ones on one of the two machines (ssh-keygen -A, after removing /etc/ssh/ssh_host_*)"
+    )]
+    HostKeyInUse(InstanceId),
 
     /// More tags than an instance or a user has.
     #[error("an instance or a user has at most {TAGS} tags")]

@@ -3,8 +3,11 @@
 use crate::{AuthorityName, PolicyName, SealError, StoreError};
 use async_trait::async_trait;
 use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::host_key::{HostKeyReport, HostKeys, KnownHostKeys};
 use instance_connect_core::iam::PolicyError;
-use instance_connect_core::ids::{AccessKeyId, AccountId, GroupName, InstanceId, UserId, UserName};
+use instance_connect_core::ids::{
+    AccessKeyId, AccountId, Fingerprint, GroupName, InstanceId, UserId, UserName,
+};
 use instance_connect_core::inventory::{
     AccessKey, Account, AgentIdentity, Instance, InstanceState, Inventory, JoinToken, Status, policy_arn,
 };
@@ -199,6 +202,37 @@ pub trait Store: fmt::Debug + Send + Sync {
         now: UnixSeconds,
         replace: bool,
     ) -> Result<AgentIdentity, RedeemError>;
+
+    /// What is known of the host keys of these instances; what nothing is known of is left out.
+    async fn host_keys(
+        &self,
+        instances: &[InstanceId],
+    ) -> Result<BTreeMap<InstanceId, KnownHostKeys>, StoreError>;
+
+    /// What a report of host keys by an instance's agent comes to. Changes nothing. A generation that is not the agent's
+    /// own is [`Entity::Agent`](crate::Entity::Agent) not found: what a revoked identity says does not count.
+    async fn judge_host_keys(
+        &self,
+        instance: &InstanceId,
+        generation: u64,
+        keys: &HostKeys,
+    ) -> Result<HostKeyReport, StoreError>;
+
+    /// Keeps what a report of host keys comes to, and says what that was. The sequence stays as it is.
+    async fn report_host_keys(
+        &self,
+        instance: &InstanceId,
+        generation: u64,
+        keys: &HostKeys,
+    ) -> Result<HostKeyReport, StoreError>;
+
+    /// Pins the host keys that are pending, if these are they: what was reported after an administrator had looked is not
+    /// accepted with it. The sequence stays as it is.
+    async fn accept_host_keys(
+        &self,
+        instance: &InstanceId,
+        fingerprints: &BTreeSet<Fingerprint>,
+    ) -> Result<(), StoreError>;
 
     /// Keeps a key pair unless one of this name is kept already, and returns the one that is: of several that start at
     /// the same time, all go on with the same. The secret is sealed, bound to the name and the public part.

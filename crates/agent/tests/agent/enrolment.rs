@@ -11,6 +11,8 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGmvQQVTcV1Mc2OBIcHd2WtXEukgRdlPYlgpWLAWlQQp";
+
 fn enrollment(control_plane: &ControlPlane, directory: &Path) -> Enrollment {
     let at = |name: &str| directory.join(name);
     Enrollment {
@@ -31,8 +33,16 @@ async fn failure(enrollment: Enrollment) -> EnrollFailure {
 async fn an_identity_is_written_whole_and_with_tight_modes() {
     let (control_plane, directory) = (ControlPlane::start().await, TempDir::new().unwrap());
     fs::create_dir(directory.path().join("ssh")).unwrap();
-    fs::write(directory.path().join("ssh/ssh_host_ed25519_key.pub"), "ssh-ed25519 AAAA root@host\n").unwrap();
-    fs::write(directory.path().join("ssh/ssh_host_ed25519_key"), "private").unwrap();
+    for (name, text) in [
+        ("ssh_host_ed25519_key.pub", format!("{HOST_KEY} root@host\n")),
+        ("ssh_host_ed25519_key", "private".to_owned()),
+        // Nothing that is no host key is sent, and no key of another file.
+        ("ssh_host_x_key.pub", "ssh-x AAAA\n".to_owned()),
+        ("ssh_host_z_key.pub", format!("command=\"x\" {HOST_KEY}\n")),
+        ("id.pub", HOST_KEY.to_owned()),
+    ] {
+        fs::write(directory.path().join("ssh").join(name), text).unwrap();
+    }
     let enrolled = enroll(enrollment(&control_plane, directory.path())).await.unwrap();
     assert_eq!(enrolled.instance_id, INSTANCE);
     let rows = [
@@ -58,7 +68,7 @@ async fn an_identity_is_written_whole_and_with_tight_modes() {
     let requests = control_plane.requests();
     assert_eq!(requests.len(), 1);
     assert_eq!(*requests[0].token.expose(), *control_plane.authority.token().expose());
-    assert_eq!(requests[0].ssh_host_keys, ["ssh-ed25519 AAAA"]);
+    assert_eq!(requests[0].ssh_host_keys, [HOST_KEY]);
     assert_eq!((requests[0].boot_id.as_str(), requests[0].replace), (BOOT, false));
 }
 

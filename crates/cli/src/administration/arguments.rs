@@ -13,6 +13,8 @@ use std::str::FromStr;
 pub(crate) enum Administration {
     /// Administer accounts, and what your account has switched on
     Account(AccountOptions),
+    /// Show and change what your account has switched on
+    Settings(SettingsOptions),
     /// Administer users: who may call
     User(UserOptions),
     /// Administer groups of users
@@ -86,6 +88,27 @@ pub(crate) enum SerialConsole {
     Enable,
     Disable,
     Status,
+}
+
+/// What your account has switched on
+#[derive(Subcommand)]
+pub(crate) enum AccountSettings {
+    /// Show the settings
+    Show,
+    /// Change settings
+    Set {
+        /// Whether the serial console of your account's instances may be used
+        #[arg(long, value_name = "on|off", value_parser = switch, required = true)]
+        serial_console_access: bool,
+    },
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("it is on or off".to_owned()),
+    }
 }
 
 /// The people and programs who may call
@@ -347,6 +370,18 @@ pub(crate) enum Instance {
         #[arg(value_name = "INSTANCE")]
         id: InstanceId,
     },
+    /// Accept the host keys that a machine's agent has reported since the first ones were pinned
+    Set {
+        #[arg(value_name = "INSTANCE")]
+        id: InstanceId,
+        /// From now on clients are told these. Compare them with what the machine itself shows:
+        /// `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`
+        #[arg(long, required = true)]
+        accept_host_keys: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Say which state an instance is in; only to a running one keys are pushed
     SetState {
         #[arg(value_name = "INSTANCE")]
@@ -407,6 +442,7 @@ macro_rules! options {
 
 options! {
     AccountOptions: Account;
+    SettingsOptions: AccountSettings;
     UserOptions: User;
     GroupOptions: Group;
     PolicyOptions: Policy;

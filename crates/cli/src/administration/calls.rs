@@ -1,10 +1,11 @@
 //! From commands to calls.
 
 use super::arguments::{
-    AccessKey, Account, Agent, Group, Instance, Owner, Policy, RevokeOptions, SerialConsole, Tag, User,
+    AccessKey, Account, AccountSettings, Agent, Group, Instance, Owner, Policy, RevokeOptions, SerialConsole,
+    Tag, User,
 };
-use super::policy_arn;
 use super::show::Shown;
+use super::{host_keys, policy_arn};
 use crate::failure::{Exit, Failure};
 use instance_connect_client::{Administer, AdministrativeOperation as O, Client};
 use instance_connect_core::ids::{GroupName, UserName};
@@ -76,15 +77,21 @@ pub(crate) fn account(command: &Account) -> Call {
             update(id.as_str(), "Suspended").done(format!("account {id} is suspended"))
         }
         Account::Activate { id } => update(id.as_str(), "Active").done(format!("account {id} is in use")),
-        Account::SerialConsole { access } => {
-            let operation = match access {
-                SerialConsole::Enable => O::EnableSerialConsoleAccess,
-                SerialConsole::Disable => O::DisableSerialConsoleAccess,
-                SerialConsole::Status => O::GetSerialConsoleAccessStatus,
-            };
-            call(operation).shown(Shown::Parts(&[("Serial console access", "SerialConsoleAccessEnabled")]))
-        }
+        Account::SerialConsole { access } => settings(&match access {
+            SerialConsole::Enable => AccountSettings::Set { serial_console_access: true },
+            SerialConsole::Disable => AccountSettings::Set { serial_console_access: false },
+            SerialConsole::Status => AccountSettings::Show,
+        }),
     }
+}
+
+pub(crate) fn settings(command: &AccountSettings) -> Call {
+    let operation = match command {
+        AccountSettings::Show => O::GetSerialConsoleAccessStatus,
+        AccountSettings::Set { serial_console_access: true } => O::EnableSerialConsoleAccess,
+        AccountSettings::Set { serial_console_access: false } => O::DisableSerialConsoleAccess,
+    };
+    call(operation).shown(Shown::Parts(&[("Serial console access", "SerialConsoleAccessEnabled")]))
 }
 
 pub(crate) async fn user(command: &User, client: &Client) -> Result<Call, Failure> {
@@ -264,8 +271,9 @@ pub(crate) fn access_key(command: &AccessKey) -> Call {
     }
 }
 
-pub(crate) fn instance(command: &Instance) -> Call {
-    match command {
+pub(crate) async fn instance(command: &Instance, client: &Client) -> Result<Call, Failure> {
+    Ok(match command {
+        Instance::Set { id, accept_host_keys: _, yes } => host_keys::accept(id, *yes, client).await?,
         Instance::Create { availability_zone, id, tags } => call(O::CreateInstance)
             .with("InstanceId", id.as_ref().map(|id| id.as_str()))
             .with("AvailabilityZone", availability_zone.as_str())
@@ -291,6 +299,8 @@ pub(crate) fn instance(command: &Instance) -> Call {
                 ("Agent's link", "Instances.0.Agent.Link"),
                 ("Agent's generation", "Instances.0.Agent.Generation"),
                 ("Enrolled at", "Instances.0.Agent.EnrolledAt"),
+                ("Host keys", "Instances.0.HostKeys"),
+                ("Host keys not accepted", "Instances.0.PendingHostKeys"),
             ]))
         }
         Instance::SetState { id, state } => call(O::SetInstanceState)
@@ -312,7 +322,7 @@ pub(crate) fn instance(command: &Instance) -> Call {
                 _ => request.shown(Shown::Text("JoinToken.Token")),
             }
         }
-    }
+    })
 }
 
 pub(crate) fn agent(command: &Agent) -> Call {

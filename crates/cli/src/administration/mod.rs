@@ -3,6 +3,7 @@
 pub(crate) mod arguments;
 mod calls;
 mod cloud_init;
+mod host_keys;
 pub(crate) mod show;
 
 use crate::arguments::{OutputFormat, ServiceOptions};
@@ -17,7 +18,7 @@ pub(crate) async fn run(service: &ServiceOptions, command: &Administration) -> R
     use Administration as A;
     let mut ready = service::ready_file(service)?;
     let client = service::client(service, ready.as_mut())?;
-    if client.settings().endpoint_url().contains(".amazonaws.com") {
+    if service::is_aws(&client) {
         let message = "AWS has no such command: administration is for a service of your own";
         let hint =
             "name its URL with --endpoint-url or AWS_ENDPOINT_URL; AWS's own users are administered by IAM";
@@ -25,11 +26,12 @@ pub(crate) async fn run(service: &ServiceOptions, command: &Administration) -> R
     }
     let (call, Format { output: format }) = match command {
         A::Account(options) => (calls::account(&options.command), options.format),
+        A::Settings(options) => (calls::settings(&options.command), options.format),
         A::User(options) => (calls::user(&options.command, &client).await?, options.format),
         A::Group(options) => (calls::group(&options.command), options.format),
         A::Policy(options) => (calls::policy(&options.command, &client).await?, options.format),
         A::AccessKey(options) => (calls::access_key(&options.command), options.format),
-        A::Instance(options) => (calls::instance(&options.command), options.format),
+        A::Instance(options) => (calls::instance(&options.command, &client).await?, options.format),
         A::Agent(options) => (calls::agent(&options.command), options.format),
         A::Revoke(options) => (calls::revoke(options), options.format),
     };

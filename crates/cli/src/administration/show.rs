@@ -111,7 +111,7 @@ pub(crate) fn table(columns: &[(&str, &str)], rows: &[Value]) -> String {
 }
 
 /// What stands at a place such as `User.Arn` or `Instances.0.Tags`, in one line.
-fn cell(answer: &Map<String, Value>, path: &str) -> String {
+pub(super) fn cell(answer: &Map<String, Value>, path: &str) -> String {
     match at(answer, path) {
         Some(value) => in_words(value),
         None => "-".to_owned(),
@@ -137,10 +137,12 @@ fn in_words(value: &Value) -> String {
         Value::Array(values) if values.is_empty() => "-".to_owned(),
         Value::Array(values) => values.iter().map(in_words).collect::<Vec<_>>().join(", "),
         Value::Object(members) => {
-            // A tag, or something that has a name.
+            // A tag, a host key, or something that has a name.
             let text = |name: &str| members.get(name).and_then(Value::as_str);
-            match (text("Key"), text("Value"), text("PolicyName")) {
-                (Some(key), Some(value), _) => printable(&format!("{key}={value}")),
+            let pair = |one, other| Some((text(one)?, text(other)?));
+            match (pair("Key", "Value"), pair("KeyType", "Fingerprint"), text("PolicyName")) {
+                (Some((key, value)), _, _) => printable(&format!("{key}={value}")),
+                (_, Some((key_type, fingerprint)), _) => printable(&format!("{key_type} {fingerprint}")),
                 (_, _, Some(name)) => printable(name),
                 _ => printable(&value.to_string()),
             }

@@ -4,6 +4,7 @@
 mod agent;
 mod child;
 mod command;
+mod host_keys;
 mod key;
 mod place;
 mod route;
@@ -20,9 +21,12 @@ use key::Key;
 use place::Place;
 use route::Route;
 
+/// ssh's own failure, not that of the remote command.
+const SSH_FAILED: u8 = 255;
+
 pub(crate) async fn run(service: &ServiceOptions, options: SshOptions) -> Result<u8, Failure> {
     let mut ready = service::ready_file(service)?;
-    let route = Route::find(&options, ready.as_ref())?;
+    let mut route = Route::find(&options, ready.as_ref())?;
     let arguments = SshArguments::split(&options.rest)?;
     if options.dry_run {
         let command = ssh_command(&place::planned()?, &route, &arguments)?;
@@ -30,6 +34,8 @@ pub(crate) async fn run(service: &ServiceOptions, options: SshOptions) -> Result
         return Ok(0);
     }
     let client = service::client(service, ready.as_mut())?;
+
+    let is_told = host_keys::ask(service, &client, &mut route).await?;
 
     // From here on a signal is ours to handle, so that the directory below is always removed.
     let mut signals = Signals::listen()?;
@@ -48,7 +54,16 @@ pub(crate) async fn run(service: &ServiceOptions, options: SshOptions) -> Result
     }
     debug(service, || shown(&command));
 
-    child::run(&mut command, agent::serve_for(GRANT_LIFETIME, listener, key), &mut signals).await
+    let code =
+        child::run(&mut command, agent::serve_for(GRANT_LIFETIME, listener, key), &mut signals).await?;
+    if is_told && code == SSH_FAILED {
+        // ssh names the file that we made for this login, and what it says of it does not help.
+        let advice = host_keys::advice(&route);
+        output::hint(&format!(
+            "if ssh refuses the host key: it is not one that the service has accepted; {advice}"
+        ));
+    }
+    Ok(code)
 }
 
 /// What cannot be set up on this machine.

@@ -20,6 +20,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// The bodies of the requests whose signature was right.
     pub(crate) pushes: Arc<Mutex<Vec<Value>>>,
+    /// What it answers to whoever asks for host keys; as AWS unless a test sets it.
+    pub(crate) host_keys: Arc<Mutex<(u16, String)>>,
 }
 
 impl Server {
@@ -40,13 +42,18 @@ impl Server {
     /// A server whose clock is so many seconds ahead.
     pub(crate) fn with_clock(ahead: i64, answers: Vec<(u16, &'static str)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let server = Self { address: listener.local_addr().unwrap(), pushes: Arc::default() };
-        let pushes = Arc::clone(&server.pushes);
+        let unknown = (400, r#"{"__type":"UnknownOperationException"}"#.to_owned());
+        let server = Self {
+            address: listener.local_addr().unwrap(),
+            pushes: Arc::default(),
+            host_keys: Arc::new(Mutex::new(unknown)),
+        };
+        let (pushes, host_keys) = (Arc::clone(&server.pushes), Arc::clone(&server.host_keys));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let count = pushes.lock().unwrap().len();
                 let now = UnixSeconds(now().0 + ahead);
-                serve(stream.unwrap(), answers[count % answers.len()], now, &pushes);
+                serve(stream.unwrap(), answers[count % answers.len()], now, &pushes, &host_keys);
             }
         });
         server
@@ -63,7 +70,13 @@ impl Server {
     }
 }
 
-fn serve(mut stream: TcpStream, (status, body): (u16, &str), now: UnixSeconds, pushes: &Mutex<Vec<Value>>) {
+fn serve(
+    mut stream: TcpStream,
+    (status, body): (u16, &str),
+    now: UnixSeconds,
+    pushes: &Mutex<Vec<Value>>,
+    host_keys: &Mutex<(u16, String)>,
+) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut lines = Vec::new();
     loop {
@@ -86,7 +99,10 @@ fn serve(mut stream: TcpStream, (status, body): (u16, &str), now: UnixSeconds, p
     reader.read_exact(&mut sent).unwrap();
     assert_eq!(lines[0], "POST / HTTP/1.1");
 
-    let (status, body) = match verify(&head, &sent, now) {
+    let asks_for_host_keys = head.header("x-amz-target") == Some("InstanceConnect.GetHostKeys");
+    let service = if asks_for_host_keys { "instance-connect" } else { "ec2-instance-connect" };
+    let (status, body) = match verify(&head, &sent, service, now) {
+        Ok(()) if asks_for_host_keys => host_keys.lock().unwrap().clone(),
         Ok(()) => {
             pushes.lock().unwrap().push(serde_json::from_slice(&sent).unwrap());
             (status, body.to_owned())
@@ -117,8 +133,13 @@ fn now() -> UnixSeconds {
     UnixSeconds(now.as_secs().try_into().unwrap())
 }
 
-fn verify(head: &RequestHead<'_>, body: &[u8], now: UnixSeconds) -> Result<(), AuthenticationError> {
-    let expected = Expected { region: REGION, service: "ec2-instance-connect", now, window: CLOCK_WINDOW };
+fn verify(
+    head: &RequestHead<'_>,
+    body: &[u8],
+    service: &str,
+    now: UnixSeconds,
+) -> Result<(), AuthenticationError> {
+    let expected = Expected { region: REGION, service, now, window: CLOCK_WINDOW };
     let presented = Presented::read(head, &expected)?;
     let secret = Secret::new(SECRET_ACCESS_KEY.as_bytes().to_vec());
     let known = presented.access_key_id().is_some_and(|id| id.as_str() == ACCESS_KEY_ID);

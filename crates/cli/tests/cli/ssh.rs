@@ -183,6 +183,54 @@ fn hosts_and_host_keys_by_option() {
     assert!(outcome.stdout.contains("-p\n22\n"));
 }
 
+const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGmvQQVTcV1Mc2OBIcHd2WtXEukgRdlPYlgpWLAWlQQp";
+
+/// Where the caller names no file, the machine has to prove itself with a key that the service has pinned.
+#[test]
+fn host_keys_of_the_service() {
+    let server = Server::success();
+    let person = Person::of(&server);
+    person.script("ssh", &format!("{PRINT}\ncat \"$TMPDIR\"/*/known_hosts; exit 255"));
+    let told = serde_json::json!({ "HostKeys": [{ "PublicKey": HOST_KEY }], "IsChangePending": false });
+    *server.host_keys.lock().unwrap() = (200, told.to_string());
+    let host = ["ssh", INSTANCE, "--host", "10.0.0.5"];
+    let outcome = person.run(&host);
+    assert_eq!(outcome.code, 255, "{outcome:?}");
+    assert!(outcome.stdout.ends_with(&format!("{INSTANCE} {HOST_KEY}\n")), "{outcome:?}");
+    assert_eq!(option(&outcome, "HostKeyAlias").as_deref(), Some(INSTANCE));
+    assert_eq!(option(&outcome, "StrictHostKeyChecking").as_deref(), Some("yes"));
+    assert_eq!(option(&outcome, "GlobalKnownHostsFile").as_deref(), Some("/dev/null"));
+    let advice = format!(
+        "an administrator accepts them: instance-connect instance set {INSTANCE} --accept-host-keys\n"
+    );
+    assert!(
+        outcome.stderr.starts_with("hint: if ssh refuses the host key") && outcome.stderr.ends_with(&advice)
+    );
+
+    // The pinned ones count, whatever else there is.
+    let told = serde_json::json!({ "HostKeys": [{ "PublicKey": HOST_KEY }], "IsChangePending": true });
+    *server.host_keys.lock().unwrap() = (200, told.to_string());
+    let outcome = person.run(&host);
+    assert!(
+        outcome.stderr.starts_with(&format!("warning: {INSTANCE} reports other host keys")),
+        "{outcome:?}"
+    );
+    assert!(outcome.stdout.ends_with(&format!("{INSTANCE} {HOST_KEY}\n")));
+
+    // A service that does not tell leaves the caller's own.
+    for (status, answer) in [
+        (200, r#"{"HostKeys":[],"IsChangePending":false}"#),
+        (200, r#"{"HostKeys":[{"PublicKey":"* ssh-ed25519 AAAA"}]}"#),
+        (400, r#"{"__type":"AccessDeniedException","Message":"no"}"#),
+    ] {
+        *server.host_keys.lock().unwrap() = (status, answer.to_owned());
+        let outcome = person.run(&host);
+        assert_eq!(option(&outcome, "UserKnownHostsFile"), None, "{answer}");
+        assert_eq!(option(&outcome, "StrictHostKeyChecking").as_deref(), Some("yes"));
+    }
+    person.assert_clean();
+}
+
 /// The ready file's key is not for another host.
 #[test]
 fn a_host_by_option_beats_the_ready_file() {

@@ -12,7 +12,7 @@ use crate::ids::{
     UserName,
 };
 use crate::inventory::{InstanceState, Status};
-use crate::limits;
+use crate::{limits, link};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -240,6 +240,14 @@ impl Member for BTreeSet<String> {
 impl Member for Vec<InstanceId> {
     fn read(name: &str, value: &Value) -> Result<Self, ApiError> {
         list(name, value, limits::PAGE)?.iter().map(|id| InstanceId::read(name, id)).collect()
+    }
+}
+
+/// The fingerprints of a machine's host keys.
+impl Member for BTreeSet<Fingerprint> {
+    fn read(name: &str, value: &Value) -> Result<Self, ApiError> {
+        let fingerprints = list(name, value, link::limits::HOST_KEYS)?.iter();
+        fingerprints.map(|fingerprint| Fingerprint::read(name, fingerprint)).collect()
     }
 }
 

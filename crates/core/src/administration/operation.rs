@@ -108,6 +108,8 @@ operations! {
     CreateTags, Write, Instance;
     DeleteTags, Write, Instance;
     CreateJoinToken, Write, Instance;
+    GetHostKeys, Read, Instance;
+    AcceptHostKeys, Write, Instance;
     RevokeInstanceKeys, Write, Instance;
     RevokeUserKeys, Write, User;
     ListAgents, Read, Any;

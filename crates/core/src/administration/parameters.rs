@@ -86,6 +86,13 @@ pub(super) fn read(operation: Operation, m: &mut Members) -> Result<Request, Api
         O::CreateTags => Change::CreateTags { instance: tagged(m)?, tags: m.required("Tags")? }.into(),
         O::DeleteTags => Change::DeleteTags { instance: tagged(m)?, keys: m.required("TagKeys")? }.into(),
         O::CreateJoinToken => Change::CreateJoinToken { instance: instance(m)? }.into(),
+        O::GetHostKeys => {
+            Read::GetHostKeys { instance: instance(m)?, os_user: m.optional("InstanceOSUser")? }.into()
+        }
+        O::AcceptHostKeys => {
+            let (instance, fingerprints) = (instance(m)?, m.required("Fingerprints")?);
+            Change::AcceptHostKeys { instance, fingerprints }.into()
+        }
         O::RevokeInstanceKeys => {
             let (instance, fingerprint) = (instance(m)?, m.optional("Fingerprint")?);
             Revoke::Instance { instance, fingerprint, user: m.optional("UserName")? }.into()

@@ -5,7 +5,7 @@ use super::{Operation, PolicyArn, SimulatedContext, SimulatedPush, parameters, r
 use crate::api::ApiError;
 use crate::iam::{Policy, PolicyError};
 use crate::ids::{
-    AccessKeyId, AccountId, AvailabilityZone, Fingerprint, GroupName, InstanceId, PolicyName, Region,
+    AccessKeyId, AccountId, AvailabilityZone, Fingerprint, GroupName, InstanceId, OsUser, PolicyName, Region,
     UserName,
 };
 use crate::inventory::{InstanceState, Status, User, group_arn, instance_arn, policy_arn, user_arn};
@@ -83,6 +83,7 @@ pub enum Read {
     ListPolicies { page: Page },
     DescribeInstances { instances: Vec<InstanceId>, page: Page },
     ListAgents { page: Page },
+    GetHostKeys { instance: InstanceId, os_user: Option<OsUser> },
 }
 
 /// An operation that withdraws keys before their minute is over.
@@ -141,6 +142,7 @@ pub enum Change {
     CreateTags { instance: InstanceId, tags: Tags },
     DeleteTags { instance: InstanceId, keys: BTreeSet<String> },
     CreateJoinToken { instance: InstanceId },
+    AcceptHostKeys { instance: InstanceId, fingerprints: BTreeSet<Fingerprint> },
 }
 
 /// What policies are asked about.
@@ -235,6 +237,7 @@ impl Read {
             Self::SimulatePrincipalPolicy { user, .. }
             | Self::GetUser { user }
             | Self::GetUserPolicy { user, .. } => Resource::User(user),
+            Self::GetHostKeys { instance, .. } => Resource::Instance(instance),
             Self::ListAccessKeys { user } => user_or_caller(user),
             Self::GetGroup { group } | Self::GetGroupPolicy { group, .. } => Resource::Group(group),
             Self::GetPolicy { policy } => Resource::PolicyArn(policy),
@@ -280,6 +283,7 @@ impl Change {
             | Self::SetInstanceState { instance, .. }
             | Self::CreateTags { instance, .. }
             | Self::DeleteTags { instance, .. }
+            | Self::AcceptHostKeys { instance, .. }
             | Self::CreateJoinToken { instance } => (Resource::Instance(instance), None),
         };
         About { resource, policy }

@@ -42,6 +42,7 @@ fn body(operation: Operation) -> Value {
         "ActionName": "SendSSHPublicKey", "InstanceOSUser": "deploy",
         "ContextEntries": [{ "ContextKeyName": "aws:SourceIp", "ContextKeyValue": "192.0.2.1" }],
         "Fingerprint": "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "Fingerprints": ["SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"],
     });
     // One that the operation does not have is refused by name, so what is left are those that it has.
     let Value::Object(mut members) = all else { panic!() };

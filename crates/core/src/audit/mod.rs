@@ -15,7 +15,7 @@ mod tests;
 pub use chain::{Chain, ChainValue, NotAChainValue, Tie};
 pub use finished::{FinishedFile, LogNames, NotAFinishedFile};
 pub use line::Line;
-pub use own::{Refused, enrolment, refusal, refusal_counts};
+pub use own::{Refused, enrolment, host_key_report, refusal, refusal_counts};
 pub use recovery::{OpenIntents, OpenIntentsError};
 pub use request::{AuditedRequest, Outcome, Parameters};
 pub use sampling::{RefusalCounts, Sampler, Share};

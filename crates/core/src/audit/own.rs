@@ -3,6 +3,7 @@
 use super::line::Line;
 use super::sampling::RefusalCounts;
 use super::shape::{EventType, Failure, Head, ResponseElements, Rest, Shared, Tls, UserIdentity};
+use crate::host_key::{HostKeyReport, HostKeys};
 use crate::ids::{AccessKeyId, Region};
 use crate::limits;
 use crate::link::AgentUrn;
@@ -44,6 +45,45 @@ pub fn enrolment(origin: &Origin, identity: &AgentUrn, event_id: &str) -> Line {
         ..Rest::new(EventType::Event)
     };
     shared.line(None, &rest)
+}
+
+/// The record of an agent's word that its machine has other host keys than are known: on disk before anybody is told them.
+/// `in_use` is the other instance of the account that one of them belongs to.
+pub fn host_key_report(
+    identity: &AgentUrn,
+    keys: &HostKeys,
+    report: &HostKeyReport,
+    time: UnixSeconds,
+    event_id: &str,
+) -> Line {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Recorded<'a> {
+        instance_id: &'a str,
+        fingerprints: Vec<String>,
+    }
+    let account_id = identity.account.as_str();
+    let agent = UserIdentity::Agent { principal_id: &identity.to_string(), account_id };
+    let mut shared = Shared::new(&Head::new("ReportHostKeys", agent, time, &identity.region));
+    shared.set_parameters(&Recorded {
+        instance_id: identity.instance.as_str(),
+        fingerprints: keys.iter().map(|key| key.fingerprint().to_string()).collect(),
+    });
+    let message = match report {
+        HostKeyReport::InUse(other) => Some(format!("a host key of {other}")),
+        HostKeyReport::Known | HostKeyReport::Pinned | HostKeyReport::Pending => None,
+    };
+    let failure = message
+        .as_deref()
+        .map(|message| Failure { error_code: "HostKeyInUse", error_message: Some(message) });
+    let pinned = matches!(report, HostKeyReport::Pinned);
+    let rest = Rest {
+        response_elements: failure.is_none().then_some(ResponseElements::HostKeysReported { pinned }),
+        event_id: Some(event_id),
+        recipient_account_id: Some(account_id),
+        ..Rest::new(EventType::Event)
+    };
+    shared.line(failure, &rest)
 }
 
 /// The record of a request that was refused before anybody was verified: nothing in it is proved but its address. Only

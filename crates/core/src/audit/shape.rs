@@ -226,6 +226,7 @@ pub(super) const INTENT: &str = "InstanceConnectIntent";
 pub(super) enum ResponseElements<'a> {
     Pushed { request_id: &'a str, success: bool },
     Enrolled { generation: u64 },
+    HostKeysReported { pinned: bool },
     Administered(&'a Value),
 }
 

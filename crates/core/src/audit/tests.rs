@@ -1,6 +1,7 @@
 use super::*;
 use crate::api::{AccessDenied, ApiError, Operation, SendSerialConsoleSshPublicKey, SendSshPublicKey};
 use crate::authz::Caller;
+use crate::host_key::{HostKeyReport, claimed};
 use crate::iam::{Action, Denial, PolicyKind, StatementRef};
 use crate::ids::Region;
 use crate::inventory::{Status, User, UserKind};
@@ -252,6 +253,30 @@ fn our_own_events() {
             "\n"
         )
     );
+    let report =
+        |report| text(&host_key_report(&identity, &claimed([KEY]), &report, origin().time, EVENT)).to_owned();
+    let pending = report(HostKeyReport::Pending);
+    assert_eq!(
+        pending,
+        concat!(
+            r#"{"eventVersion":"1.08","userIdentity":{"type":"InstanceConnectAgent","#,
+            r#""principalId":"urn:instance-connect:xx-test-1:111122223333:agent:i-0123456789abcdef0:2","#,
+            r#""accountId":"111122223333"},"eventTime":"2031-02-11T02:05:06Z","eventSource":"instance-connect","#,
+            r#""eventName":"ReportHostKeys","awsRegion":"xx-test-1","requestParameters":{"#,
+            r#""instanceId":"i-0123456789abcdef0","#,
+            r#""fingerprints":["SHA256:1R1Viorm1ChvoCn5avvFgttkvawG5ZRe2NizKjkQAGI"]},"#,
+            r#""responseElements":{"pinned":false},"eventID":"7c0c2f0e-8a51-4a0b-8c39-0f4b7f1d2e33","#,
+            r#""readOnly":false,"eventType":"InstanceConnectEvent","managementEvent":true,"#,
+            r#""recipientAccountId":"111122223333","eventCategory":"Management"}"#,
+            "\n"
+        )
+    );
+    assert_eq!(report(HostKeyReport::Pinned), pending.replace("false},\"eventID", "true},\"eventID"));
+    let in_use = report(HostKeyReport::InUse("i-0fedcba9876543210".parse().unwrap()));
+    assert!(
+        in_use.contains(r#""errorCode":"HostKeyInUse","errorMessage":"a host key of i-0fedcba9876543210","#)
+    );
+    assert!(in_use.contains(r#""responseElements":null,"#));
     let mut sampler = Sampler::default();
     sampler.pick(Share::Strangers, origin().source, "SerializationException");
     sampler.pick(Share::Strangers, origin().source, "InvalidSignatureException");

@@ -140,6 +140,9 @@ impl Capabilities {
     /// The agent serves the metadata service to its machine.
     pub const METADATA: Self = Self(1);
 
+    /// The server takes reports of SSH host keys.
+    pub const HOST_KEYS: Self = Self(1 << 2);
+
     /// Whether every bit of `other` is set.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0

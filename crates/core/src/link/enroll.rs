@@ -179,7 +179,7 @@ impl EnrollRequest {
         let host_keys_fit = wire.ssh_host_keys.len() <= limits::HOST_KEYS
             && wire.ssh_host_keys.iter().all(|line| line.len() <= limits::HOST_KEY_LINE);
         if !host_keys_fit {
-            return Err(bad("at most 8 SSH host keys of at most 2048 bytes each"));
+            return Err(bad("at most 8 SSH host keys of at most 1024 bytes each"));
         }
         Ok(Self {
             token,
@@ -316,7 +316,7 @@ mod tests {
         assert_eq!(code(&|v| v["csr"] = serde_json::Value::Null), EnrollErrorCode::BadRequest);
         assert_eq!(code(&|v| v["ssh_host_keys"] = vec!["k"; 9].into()), EnrollErrorCode::BadRequest);
         assert_eq!(
-            code(&|v| v["ssh_host_keys"] = vec!["k".repeat(2049)].into()),
+            code(&|v| v["ssh_host_keys"] = vec!["k".repeat(1025)].into()),
             EnrollErrorCode::BadRequest
         );
         assert_eq!(code(&|v| v["csr"] = "x".repeat(65_536).into()), EnrollErrorCode::TooLarge);

@@ -4,7 +4,7 @@
 use super::codec::{FrameError, Reader, Writer};
 use super::codes::{Capabilities, GoodbyeCode, Refusal};
 use super::limits;
-use super::text::{DocumentText, GoodbyeText, StatementText, VersionText};
+use super::text::{DocumentText, GoodbyeText, HostKeyText, StatementText, VersionText};
 use instance_connect_document::{BootId, BootInstant, Fingerprint, OsUser, RequestId, ServerInstant};
 
 /// The kinds of protocol version 1. The high bit makes a kind critical.
@@ -20,6 +20,7 @@ mod kind {
     pub(super) const WITHDRAWN: u8 = 0x89;
     pub(super) const OFFERED: u8 = 0x0a;
     pub(super) const GOODBYE: u8 = 0x8b;
+    pub(super) const HOST_KEYS: u8 = 0x11;
 
     /// Whether a receiver that does not know the kind must close.
     pub(super) const fn is_critical(kind: u8) -> bool {
@@ -40,6 +41,8 @@ pub enum AgentFrame {
     Withdrawn(Withdrawn),
     /// A report that the sshd command printed a key.
     Offered(Offered),
+    /// A report of the machine's SSH host keys.
+    HostKeys(ReportedHostKeys),
     /// The last frame of a link.
     Goodbye(Goodbye),
 }
@@ -195,6 +198,13 @@ pub struct Offered {
     pub request_ids: Vec<RequestId>,
 }
 
+/// The machine's SSH host keys, as its agent claims. Only the first [`limits::HOST_KEYS`] are sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportedHostKeys {
+    /// Lines as in a `.pub` file. Of what type they are the server judges, so that a new one does not cost the link.
+    pub lines: Vec<HostKeyText>,
+}
+
 /// The last frame of a side, which then closes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Goodbye {
@@ -237,6 +247,7 @@ impl AgentFrame {
                 Writer::new(kind::WITHDRAWN).u64(withdrawn.id.0).u8(withdrawn.removed.into()).finish()
             }
             Self::Offered(offered) => offered.encode(),
+            Self::HostKeys(host_keys) => host_keys.encode(),
             Self::Goodbye(goodbye) => goodbye.encode(),
         }
     }
@@ -253,6 +264,7 @@ impl AgentFrame {
             kind::ACK => Self::Ack(Ack::decode(&mut body)?),
             kind::WITHDRAWN => Self::Withdrawn(Withdrawn::decode(&mut body)?),
             kind::OFFERED => Self::Offered(Offered::decode(&mut body)?),
+            kind::HOST_KEYS => Self::HostKeys(ReportedHostKeys::decode(&mut body)?),
             kind::GOODBYE => Self::Goodbye(Goodbye::decode(&mut body)?),
             kind if kind::is_critical(kind) => return Err(FrameError::UnknownCritical(kind)),
             _ => return Ok(None),
@@ -436,6 +448,24 @@ impl Offered {
         }
         let request_ids = (0..count).map(|_| body.uuid("request id")).collect::<Result<_, _>>()?;
         Ok(Self { offered_at, lost, fingerprint, os_user, request_ids })
+    }
+}
+
+impl ReportedHostKeys {
+    fn encode(&self) -> Vec<u8> {
+        let lines = self.lines.iter().take(limits::HOST_KEYS);
+        let count = u8::try_from(lines.len()).unwrap_or(u8::MAX);
+        let writer = Writer::new(kind::HOST_KEYS).u8(count);
+        lines.fold(writer, |writer, line| writer.text16(line.as_str())).finish()
+    }
+
+    fn decode(body: &mut Reader<'_>) -> Result<Self, FrameError> {
+        let count = usize::from(body.u8()?);
+        if count > limits::HOST_KEYS {
+            return Err(FrameError::Malformed("host key count"));
+        }
+        let lines = (0..count).map(|_| body.text16("host key")).collect::<Result<_, _>>()?;
+        Ok(Self { lines })
     }
 }
 

@@ -80,11 +80,15 @@ pub const OFFERED_BURST: u32 = 100;
 /// Largest body of an enrolment request or answer.
 pub const ENROLL_BODY: usize = 64 * 1024;
 
-/// SSH host keys in an enrolment request: OpenSSH has four kinds.
+/// SSH host keys in one report: OpenSSH has four kinds.
 pub const HOST_KEYS: usize = 8;
 
-/// Longest SSH host key line.
-pub const HOST_KEY_LINE: usize = 2048;
+/// Longest SSH host key line: an RSA key of 4096 bits has 724 bytes. A frame holds [`HOST_KEYS`] of them.
+pub const HOST_KEY_LINE: usize = 1024;
+
+/// How soon after a report of host keys the next one of that instance is taken: whoever makes up new ones all the time
+/// shall not fill the audit log with them. One that is dropped comes again with the next link.
+pub const HOST_KEY_REPORTS: Duration = Duration::from_secs(10);
 
 /// Time a machine may seem to lose before its live keys are shortened by it: clocks drift, pauses are longer.
 pub const LOST_TIME: Duration = Duration::from_secs(1);

@@ -29,10 +29,10 @@ pub use enroll::{
     UnknownErrorCode,
 };
 pub use frame::{
-    Ack, AckOutcome, AgentFrame, Goodbye, Grant, GrantId, Hello, Offered, Ping, Pong, ServerFrame, Signer,
-    Welcome, Withdraw, WithdrawId, Withdrawn,
+    Ack, AckOutcome, AgentFrame, Goodbye, Grant, GrantId, Hello, Offered, Ping, Pong, ReportedHostKeys,
+    ServerFrame, Signer, Welcome, Withdraw, WithdrawId, Withdrawn,
 };
 pub use identity::{AgentUrn, AgentUrnError};
 pub use live::{LiveIndex, OfferRate};
-pub use text::{DocumentText, GoodbyeText, Line, StatementText, TextError, VersionText};
+pub use text::{DocumentText, GoodbyeText, HostKeyText, Line, StatementText, TextError, VersionText};
 pub use token::{JoinTokenText, TokenError};

@@ -61,6 +61,10 @@ fn golden_agent_frames() -> Vec<(AgentFrame, String)> {
                 "7562756e7475"
             ),
         ),
+        (
+            AgentFrame::HostKeys(ReportedHostKeys { lines: vec!["ssh-x A".parse().unwrap(); 2] }),
+            format!("1102{0}{0}", "00077373682d782041"),
+        ),
         (AgentFrame::Goodbye(Goodbye::new(GoodbyeCode::ShuttingDown, "bye")), "8b0103627965".to_owned()),
     ]
 }
@@ -141,6 +145,14 @@ fn every_truncation_and_every_longer_frame_is_refused() {
     assert_eq!(AgentFrame::decode(&[0x0f; limits::FRAME]), Ok(None));
 }
 
+/// As many and as long as there may be still make one frame.
+#[test]
+fn the_largest_report_of_host_keys_is_a_frame() {
+    let line = "k".repeat(limits::HOST_KEY_LINE).parse().unwrap();
+    let frame = AgentFrame::HostKeys(ReportedHostKeys { lines: vec![line; limits::HOST_KEYS] });
+    assert_eq!(AgentFrame::decode(&frame.encode()), Ok(Some(frame)));
+}
+
 #[test]
 fn unknown_kinds_are_ignored_or_fatal_by_their_high_bit() {
     let known = |from: &[String], kind: u8| from.iter().any(|golden| unhex(golden)[0] == kind);
@@ -174,6 +186,9 @@ fn malformed_fields_are_named() {
     let offered = |rest: &str| format!("0a000000000000000700000000{}{rest}", "ab".repeat(32));
     assert_eq!(agent(offered("0061")), malformed("OS user"));
     assert_eq!(agent(offered(&format!("017511{}", UUID_HEX.repeat(17)))), malformed("request count"));
+    assert_eq!(agent(format!("1109{}", "0000".repeat(9))), malformed("host key count"));
+    assert_eq!(agent("110100010a".to_owned()), malformed("host key"));
+    assert_eq!(agent(format!("11010401{}", "61".repeat(0x0401))), malformed("host key"));
     assert_eq!(agent("8b01010a".to_owned()), malformed("goodbye text"));
     assert_eq!(server("850001ff".to_owned()), malformed("statement"));
     let large = format!("86000000000000000900000000000000001c01{}", "61".repeat(0x1c01));
@@ -269,6 +284,10 @@ fn agent_frame() -> impl Strategy<Value = AgentFrame> {
         (any::<u64>(), any::<bool>())
             .prop_map(|(id, removed)| AgentFrame::Withdrawn(Withdrawn { id: WithdrawId(id), removed })),
         offered.prop_map(AgentFrame::Offered),
+        vec("[ -~]{0,40}", 0..=8).prop_map(|lines| {
+            let lines = lines.iter().map(|line| line.parse().unwrap()).collect();
+            AgentFrame::HostKeys(ReportedHostKeys { lines })
+        }),
         goodbye().prop_map(AgentFrame::Goodbye),
     ]
 }

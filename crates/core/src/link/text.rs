@@ -28,6 +28,9 @@ pub type GoodbyeText = Line<{ limits::GOODBYE_TEXT }>;
 /// A signer statement.
 pub type StatementText = Line<{ limits::STATEMENT }>;
 
+/// A line that is claimed to be an SSH host key.
+pub type HostKeyText = Line<{ limits::HOST_KEY_LINE }>;
+
 impl<const MAX: usize> Line<MAX> {
     /// The text with everything but printable ASCII replaced by `?`, cut to what fits.
     pub fn lossy(text: &str) -> Self {

@@ -36,6 +36,11 @@ impl KeyTypes {
         Self(BTreeSet::from([Rsa, Ed25519, Ecdsa, Ed25519Sk, EcdsaSk]))
     }
 
+    /// Those that sshd has host keys of.
+    pub fn of_hosts() -> Self {
+        Self(BTreeSet::from([KeyType::Rsa, KeyType::Ed25519, KeyType::Ecdsa]))
+    }
+
     /// Whether it is among them.
     pub fn contains(&self, key_type: KeyType) -> bool {
         self.0.contains(&key_type)

@@ -132,6 +132,9 @@ impl Changing<'_> {
                 let instance = self.instance(instance)?;
                 store.put_instance_tags(&instance.id, &without(&instance.tags, keys)).await
             }
+            C::AcceptHostKeys { instance, fingerprints } => {
+                store.accept_host_keys(&self.instance(instance)?.id, fingerprints).await
+            }
             C::CreateJoinToken { instance } => return self.create_join_token(instance).await,
         };
         self.done(changed)?;

@@ -7,10 +7,12 @@ mod revocations;
 
 use crate::api::{Api, Call, internal};
 use answer::Answer;
-use instance_connect_core::administration::{Change, Operation, Request};
+use instance_connect_core::administration::{Operation, Request};
 use instance_connect_core::api::{self, AdministrationErrorCode as Code, ApiError};
 use instance_connect_core::audit::{AuditedRequest, Outcome};
-use instance_connect_core::authz::{AuthorizedAdministration, authorize_administration};
+use instance_connect_core::authz::{
+    AuthorizedAdministration, authorize_administration, authorize_administration_again,
+};
 use instance_connect_core::iam::PolicyError;
 use instance_connect_core::origin::Origin;
 use instance_connect_core::sigv4::UsedSignature;
@@ -56,9 +58,9 @@ impl Api {
         self.refuse_replay(&used, origin).await?;
         match authorized.operation() {
             Request::Read(read) => self.read(&authorized, read, origin).await,
-            Request::Change(change) => {
+            Request::Change(_) => {
                 self.commit_intent(audited, origin).await?;
-                self.change_in_turn(&authorized, change, origin).await
+                self.change_in_turn(authorized, operation, origin).await
             }
             Request::Revoke(revoke) => {
                 self.commit_intent(audited, origin).await?;
@@ -88,8 +90,8 @@ impl Api {
     /// Makes a change on the newest inventory, and answers when this process decides by it.
     async fn change_in_turn(
         &self,
-        authorized: &AuthorizedAdministration,
-        change: &Change,
+        authorized: AuthorizedAdministration,
+        operation: Operation,
         origin: &Origin,
     ) -> Result<Answer, ApiError> {
         // One change at a time: what it is decided on holds until it is made.
@@ -99,9 +101,27 @@ impl Api {
             followed.map_err(|error| internal(origin, format!("{error:#}")))
         };
         follow().await?;
-        let answer = self.change(authorized, change, origin).await?;
+        let authorized = self.still_authorized(authorized, operation, origin)?;
+        let Request::Change(change) = authorized.operation() else {
+            return Err(internal(origin, "a change that is none"));
+        };
+        let answer = self.change(&authorized, change, origin).await?;
         follow().await?;
         Ok(answer)
+    }
+
+    /// Judges a change once more when its turn has come: the one before it may have taken the right to it away.
+    fn still_authorized(
+        &self,
+        authorized: AuthorizedAdministration,
+        operation: Operation,
+        origin: &Origin,
+    ) -> Result<AuthorizedAdministration, ApiError> {
+        if cfg!(feature = "planted-turn-unauthorized") {
+            return Ok(authorized);
+        }
+        let inventory = self.inventory.current().map_err(|error| internal(origin, error))?;
+        authorize_administration_again(authorized, operation, &inventory, &self.region, origin)
     }
 }
 
@@ -137,6 +157,8 @@ const fn refusal_code(refusal: &Refusal) -> Code {
         | Refusal::InlinePoliciesTooLong
         | Refusal::TooManyTags => Code::LimitExceeded,
         Refusal::Root
+        | Refusal::OtherHostKeys
+        | Refusal::HostKeyInUse(_)
         | Refusal::TagKey
         | Refusal::TagValue
         | Refusal::UserTagKey

@@ -7,6 +7,7 @@ use crate::api::{Api, internal};
 use instance_connect_core::administration::{Page, Read as R, SimulatedPush, timestamp};
 use instance_connect_core::api::ApiError;
 use instance_connect_core::authz::{AuthorizedAdministration, InstanceOperation as _, explain};
+use instance_connect_core::host_key::{HostKeys, KnownHostKeys};
 use instance_connect_core::iam::{Decision, Denial};
 use instance_connect_core::ids::{AccountId, GroupName, InstanceId, PolicyName, UserName};
 use instance_connect_core::inventory::{
@@ -16,6 +17,7 @@ use instance_connect_core::origin::Origin;
 use instance_connect_store::{AccountDetails, GroupDetails, UserDetails};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::slice;
 use std::sync::Arc;
 
 impl Api {
@@ -44,7 +46,13 @@ impl Api {
                 access_keys(inventory, find_owner(inventory, authorized.caller(), user.as_ref())?)
             }
             R::DescribeInstances { instances, page } => {
-                self.describe_instances(inventory, account, instances, page)?
+                self.describe_instances(inventory, account, instances, page, origin).await?
+            }
+            R::GetHostKeys { instance, .. } => {
+                let instance = find_instance(self, inventory, account, instance)?;
+                let known = self.host_keys(slice::from_ref(&instance.id), origin).await?;
+                let known = known.get(&instance.id).cloned().unwrap_or_default();
+                json!({ "HostKeys": host_keys(&known.pinned), "IsChangePending": !known.pending.is_empty() })
             }
             R::ListAgents { page } => self.agents(inventory, account, page),
             R::GetAccountAuthorizationDetails { page } => {
@@ -82,12 +90,13 @@ impl Api {
         Ok(Answer::new(members))
     }
 
-    fn describe_instances(
+    async fn describe_instances(
         &self,
         inventory: &Inventory,
         account: &AccountId,
         wanted: &[InstanceId],
         page: &Page,
+        origin: &Origin,
     ) -> Result<Value, ApiError> {
         let instances: Vec<&Arc<Instance>> = if wanted.is_empty() {
             let is_own = |i: &&Arc<Instance>| i.account == *account && i.region == self.region;
@@ -97,7 +106,12 @@ impl Api {
             wanted.iter().map(find).collect::<Result<_, _>>()?
         };
         let instances = instances.into_iter().map(|i| (i.id.as_str().to_owned(), i)).collect();
-        Ok(listed("Instances", instances, page, |instance| {
+        let (instances, marker) = part_of(instances, page);
+        let ids: Vec<InstanceId> = instances.iter().map(|instance| instance.id.clone()).collect();
+        let known = self.host_keys(&ids, origin).await?;
+        let none = KnownHostKeys::default();
+        let shown = instances.into_iter().map(|instance| {
+            let known = known.get(&instance.id).unwrap_or(&none);
             json!({
                 "InstanceId": instance.id.as_str(),
                 "Arn": instance.arn(),
@@ -105,8 +119,21 @@ impl Api {
                 "State": instance.state.as_str(),
                 "Tags": tags(&instance.tags),
                 "Agent": inventory.agents.get(&instance.id).map(|agent| self.agent(agent)),
+                "HostKeys": host_keys(&known.pinned),
+                "PendingHostKeys": host_keys(&known.pending),
             })
-        }))
+        });
+        let shown: Value = shown.collect();
+        Ok(json!({ "Instances": shown, "IsTruncated": marker.is_some(), "Marker": marker }))
+    }
+
+    async fn host_keys(
+        &self,
+        instances: &[InstanceId],
+        origin: &Origin,
+    ) -> Result<BTreeMap<InstanceId, KnownHostKeys>, ApiError> {
+        let known = self.inventory.store().host_keys(instances).await;
+        known.map_err(|error| store_error(origin, error))
     }
 
     fn agents(&self, inventory: &Inventory, account: &AccountId, page: &Page) -> Value {
@@ -168,6 +195,14 @@ impl Api {
             "Link": if self.links.is_open(&agent.instance) { "open" } else { "closed" },
         })
     }
+}
+
+fn host_keys(keys: &HostKeys) -> Value {
+    let keys = keys.iter().map(|key| {
+        let (of_type, fingerprint) = (key.key_type(), key.fingerprint().to_string());
+        json!({ "KeyType": of_type, "Fingerprint": fingerprint, "PublicKey": key.line() })
+    });
+    keys.collect()
 }
 
 fn accounts(inventory: &Inventory, page: &Page) -> Value {

@@ -1,11 +1,12 @@
 //! Enrolment: a one-time token for an identity.
 
-use super::{Agents, refusal};
+use super::{Agents, host_keys, refusal};
 use crate::api::fresh_uuid;
 use crate::pki::{AgentKey, Pki};
 use instance_connect_core::audit;
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::environment::Random;
+use instance_connect_core::host_key::claimed;
 use instance_connect_core::ids::InstanceId;
 use instance_connect_core::inventory::{Instance, InstanceState, JoinToken};
 use instance_connect_core::limits;
@@ -46,6 +47,9 @@ pub(super) async fn enroll(
         tracing::error!(%error, "an enrolment cannot be recorded");
         unavailable()
     })?;
+    // Its first host keys are pinned; another machine's, enrolled with --replace, wait to be accepted.
+    let host_keys = claimed(request.ssh_host_keys.iter().map(String::as_str));
+    host_keys::take_or_log(agents, &urn, &host_keys).await;
     let certificate_chain = pki.agent_chain(&key, &urn, now).map_err(|error| {
         tracing::error!(error = format!("{error:#}"), "cannot issue an agent's certificate");
         unavailable()

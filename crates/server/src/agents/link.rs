@@ -1,15 +1,16 @@
 //! One link, from its hello to its goodbye: the server's side of docs/link.md.
 
-use super::Agents;
+use super::{Agents, host_keys};
 use crate::inventory::StaleInventory;
 use crate::links::{CAPABILITIES, Link, Slot};
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use instance_connect_core::document::UnixDay;
+use instance_connect_core::host_key::claimed;
 use instance_connect_core::link::{
-    AgentFrame, AgentUrn, Goodbye, GoodbyeCode, Hello, Offered, Pong, ServerFrame, Signer, VersionText,
-    Welcome, limits,
+    AgentFrame, AgentUrn, Goodbye, GoodbyeCode, Hello, HostKeyText, Offered, Pong, ReportedHostKeys,
+    ServerFrame, Signer, VersionText, Welcome, limits,
 };
 use instance_connect_kill_point::kill_point;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ pub(super) struct Places {
 type Ended = Option<Goodbye>;
 
 /// Runs a link until it ends.
-pub(super) async fn run(agents: &Agents, identity: &AgentUrn, upgraded: Upgraded, places: Places) {
+pub(super) async fn run(agents: &Arc<Agents>, identity: &AgentUrn, upgraded: Upgraded, places: Places) {
     let config = WebSocketConfig::default()
         .read_buffer_size(4 * 1024)
         .write_buffer_size(limits::FRAME)
@@ -48,7 +49,7 @@ pub(super) async fn run(agents: &Agents, identity: &AgentUrn, upgraded: Upgraded
 }
 
 struct Conversation<'a> {
-    agents: &'a Agents,
+    agents: &'a Arc<Agents>,
     identity: &'a AgentUrn,
     socket: WebSocketStream<TokioIo<Upgraded>>,
     /// The day its signer statement was sent on; none yet at first.
@@ -190,6 +191,10 @@ impl Conversation<'_> {
                 self.record_offer(&offered);
                 Ok(())
             }
+            AgentFrame::HostKeys(host_keys) => {
+                self.take_host_keys(slot, &host_keys);
+                Ok(())
+            }
             AgentFrame::Goodbye(goodbye) => {
                 let (instance, code) = (&self.identity.instance, goodbye.code);
                 tracing::info!(%instance, %code, text = goodbye.text.as_str(), "the agent closes its link");
@@ -197,6 +202,16 @@ impl Conversation<'_> {
             }
             AgentFrame::Hello(_) => Err(Some(Goodbye::new(GoodbyeCode::ProtocolError, "a second hello"))),
         }
+    }
+
+    /// In a task of its own: acknowledgements do not wait for the store. At most one at a time of each instance, and few.
+    fn take_host_keys(&self, slot: &Slot, host_keys: &ReportedHostKeys) {
+        if !slot.takes_host_keys(self.agents.links.clock().monotonic()) {
+            return tracing::debug!(instance = %self.identity.instance, "reports of host keys come too often");
+        }
+        let keys = claimed(host_keys.lines.iter().map(HostKeyText::as_str));
+        let (agents, identity) = (Arc::clone(self.agents), self.identity.clone());
+        tokio::spawn(async move { host_keys::take_or_log(&agents, &identity, &keys).await });
     }
 
     /// An agent's word that a key was offered to sshd: a line for the operator, with the requests that pushed it.

@@ -6,14 +6,15 @@ use crate::links::DeliveryError;
 use crate::pki::Pki;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use instance_connect_agent::{Directories, EnrollFailure, Enrollment, enroll, read_boot_id};
-use instance_connect_core::document::{BootInstant, ServerInstant};
+use instance_connect_core::document::{BootInstant, ServerInstant, UnixSeconds};
 use instance_connect_core::environment::Clock as _;
 use instance_connect_core::grant::Grant;
+use instance_connect_core::host_key::{HostKey, KnownHostKeys, claimed};
 use instance_connect_core::ids::InstanceId;
-use instance_connect_core::inventory::{Account, Instance, InstanceState, Status};
+use instance_connect_core::inventory::{Account, Instance, InstanceState, JoinToken, Status};
 use instance_connect_core::link::{
-    Ack, AckOutcome, AgentFrame, Capabilities, EnrollRequest, Goodbye, GoodbyeCode, Hello, JoinTokenText,
-    Ping, ServerFrame, VersionText, limits,
+    Ack, AckOutcome, AgentFrame, Capabilities, EnrollRequest, Goodbye, GoodbyeCode, Hello, HostKeyText,
+    JoinTokenText, Ping, ReportedHostKeys, ServerFrame, VersionText, limits,
 };
 use instance_connect_core::places::ConnectionLimits;
 use instance_connect_core::throttle::ThrottleLimits;
@@ -519,4 +520,107 @@ async fn a_handshake_has_10_seconds() {
     assert_eq!(silent.read(&mut [0]).await.unwrap_or(0), 0);
     let took = start.elapsed();
     assert!((Duration::from_secs(9)..Duration::from_secs(11)).contains(&took), "{took:?}");
+}
+
+const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGmvQQVTcV1Mc2OBIcHd2WtXEukgRdlPYlgpWLAWlQQp";
+const OTHER_HOST_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBcbDBcIVf5lZW8kHRq1oJ3mVjLIyUdBK5yyrn4hPA5y";
+
+impl Setting {
+    /// The pinned and the pending host keys, as lines.
+    async fn host_keys(&self) -> [Vec<String>; 2] {
+        let mut known =
+            self.agents.store.host_keys(std::slice::from_ref(&self.world.instance)).await.unwrap();
+        let KnownHostKeys { pinned, pending } = known.remove(&self.world.instance).unwrap_or_default();
+        [pinned, pending].map(|keys| keys.iter().map(HostKey::to_string).collect())
+    }
+
+    fn host_key_records(&self) -> Vec<serde_json::Value> {
+        let mut records = self.audit_records();
+        records.retain(|record| record["eventName"] == "ReportHostKeys");
+        records
+    }
+
+    /// Waits until there are so many records of host keys, and what they say is stored.
+    async fn recorded(&self, number: usize, expected: [Vec<String>; 2]) {
+        let wait = async {
+            while self.host_key_records().len() < number || self.host_keys().await != expected {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, wait).await.unwrap();
+        assert_eq!(self.host_key_records().len(), number);
+    }
+}
+
+fn host_keys(lines: &[&str]) -> AgentFrame {
+    let lines = lines.iter().map(|line| HostKeyText::lossy(line)).collect();
+    AgentFrame::HostKeys(ReportedHostKeys { lines })
+}
+
+/// Sends a frame, and returns when the server has taken it.
+async fn send_and_wait(socket: &mut Socket, frame: &AgentFrame) {
+    send(socket, frame).await;
+    send(socket, &AgentFrame::Ping(Ping { sent_at: BootInstant(2) })).await;
+    assert!(matches!(next(socket).await, Some(ServerFrame::Pong(_))));
+}
+
+#[tokio::test]
+async fn host_keys_of_the_enrolment_are_pinned_and_later_ones_wait() {
+    let setting = Setting::new().await;
+    let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+    for (name, key) in [("first", HOST_KEY), ("second", OTHER_HOST_KEY)] {
+        let home = setting.directory.path().join(name);
+        std::fs::create_dir(&home).unwrap();
+        std::fs::write(home.join("ssh_host_ed25519_key.pub"), format!("{key} root@{name}\n")).unwrap();
+    }
+    setting.enroll("first").await.unwrap();
+    assert_eq!(setting.host_keys().await, [lines(&[HOST_KEY]), Vec::new()]);
+    let [record] = setting.host_key_records().try_into().unwrap();
+    assert_eq!(record["responseElements"], serde_json::json!({ "pinned": true }));
+
+    // Many, lines that are none, and what would be a line of its own in a file: what is left is the key itself.
+    let mut socket = setting.open("first").await;
+    let evil = format!("command=\"x\" {OTHER_HOST_KEY}");
+    send_and_wait(&mut socket, &host_keys(&[HOST_KEY, &evil, "x", "", "* ssh-rsa AAAA"])).await;
+    setting.recorded(1, [lines(&[HOST_KEY]), Vec::new()]).await;
+    // Too soon after the last one.
+    send_and_wait(&mut socket, &host_keys(&[OTHER_HOST_KEY])).await;
+    setting.wait(limits::HOST_KEY_REPORTS).await;
+    send_and_wait(&mut socket, &host_keys(&[OTHER_HOST_KEY, HOST_KEY])).await;
+    setting.recorded(2, [lines(&[HOST_KEY]), lines(&[OTHER_HOST_KEY, HOST_KEY])]).await;
+
+    // Another machine takes the identity over, and is not believed either.
+    setting.enroll("second").await.unwrap();
+    assert_eq!(setting.host_keys().await, [lines(&[HOST_KEY]), lines(&[OTHER_HOST_KEY])]);
+    let last = setting.host_key_records().pop().unwrap();
+    assert_eq!(last["responseElements"], serde_json::json!({ "pinned": false }));
+}
+
+/// An agent that lies gets nobody's trust by it, and is on record.
+#[tokio::test]
+async fn another_instances_host_key_is_refused_loudly() {
+    let setting = Setting::new().await;
+    let Agents { store, .. } = setting.agents.as_ref();
+    let victim = Instance {
+        id: "i-0fedcba9876543210".parse().unwrap(),
+        ..(*setting.world.inventory.instances[&setting.world.instance]).clone()
+    };
+    store.create_instance(&victim).await.unwrap();
+    let token =
+        JoinToken { secret_hash: [5; 32], instance: victim.id.clone(), expires_at: UnixSeconds(i64::MAX) };
+    store.create_join_token(&token, UnixSeconds(0)).await.unwrap();
+    store.redeem_join_token(&[5; 32], &victim.id, UnixSeconds(0), false).await.unwrap();
+    store.report_host_keys(&victim.id, 1, &claimed([HOST_KEY])).await.unwrap();
+    setting.agents.inventory.refresh().await.unwrap();
+
+    setting.enroll("first").await.unwrap();
+    let mut socket = setting.open("first").await;
+    send_and_wait(&mut socket, &host_keys(&[HOST_KEY])).await;
+    setting.recorded(1, [Vec::new(), vec![HOST_KEY.to_owned()]]).await;
+    let [record] = setting.host_key_records().try_into().unwrap();
+    assert_eq!(record["errorCode"], "HostKeyInUse");
+    assert_eq!(record["errorMessage"], "a host key of i-0fedcba9876543210");
+    let of_victim = store.host_keys(std::slice::from_ref(&victim.id)).await.unwrap();
+    assert_eq!(of_victim[&victim.id].pinned, claimed([HOST_KEY]));
 }

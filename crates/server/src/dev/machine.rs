@@ -122,6 +122,7 @@ impl Machine {
         invitation: &Invitation,
     ) -> anyhow::Result<Self> {
         let folders = Folders::create(instance, account, directory)?;
+        let host_key = folders.generate_host_key().await?;
         enroll(&folders, programs, invitation).await?;
         let mut agent_command = agent_command(&folders, programs)?;
         let agent = start_agent(&mut agent_command, &folders).await?;
@@ -131,7 +132,6 @@ impl Machine {
             TcpListener::bind(SocketAddrV4::new(Ipv4Addr::new(127, 0, 77, number.saturating_add(1)), 0))
                 .await?;
         let SocketAddr::V4(address) = listener.local_addr()? else { bail!("bound to something else") };
-        let host_key = folders.generate_host_key().await?;
         let known_hosts = folders.home.join("known_hosts");
         let lines = format!("[{}]:{} {host_key}\n{instance} {host_key}\n", address.ip(), address.port());
         write_private(&known_hosts, &lines)?;
@@ -220,7 +220,7 @@ impl Folders {
     }
 
     async fn generate_host_key(&self) -> anyhow::Result<String> {
-        let path = self.ssh.join("host_key");
+        let path = self.ssh.join(HOST_KEY);
         let mut command = Command::new("ssh-keygen");
         command.args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"]).arg(&path).stdin(Stdio::null());
         ensure!(command.status().await?.success(), "ssh-keygen failed");
@@ -236,7 +236,7 @@ impl Folders {
             if account.root { ("yes", COMMAND_USER) } else { ("no", account.name.as_str()) };
         let mut config = format!(
             "# Written by instance-connectd dev.\n\
-             HostKey {ssh}/host_key\n\
+             HostKey {ssh}/{HOST_KEY}\n\
              PidFile none\n\
              LogLevel VERBOSE\n\
              UsePAM {pam}\n\
@@ -288,6 +288,9 @@ impl Folders {
     }
 }
 
+/// The machine's one host key, named as sshd's own are: the agent reports it.
+const HOST_KEY: &str = "ssh_host_ed25519_key";
+
 /// The account that runs the sshd command where sshd is root's: one without any right of its own.
 const COMMAND_USER: &str = "nobody";
 
@@ -295,6 +298,7 @@ async fn enroll(folders: &Folders, programs: &Programs, invitation: &Invitation)
     let mut command = programs.command(&programs.agent);
     command.arg("enroll").arg("--server").arg(format!("https://{}", invitation.agents));
     command.arg("--etc").arg(&folders.etc).arg("--state").arg(&folders.state);
+    command.arg("--ssh-host-keys").arg(&folders.ssh);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().context("cannot start the agent")?;
     // The token goes through standard input: arguments can be read by everyone on the machine.
@@ -309,7 +313,8 @@ async fn enroll(folders: &Folders, programs: &Programs, invitation: &Invitation)
 fn agent_command(folders: &Folders, programs: &Programs) -> anyhow::Result<Command> {
     let mut command = programs.command(&programs.agent);
     command.arg("run").arg("--etc").arg(&folders.etc).arg("--state").arg(&folders.state);
-    command.arg("--run").arg(&folders.run).stderr(open_log(&folders.agent_log())?).kill_on_drop(true);
+    command.arg("--run").arg(&folders.run).arg("--ssh-host-keys").arg(&folders.ssh);
+    command.stderr(open_log(&folders.agent_log())?).kill_on_drop(true);
     Ok(command)
 }
 

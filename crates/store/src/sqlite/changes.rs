@@ -1,6 +1,7 @@
 //! What each change does inside of its transaction. All of them hold the database's only write lock, so what they looked
 //! at stays true until they commit; the constraints in the schema are the second line, never the first answer.
 
+pub(super) mod host_keys;
 mod iam;
 
 pub(super) use iam::*;

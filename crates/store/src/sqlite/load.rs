@@ -8,6 +8,7 @@ use crate::seal::{SealedRow, Sealer};
 use crate::{Authority, AuthorityName, Problem, Snapshot, StoreError};
 pub(super) use details::account_details;
 use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::host_key::{HostKey, KnownHostKeys};
 use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId};
 use instance_connect_core::inventory::{
     AccessKey, Account, AgentIdentity, Instance, InstanceState, Inventory, Status,
@@ -106,6 +107,26 @@ fn instances(tx: &Transaction<'_>) -> Result<HashMap<InstanceId, Arc<Instance>>,
         };
         Ok((id, Arc::new(instance)))
     })
+}
+
+/// What is known of the host keys of one machine.
+pub(super) fn known_host_keys(
+    tx: &Transaction<'_>,
+    instance: &InstanceId,
+) -> Result<KnownHostKeys, StoreError> {
+    let mut statement = tx.prepare_cached("SELECT status, key FROM host_keys WHERE instance = ?1")?;
+    let rows = statement.query_and_then([instance.as_str()], |row| {
+        let key: HostKey = parsed(row, 1, "host_keys.key")?;
+        match text(row, 0, "host_keys.status")? {
+            "pinned" => Ok((true, key)),
+            "pending" => Ok((false, key)),
+            _ => Err(damaged("host_keys.status", "no status")),
+        }
+    })?;
+    let (pinned, pending): (Vec<_>, Vec<_>) =
+        rows.collect::<Result<Vec<_>, StoreError>>()?.into_iter().partition(|(is_pinned, _)| *is_pinned);
+    let keys = |rows: Vec<(bool, HostKey)>| rows.into_iter().map(|(_, key)| key).collect();
+    Ok(KnownHostKeys { pinned: keys(pinned), pending: keys(pending) })
 }
 
 /// The tags of each thing that has any: `query` gives its id, the key and the value, the columns named last.

@@ -8,15 +8,18 @@ use crate::{
 };
 use async_trait::async_trait;
 use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::host_key::{HostKeyReport, HostKeys, KnownHostKeys};
 use instance_connect_core::iam::Policy;
-use instance_connect_core::ids::{AccessKeyId, AccountId, GroupName, InstanceId, UserId, UserName};
+use instance_connect_core::ids::{
+    AccessKeyId, AccountId, Fingerprint, GroupName, InstanceId, UserId, UserName,
+};
 use instance_connect_core::inventory::{
     AccessKey, Account, AgentIdentity, Instance, InstanceState, JoinToken, Status,
 };
 use instance_connect_core::secret::Secret;
 use instance_connect_core::sigv4::UsedSignature;
 use rusqlite::{Transaction, TransactionBehavior};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 #[async_trait]
@@ -293,6 +296,52 @@ impl Store for SqliteStore {
         let redeem =
             move |tx: &Transaction<'_>| changes::redeem_join_token(tx, &secret_hash, &instance, now, replace);
         Ok(self.transact(TransactionBehavior::Immediate, redeem).await??)
+    }
+
+    async fn host_keys(
+        &self,
+        instances: &[InstanceId],
+    ) -> Result<BTreeMap<InstanceId, KnownHostKeys>, StoreError> {
+        let instances = instances.to_vec();
+        let read = move |tx: &Transaction<'_>| {
+            let known = instances.into_iter().map(|id| Ok((id.clone(), load::known_host_keys(tx, &id)?)));
+            known
+                .filter(|known| !matches!(known, Ok((_, known)) if *known == KnownHostKeys::default()))
+                .collect()
+        };
+        self.transact(TransactionBehavior::Deferred, read).await
+    }
+
+    async fn judge_host_keys(
+        &self,
+        instance: &InstanceId,
+        generation: u64,
+        keys: &HostKeys,
+    ) -> Result<HostKeyReport, StoreError> {
+        let (instance, keys) = (instance.clone(), keys.clone());
+        let judge = move |tx: &Transaction<'_>| changes::host_keys::judge(tx, &instance, generation, &keys);
+        self.transact(TransactionBehavior::Deferred, judge).await
+    }
+
+    async fn report_host_keys(
+        &self,
+        instance: &InstanceId,
+        generation: u64,
+        keys: &HostKeys,
+    ) -> Result<HostKeyReport, StoreError> {
+        let (instance, keys) = (instance.clone(), keys.clone());
+        let report = move |tx: &Transaction<'_>| changes::host_keys::report(tx, &instance, generation, &keys);
+        self.transact(TransactionBehavior::Immediate, report).await
+    }
+
+    async fn accept_host_keys(
+        &self,
+        instance: &InstanceId,
+        fingerprints: &BTreeSet<Fingerprint>,
+    ) -> Result<(), StoreError> {
+        let (instance, fingerprints) = (instance.clone(), fingerprints.clone());
+        let accept = move |tx: &Transaction<'_>| changes::host_keys::accept(tx, &instance, &fingerprints);
+        self.transact(TransactionBehavior::Immediate, accept).await
     }
 
     async fn put_authority(

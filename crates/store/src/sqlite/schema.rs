@@ -8,8 +8,12 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use std::path::Path;
 
 /// Step n brings a database from version n to n + 1; SQLite's `user_version` holds the version.
-pub(super) const MIGRATIONS: &[&str] =
-    &[include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("schema_1.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+    include_str!("schema_4.sql"),
+];
 
 /// SQLite's mark for whose file this is: `ICST` in ASCII.
 const APPLICATION_ID: i32 = 0x4943_5354;
@@ -94,10 +98,11 @@ mod tests {
     use std::sync::Arc;
 
     /// What each version wrote. The master key is the suite's.
-    const VERSIONS: [&str; 3] = [
+    const VERSIONS: [&str; 4] = [
         include_str!("../../tests/store/version_1.sql"),
         include_str!("../../tests/store/version_2.sql"),
         include_str!("../../tests/store/version_3.sql"),
+        include_str!("../../tests/store/version_4.sql"),
     ];
 
     #[derive(Debug)]

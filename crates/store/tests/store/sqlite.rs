@@ -153,6 +153,7 @@ async fn databases_of_every_version_open_with_all_they_hold() {
         (include_str!("version_1.sql"), &version_1),
         (include_str!("version_2.sql"), &version_2),
         (include_str!("version_3.sql"), &version_2),
+        (include_str!("version_4.sql"), &version_2),
     ] {
         let engine = Sqlite::new().await;
         drop(engine.open().await);
@@ -211,6 +212,9 @@ async fn the_schema_refuses_what_the_code_would_not_write() {
         "UPDATE access_keys SET id = 'short'",
         "UPDATE access_keys SET sealed_secret = NULL",
         "UPDATE access_keys SET sealed_secret = 'text'",
+        "INSERT INTO host_keys VALUES ('i-09', 'pinned', 'k')",
+        "INSERT INTO host_keys SELECT id, 'trusted', 'k' FROM instances",
+        "INSERT INTO host_keys SELECT id, 'pinned', '' FROM instances",
         "UPDATE instances SET state = 'melting'",
         "UPDATE instances SET account = '999999999999'",
         "DELETE FROM instances",

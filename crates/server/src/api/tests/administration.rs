@@ -2,7 +2,9 @@
 
 use super::*;
 use instance_connect_core::administration::{self, Operation as Administrative};
+use instance_connect_core::host_key::claimed;
 use instance_connect_core::ids::AccountId;
+use instance_connect_core::inventory::{JoinToken, Status};
 use std::sync::atomic::AtomicU32;
 
 /// A key to sign with: its id and its secret.
@@ -164,6 +166,7 @@ fn needed(operation: Administrative) -> Value {
         "State": "running", "AvailabilityZone": "us-east-1a",
         "ActionName": "SendSSHPublicKey", "InstanceOSUser": "deploy",
         "Fingerprint": "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "Fingerprints": ["SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"],
     });
     let mut members = all.as_object().unwrap().clone();
     loop {
@@ -647,4 +650,123 @@ async fn a_principal_that_asks_too_much_is_throttled() {
     let setting = Setting::throttled("1/2", "100/100", "100/100").await;
     let ask = async || setting.administer(Administrative::ListUsers, json!({})).await.code;
     assert_eq!([ask().await, ask().await, ask().await], ["", "", "ThrottlingException"]);
+}
+
+/// A change waits for its turn, and who may make it is asked again when that comes.
+#[tokio::test]
+async fn a_right_that_is_taken_away_before_its_turn_changes_nothing() {
+    let everything = r#"{"Effect":"Allow","Action":"*","Resource":"*"}"#;
+    for way in ["user", "key", "policy"] {
+        let setting = Arc::new(Setting::new().await);
+        let bob = setting.new_user("bob", everything).await;
+        let (inventory, recorded) = (&setting.api.inventory, setting.audit_records().len());
+        let id = inventory.current().unwrap().access_keys[&bob.0.parse().unwrap()].user.clone();
+        let turn = inventory.turn().await;
+        let asking = {
+            let (setting, bob) = (Arc::clone(&setting), bob.clone());
+            tokio::spawn(async move {
+                setting.administer_as(&bob, Administrative::CreateGroup, json!({ "GroupName": "g" })).await
+            })
+        };
+        // With its intent on disk it has been allowed, and waits.
+        while setting.audit_records().len() == recorded {
+            tokio::task::yield_now().await;
+        }
+        let store = inventory.store();
+        match way {
+            "user" => store.set_user_status(&id, Status::Suspended).await.unwrap(),
+            "key" => store.set_access_key_status(&bob.0.parse().unwrap(), Status::Suspended).await.unwrap(),
+            _ => store.delete_user_policy(&id, &"own".parse().unwrap()).await.unwrap(),
+        }
+        let before = setting.sequence().await;
+        drop(turn);
+        let expected = if way == "policy" { "AccessDeniedException" } else { "AuthException" };
+        assert_eq!(asking.await.unwrap().code, expected, "{way}");
+        assert_eq!(setting.sequence().await, before, "something was changed");
+        assert_eq!(setting.audit_records().last().unwrap()["errorCode"], expected);
+    }
+}
+
+const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGmvQQVTcV1Mc2OBIcHd2WtXEukgRdlPYlgpWLAWlQQp";
+const OTHER_HOST_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBcbDBcIVf5lZW8kHRq1oJ3mVjLIyUdBK5yyrn4hPA5y";
+
+impl Setting {
+    /// As the instance's agent reports them.
+    async fn report_host_key(&self, key: &str) {
+        let (store, instance) = (self.api.inventory.store(), &self.world.instance);
+        let generation = self.api.inventory.current().unwrap().agents[instance].generation;
+        store.report_host_keys(instance, generation, &claimed([key])).await.unwrap();
+    }
+
+    async fn enroll(&self) {
+        let (store, instance) = (self.api.inventory.store(), self.world.instance.clone());
+        let token =
+            JoinToken { secret_hash: [1; 32], instance: instance.clone(), expires_at: UnixSeconds(i64::MAX) };
+        store.create_join_token(&token, self.world.now).await.unwrap();
+        store.redeem_join_token(&[1; 32], &instance, self.world.now, false).await.unwrap();
+        self.api.inventory.refresh().await.unwrap();
+    }
+}
+
+/// What a machine's host keys are may be known by whoever may push to it, as the OS user they may push for.
+#[tokio::test]
+async fn host_keys_are_told_to_who_may_push() {
+    let setting = Setting::new().await;
+    setting.enroll().await;
+    setting.report_host_key(HOST_KEY).await;
+    let push = r#"{"Effect":"Allow","Action":"ec2-instance-connect:SendSSHPublicKey","Resource":"*",
+        "Condition":{"StringEquals":{"ec2:osuser":"deploy"}}}"#;
+    let get = r#"{"Effect":"Allow","Action":"instance-connect:GetHostKeys","Resource":"*"}"#;
+    let not = r#"{"Effect":"Deny","Action":"instance-connect:*","Resource":"*"}"#;
+    let instance = setting.world.instance.to_string();
+    for (name, statements, os_user, expected) in [
+        ("pusher", push.to_owned(), Some("deploy"), ""),
+        ("other-user", push.to_owned(), Some("root"), "AccessDeniedException"),
+        ("no-user", push.to_owned(), None, "AccessDeniedException"),
+        ("reader", get.to_owned(), None, ""),
+        ("denied", format!("{push},{not}"), Some("deploy"), "AccessDeniedException"),
+        ("nobody", String::new(), Some("deploy"), "AccessDeniedException"),
+    ] {
+        let key = setting.new_user(name, &statements).await;
+        let body = json!({ "InstanceId": instance, "InstanceOSUser": os_user });
+        let answered = setting.administer_as(&key, Administrative::GetHostKeys, body).await;
+        assert_eq!(answered.code, expected, "{name}");
+        if expected.is_empty() {
+            assert_eq!(answered.body["HostKeys"][0]["PublicKey"], HOST_KEY, "{name}");
+        } else {
+            assert!(!answered.body.to_string().contains("ssh-ed25519"), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn changed_host_keys_are_not_told_until_they_are_accepted_as_shown() {
+    let setting = Setting::new().await;
+    setting.enroll().await;
+    setting.report_host_key(HOST_KEY).await;
+    setting.report_host_key(OTHER_HOST_KEY).await;
+    let instance = json!(setting.world.instance.as_str());
+    let told = async || setting.done(Administrative::GetHostKeys, json!({ "InstanceId": instance })).await;
+    let before = told().await;
+    assert_eq!(
+        (&before["HostKeys"][0]["PublicKey"], &before["IsChangePending"]),
+        (&json!(HOST_KEY), &json!(true))
+    );
+    assert_eq!(before["HostKeys"].as_array().unwrap().len(), 1);
+    let shown = setting.done(Administrative::DescribeInstances, json!({ "InstanceIds": [instance] })).await;
+    let [pinned, pending] =
+        ["HostKeys", "PendingHostKeys"].map(|name| shown["Instances"][0][name][0].clone());
+    assert_eq!((&pinned["PublicKey"], &pending["PublicKey"]), (&json!(HOST_KEY), &json!(OTHER_HOST_KEY)));
+    let accept = |key: &Value| json!({ "InstanceId": instance, "Fingerprints": [key["Fingerprint"]] });
+    let refused = setting.administer(Administrative::AcceptHostKeys, accept(&pinned)).await;
+    assert_eq!(refused.code, "InvalidInput");
+    setting.done(Administrative::AcceptHostKeys, accept(&pending)).await;
+    let after = told().await;
+    assert_eq!((&after["HostKeys"][0], &after["IsChangePending"]), (&pending, &json!(false)));
+    // Once they are accepted there is nothing to accept.
+    assert_eq!(
+        setting.administer(Administrative::AcceptHostKeys, accept(&pending)).await.code,
+        "InvalidInput"
+    );
 }

@@ -21,6 +21,8 @@ macro_rules! store_suite {
             a_token_is_redeemed_once_however_many_try one_enrolment_wins_without_replace
             the_first_account_is_the_management_account an_account_comes_with_its_root_and_a_key
             account_details_are_what_was_stored signatures_are_used_once
+            the_first_host_keys_are_pinned_and_others_wait another_instances_host_key_is_never_pinned
+            host_keys_are_accepted_as_they_were_shown what_a_revoked_identity_reports_does_not_count
             authorities starters_agree_on_an_authority a_snapshot_is_of_one_moment
             limits_hold_however_many_attach a_policy_is_attached_or_deleted_never_both
             a_stored_policy_that_cannot_be_evaluated_suspends_whom_it_bears_on secrets_are_nowhere_in_clear
@@ -53,12 +55,14 @@ pub(crate) use store_suite;
 
 mod administration;
 mod faults;
+mod host_keys;
 mod iam;
 mod methods;
 mod races;
 
 pub(crate) use administration::*;
 pub(crate) use faults::*;
+pub(crate) use host_keys::*;
 pub(crate) use iam::*;
 pub(crate) use methods::*;
 pub(crate) use races::*;
