@@ -101,7 +101,7 @@ def words_of(line):
 def shown(document):
     """The commands of ours that a document shows, in blocks and within lines."""
     text = document.read_text()
-    blocks = re.findall(r"^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     lines = [line.strip() for block in blocks for line in block.splitlines()]
     lines += re.findall(r"`([^`\n]+)`", without_fences(text))
     for line in lines:
