@@ -1,7 +1,10 @@
 //! Says how a program is, to whoever started it and asked to be told (sd_notify(3)).
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -50,8 +53,63 @@ impl NotifySocket {
             State::Ready => "READY=1",
             State::Stopping => "STOPPING=1",
         };
+        self.connect()?.send(message.as_bytes()).map(|_| ())
+    }
+
+    /// Gives a descriptor into its keeping. It passes it on, under this name, when it starts the program again
+    /// (`FileDescriptorStoreMax=`, sd_listen_fds(3)). The one that it kept under this name is forgotten.
+    ///
+    /// # Errors
+    /// As [`Self::tell`].
+    pub fn keep(&self, name: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+        let socket = self.connect()?;
+        socket.send(format!("FDSTOREREMOVE=1\nFDNAME={name}").as_bytes())?;
+        let descriptors = [descriptor];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+        let message = format!("FDSTORE=1\nFDNAME={name}");
+        sendmsg(&socket, &[IoSlice::new(message.as_bytes())], &mut control, SendFlags::empty())?;
+        Ok(())
+    }
+
+    fn connect(&self) -> io::Result<UnixDatagram> {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
-        socket.send_to_addr(message.as_bytes(), &self.0).map(|_| ())
+        socket.connect_addr(&self.0)?;
+        Ok(socket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    use std::fs::File;
+    use std::io::{IoSliceMut, Read as _};
+    use std::os::fd::AsFd as _;
+
+    #[test]
+    fn what_is_given_into_its_keeping_comes_with_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let (socket, file) = (directory.path().join("notify"), directory.path().join("file"));
+        let manager = UnixDatagram::bind(&socket).unwrap();
+        std::fs::write(&file, "kept").unwrap();
+        let notify = NotifySocket::parse(socket.as_os_str()).unwrap();
+        notify.keep("public", File::open(&file).unwrap().as_fd()).unwrap();
+
+        let mut message = [0; 100];
+        let length = manager.recv(&mut message).unwrap();
+        assert_eq!(&message[..length], b"FDSTOREREMOVE=1\nFDNAME=public");
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut slices = [IoSliceMut::new(&mut message)];
+        let received = recvmsg(&manager, &mut slices, &mut control, RecvFlags::empty()).unwrap();
+        let Some(RecvAncillaryMessage::ScmRights(mut descriptors)) = control.drain().next() else {
+            panic!("no descriptor")
+        };
+        let mut text = String::new();
+        File::from(descriptors.next().unwrap()).read_to_string(&mut text).unwrap();
+        assert_eq!((&message[..received.bytes], &*text), (&b"FDSTORE=1\nFDNAME=public"[..], "kept"));
     }
 }

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -49,14 +49,6 @@ const LAST_REQUESTS: Duration = Duration::from_secs(1);
 
 /// How often connections are looked for then that nobody begins a request on.
 const LAST_LOOKS: Duration = Duration::from_millis(50);
-
-/// Connections that the kernel holds until they are accepted: as many as Linux allows by default. A short queue fills up
-/// in a flood, and then a good client's attempts are dropped too.
-const BACKLOG: u32 = 4096;
-
-/// Bytes of answers that the kernel keeps for one client. Left to itself it keeps up to several MiB, and a client that
-/// sends and never reads would be worked for until those are full. Several of the largest frames of a link fit.
-const SEND_BUFFER: u32 = 32 * 1024;
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,17 +92,6 @@ pub(crate) struct Listener {
     pub(crate) limits: ConnectionLimits,
     /// The end of all this.
     pub(crate) drain: Arc<Drain>,
-}
-
-/// Listens on an address.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A restart must not wait for the connections of the process before it.
-    socket.set_reuseaddr(true)?;
-    // What is accepted inherits it.
-    socket.set_send_buffer_size(SEND_BUFFER)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }
 
 /// Accepts connections until the end begins, and serves each in a task of its own until it ends, or is closed for

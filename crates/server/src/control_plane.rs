@@ -4,13 +4,14 @@ use crate::agents::Agents;
 use crate::api::{Api, ClockGuard, Readiness};
 use crate::audit_log::AuditLog;
 use crate::config::{Settings, Source};
-use crate::connections::{self, Listener};
+use crate::connections::Listener;
 use crate::drain::Drain;
 use crate::inventory::LiveInventory;
 use crate::links::Links;
 use crate::master_key::MasterKeyPlace;
 use crate::pki::Pki;
 use crate::public_tls::PublicTls;
+use crate::sockets::Inherited;
 use crate::stop::Stop;
 use crate::system::{self, SystemClock, SystemRandom};
 use crate::{descriptors, log};
@@ -23,7 +24,6 @@ use serde::{Deserialize, Serialize};
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
@@ -53,11 +53,12 @@ pub struct Arguments {
 /// # Errors
 /// When something it needs is missing or does not start, or it was told to stop twice.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let inherited = Inherited::take()?;
     let settings = arguments.configuration.load()?;
     let notify = NotifySocket::from_environment().context("NOTIFY_SOCKET")?;
     log::start(settings.log_format, settings.log_level);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(settings, arguments.print_addresses, notify.as_ref()));
+    let result = runtime.block_on(serve(settings, inherited, arguments.print_addresses, notify.as_ref()));
     // What still runs has had its time.
     runtime.shutdown_background();
     result
@@ -65,13 +66,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 async fn serve(
     settings: Settings,
+    inherited: Inherited,
     print_addresses: bool,
     notify: Option<&NotifySocket>,
 ) -> anyhow::Result<()> {
     let mut stop = Stop::listen(&[SignalKind::terminate(), SignalKind::interrupt()])?;
     let drain_timeout = settings.drain_timeout;
     let running = tokio::select! {
-        running = start(settings) => running?,
+        running = start(settings, inherited, notify) => running?,
         () = stop.wait() => return Ok(()),
     };
     if print_addresses {
@@ -130,7 +132,11 @@ pub(crate) struct Listening {
 }
 
 /// Starts everything; when it returns, both listeners accept connections.
-async fn start(settings: Settings) -> anyhow::Result<Running> {
+async fn start(
+    settings: Settings,
+    mut inherited: Inherited,
+    notify: Option<&NotifySocket>,
+) -> anyhow::Result<Running> {
     // Asked to read its certificates again, it must not end, also where it has none: from here on the signal is heard.
     let _heard = signal(SignalKind::hangup())?;
     let capacity = settings.capacity.within(descriptors::raise_limit()?);
@@ -146,8 +152,9 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
     let public_tls = PublicTls::load(settings.public.transport, &pki, clock.wall())?;
     let tls = pki.agents_tls(&settings.agents_names, clock.wall())?;
 
-    let agents_listener = listen(settings.agents)?;
-    let public_listener = listen(settings.public.listen)?;
+    let public_listener = inherited.listen("public", settings.public.listen, notify)?;
+    let agents_listener = inherited.listen("agents", settings.agents, notify)?;
+    inherited.finish()?;
     let (agents_address, public_address) = (agents_listener.local_addr()?, public_listener.local_addr()?);
     let agents = Arc::new(Agents {
         region: region.clone(),
@@ -187,8 +194,4 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
     tokio::spawn(Arc::new(api).serve(listener(public_listener, capacity.public), public_tls));
     let listening = Listening { public: public_address, agents: agents_address };
     Ok(Running { listening, connections, agents, clock })
-}
-
-fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    connections::listen(address).with_context(|| format!("cannot listen on {address}"))
 }

@@ -22,6 +22,7 @@ mod os_accounts;
 mod pki;
 mod proxies;
 mod public_tls;
+mod sockets;
 mod stop;
 mod system;
 

@@ -1,0 +1,191 @@
+"""`instance-connectd serve` in operation: what starts, watches and replaces it, with AWS's clients at work meanwhile."""
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+from contextlib import ExitStack
+
+import boto3
+import botocore.exceptions
+import pytest
+from botocore.config import Config
+
+from dev import PROGRAMS
+from system import PATIENCE, eventually, kill, run
+from test_serve import KEY, ControlPlane, push
+
+CLI, AGENT = PROGRAMS / "instance-connect", PROGRAMS / "instance-connect-agent"
+
+
+class Supervised(ControlPlane):
+    """One that is started and told to stop as systemd does it, with a file descriptor store."""
+
+    def __init__(self, folder, *flags):
+        super().__init__(folder, *flags)
+        self.kept = {}
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(folder / "notify"))
+        self.socket.settimeout(PATIENCE)
+
+    def start(self, *flags):
+        names, sockets = list(self.kept), list(self.kept.values())
+
+        def pass_sockets():
+            for number, kept in enumerate(sockets):
+                os.dup2(kept, 3 + number, inheritable=True)
+
+        words = ["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", PROGRAMS / "instance-connectd", "serve"]
+        words += ["--config", self.config, "--print-addresses", *flags]
+        environment = {**os.environ, "NOTIFY_SOCKET": str(self.folder / "notify")}
+        if names:
+            environment |= {"LISTEN_FDS": str(len(names)), "LISTEN_FDNAMES": ":".join(names)}
+        self.log = self.folder / "serve.log"
+        with open(self.log, "a") as log:
+            self.process = subprocess.Popen(
+                [str(word) for word in words],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment,
+                close_fds=False,
+                preexec_fn=pass_sockets,
+            )
+        self.told("READY=1")
+        self.addresses = json.loads(self.process.stdout.readline())
+        return self
+
+    def told(self, state):
+        """Waits until it has said this of itself, and keeps what it asks to be kept."""
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(self.socket, 4096, 4)
+            lines = dict(line.split("=", 1) for line in message.decode().splitlines())
+            if "FDSTOREREMOVE" in lines:
+                os.close(self.kept.pop(lines["FDNAME"], os.open("/dev/null", os.O_RDONLY)))
+            elif "FDSTORE" in lines:
+                # Out of the way of the numbers that it gets them at.
+                self.kept[lines["FDNAME"]] = fcntl.fcntl(descriptors[0], fcntl.F_DUPFD_CLOEXEC, 100)
+                os.close(descriptors[0])
+            elif message.decode() == state:
+                return
+
+    def restart(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.told("STOPPING=1")
+        assert self.process.wait(PATIENCE) == 0, self.log.read_text()
+        self.start()
+
+    def close(self):
+        self.stop()
+        self.socket.close()
+        for kept in self.kept.values():
+            os.close(kept)
+
+    def administrate(self, *arguments):
+        environment = {
+            **os.environ,
+            "AWS_ENDPOINT_URL": f"https://localhost:{self.port}",
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+            "AWS_CA_BUNDLE": str(self.ca),
+        }
+        return run(CLI, *arguments, env=environment).stdout
+
+
+class Machine:
+    """An enrolled machine: a folder with its agent."""
+
+    def __init__(self, control_plane, number):
+        self.id = f"i-0123456789abcde{number:02x}"
+        folder = control_plane.folder / self.id
+        folder.mkdir()
+        control_plane.administrate("instance", "create", "--id", self.id, "--availability-zone", "us-east-1a")
+        token = folder / "token"
+        token.write_text(control_plane.administrate("instance", "token", self.id))
+        places = ["--etc", folder / "etc", "--state", folder / "state"]
+        server = "https://" + control_plane.addresses["agents"].replace("127.0.0.1", "localhost")
+        run(AGENT, "enroll", "--server", server, "--token-file", token, *places)
+        words = [str(word) for word in (AGENT, "run", *places, "--run", folder / "run")]
+        self.log = folder / "agent.log"
+        with open(self.log, "w") as log:
+            self.agent = subprocess.Popen(words, stderr=log)
+
+    def close(self):
+        kill(self.agent.pid)
+        self.agent.wait(PATIENCE)
+
+
+class Pushes(threading.Thread):
+    """A client that pushes again and again, over one connection."""
+
+    def __init__(self, control_plane, instance, attempts):
+        super().__init__(daemon=True)
+        self.instance, self.attempts = instance, attempts
+        self.succeeded, self.failed = 0, []
+        self.ended = threading.Event()
+        retries = {"total_max_attempts": attempts} if attempts else {}
+        self.client = boto3.client(
+            "ec2-instance-connect",
+            endpoint_url=f"https://localhost:{control_plane.port}",
+            region_name="us-east-1",
+            aws_access_key_id=control_plane.access_key,
+            aws_secret_access_key=control_plane.secret,
+            verify=str(control_plane.ca),
+            config=Config(retries=retries, read_timeout=PATIENCE),
+        )
+
+    def run(self):
+        while not self.ended.wait(0.03):
+            try:
+                self.client.send_ssh_public_key(
+                    InstanceId=self.instance, InstanceOSUser="ec2-user", SSHPublicKey=KEY
+                )
+                self.succeeded += 1
+            except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
+                self.failed.append(repr(error))
+
+
+@pytest.fixture
+def closing():
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def supervised(tmp_path, closing):
+    control_plane = Supervised(tmp_path, "--throttle-enabled=false")
+    closing.callback(control_plane.close)
+    return control_plane.start()
+
+
+def test_restarts_under_a_stream_of_pushes_lose_none(supervised, closing):
+    machines = [Machine(supervised, number) for number in range(3)]
+    for machine in machines:
+        closing.callback(machine.close)
+    # With the SDK's own retries, and without any.
+    streams = [Pushes(supervised, machine.id, attempts) for machine in machines for attempts in (None, 1)]
+    for stream in streams:
+        stream.start()
+    for restarts in range(3):
+        before = [stream.succeeded for stream in streams]
+        eventually(
+            lambda: all(stream.succeeded > count + 5 for stream, count in zip(streams, before)), "every client pushes"
+        )
+        supervised.restart()
+    before = [stream.succeeded for stream in streams]
+    eventually(lambda: all(stream.succeeded > count for stream, count in zip(streams, before)), "it goes on")
+    for stream in streams:
+        stream.ended.set()
+    for stream in streams:
+        stream.join(PATIENCE)
+    for attempts, name in ((None, "with the SDK's retries"), (1, "without retries")):
+        these = [stream for stream in streams if stream.attempts == attempts]
+        failed = [error for stream in these for error in stream.failed]
+        print(f"{name}: {sum(stream.succeeded for stream in these)} succeeded, {len(failed)} failed {failed[:3]}")
+        assert attempts or not failed, failed
+    # All that was begun is on record as it ended.
+    assert not [record for record in supervised.records() if record["eventType"] == "InstanceConnectInterrupted"]
