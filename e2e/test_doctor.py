@@ -267,9 +267,9 @@ def test_the_link_and_who_is_at_its_other_end(host):
     host.agent.wait()
 
     file.unlink()
-    (file.parent / "certificate.pem").rename(file.parent / "kept")
+    (file.parent / "identity.pem").rename(file.parent / "kept")
     assert "it is missing" in host.doctor()["identity"]["found"]
-    (file.parent / "kept").rename(file.parent / "certificate.pem")
+    (file.parent / "kept").rename(file.parent / "identity.pem")
     file.write_text(json.dumps(link))
     host.start_agent()
     assert host.doctor() == {}

@@ -120,11 +120,11 @@ fn tls(state: &Path) -> anyhow::Result<ClientConfig> {
     for certificate in certificates("server-ca.pem")? {
         anchors.add(certificate)?;
     }
-    let key = PrivateKeyDer::from_pem_file(state.join("key.pem"))?;
+    let key = PrivateKeyDer::from_pem_file(state.join("identity.pem"))?;
     let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&TLS13])?
         .with_root_certificates(anchors)
-        .with_client_auth_cert(certificates("certificate.pem")?, key)?;
+        .with_client_auth_cert(certificates("identity.pem")?, key)?;
     config.resumption = Resumption::disabled();
     Ok(config)
 }

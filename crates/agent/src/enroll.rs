@@ -5,7 +5,7 @@ use crate::files::{self, Owner, make_directory, write_durably};
 use crate::first_contact::{self, WrongCa, is_pinned};
 use crate::host_keys;
 use crate::server_url::ServerUrl;
-use crate::state::{self, CERTIFICATE, KEY, LINK, LinkFile, SERVER_CA};
+use crate::state::{self, IDENTITY, LINK, LinkFile, SERVER_CA, identity_pem};
 use crate::{Directories, VERSION};
 use http::header::{CONTENT_TYPE, HOST};
 use http::{Request, StatusCode};
@@ -26,7 +26,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
-use zeroize::Zeroizing;
 
 /// How long the server may take for its answer: it signs a certificate and writes to its store.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -133,6 +132,7 @@ fn advice(code: EnrollErrorCode) -> &'static str {
         | EnrollErrorCode::CsrRefused
         | EnrollErrorCode::CertificateRequired
         | EnrollErrorCode::IdentityRevoked
+        | EnrollErrorCode::IdentitySuspended
         | EnrollErrorCode::NotFound
         | EnrollErrorCode::TooLarge => "",
     }
@@ -158,10 +158,10 @@ pub async fn enroll(enrollment: Enrollment) -> Result<Enrolled, EnrollFailure> {
         ssh_host_keys: host_keys::read(&ssh_host_keys).iter().map(HostKey::to_string).collect(),
     };
     let answer = post(&server, &request).await?;
-    let key = Zeroizing::new(key.serialize_pem());
-    check(&answer, &request.token, key.as_bytes())
+    let identity = identity_pem(&key, &answer.certificate_chain);
+    check(&answer, &request.token, identity.as_bytes())
         .map_err(|reason| EnrollFailure::Answer { server: server.clone(), reason })?;
-    write(&directories, &server, &answer, key.as_bytes(), owner)?;
+    write(&directories, &server, &answer, identity.as_bytes(), owner)?;
     Ok(Enrolled {
         instance_id: answer.instance_id.to_string(),
         region: answer.region.to_string(),
@@ -170,7 +170,7 @@ pub async fn enroll(enrollment: Enrollment) -> Result<Enrolled, EnrollFailure> {
 }
 
 /// The subject and everything else but the key is for the control plane to say.
-fn certificate_request(key: &KeyPair) -> Result<String, rcgen::Error> {
+pub(crate) fn certificate_request(key: &KeyPair) -> Result<String, rcgen::Error> {
     CertificateParams::new(Vec::new())?.serialize_request(key)?.pem()
 }
 
@@ -225,7 +225,7 @@ fn is_wrong_ca(error: &io::Error) -> bool {
 }
 
 /// The answer fits together: nothing is written that the agent could not use.
-fn check(answer: &EnrollAnswer, token: &JoinTokenText, key_pem: &[u8]) -> Result<(), String> {
+fn check(answer: &EnrollAnswer, token: &JoinTokenText, identity_pem: &[u8]) -> Result<(), String> {
     if answer.instance_id != *token.instance() {
         return Err(format!(
             "it answered for {}, not for the token's {}",
@@ -239,7 +239,7 @@ fn check(answer: &EnrollAnswer, token: &JoinTokenText, key_pem: &[u8]) -> Result
     if !server_ca.iter().any(|certificate| is_pinned(certificate, token.ca_sha256())) {
         return Err("the CA in its answer is not the token's".to_owned());
     }
-    state::client_config(answer.certificate_chain.as_bytes(), key_pem, answer.server_ca.as_bytes())
+    state::client_config(identity_pem, answer.server_ca.as_bytes())
         .map(drop)
         .map_err(|error| format!("what it sent as {} cannot be used: {}", error.file, error.reason))
 }
@@ -265,7 +265,7 @@ fn write(
     directories: &Directories,
     server: &ServerUrl,
     answer: &EnrollAnswer,
-    key_pem: &[u8],
+    identity_pem: &[u8],
     owner: Option<Owner>,
 ) -> Result<(), EnrollFailure> {
     let Directories { etc, state, .. } = directories;
@@ -282,8 +282,7 @@ fn write(
     let mut plan = vec![
         (etc.join("instance-id"), instance_id.as_bytes(), 0o644, None),
         (etc.join("anchors"), answer.anchors.as_bytes(), 0o644, None),
-        (state.join(KEY), key_pem, 0o600, owner),
-        (state.join(CERTIFICATE), answer.certificate_chain.as_bytes(), 0o644, owner),
+        (state.join(IDENTITY), identity_pem, 0o600, owner),
         (state.join(SERVER_CA), answer.server_ca.as_bytes(), 0o644, owner),
         (state.join(LINK), &link, 0o644, owner),
     ];

@@ -21,6 +21,7 @@ mod live_keys;
 mod offers;
 mod os_users;
 mod planted;
+mod renewal;
 mod root;
 mod run;
 mod server_url;

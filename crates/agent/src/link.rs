@@ -7,13 +7,15 @@ use crate::host_keys;
 use crate::live_keys::LiveKeys;
 use crate::offers::Offers;
 use crate::os_users::OsUsers;
+use crate::renewal::Renewal;
+use crate::run::random;
 use crate::status::StatusFile;
 use futures_util::{SinkExt as _, StreamExt as _};
 use instance_connect_core::document::{BootId, BootInstant, DeadlineRefusal, Offer, OsUser};
 use instance_connect_core::link::{
     Ack, AckOutcome, AgentEvent, AgentFacts, AgentFrame, AgentLink, Capabilities, ClockWatch, Goodbye,
-    GoodbyeCode, Grant, GrantId, OfferRate, Offered, Refusal, ReportedHostKeys, Signers, Withdraw, Withdrawn,
-    admit, limits,
+    GoodbyeCode, Grant, GrantId, OfferRate, Offered, Refusal, Renew, Renewed, ReportedHostKeys, Signers,
+    Withdraw, Withdrawn, admit, limits,
 };
 use instance_connect_kill_point::kill_point;
 use instance_connect_notify::{NotifySocket, State};
@@ -32,6 +34,8 @@ const PARTING: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub(crate) facts: AgentFacts,
+    /// Where its identity is.
+    pub(crate) state: PathBuf,
     pub(crate) clock: Arc<dyn MachineClock>,
     pub(crate) host: HostFiles,
     /// Where sshd's host keys are.
@@ -55,6 +59,8 @@ pub(crate) struct Machine {
 pub(crate) enum End {
     /// The agent is to stop.
     Stopped,
+    /// The machine has its next certificate, and is to open a link with that.
+    Renewed,
     /// The link is gone, and another is to be opened.
     Lost {
         /// For the log.
@@ -73,8 +79,9 @@ pub(crate) async fn converse(
     mut stop: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> End {
     let (link, hello) = AgentLink::start(&machine.facts, machine.clock.boot());
+    let renewal = Renewal::new(machine.state.clone());
     let mut conversation =
-        Conversation { socket, link, machine, lookups: JoinSet::new(), server_clock: None };
+        Conversation { socket, link, machine, renewal, lookups: JoinSet::new(), server_clock: None };
     let mut ticks = interval(conversation.machine.tick);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut going = conversation.send(&hello).await;
@@ -89,6 +96,7 @@ struct Conversation<'a> {
     socket: Socket,
     link: AgentLink,
     machine: &'a mut Machine,
+    renewal: Renewal,
     /// Acks that wait to hear whether their OS user exists.
     lookups: JoinSet<(GrantId, OsUser, Option<bool>)>,
     /// The server's clock, once it has welcomed us.
@@ -108,6 +116,8 @@ enum Wake {
 enum Parting {
     /// The agent is to stop.
     Stop,
+    /// Only to come back with the next certificate.
+    Renewed,
     /// With a last word to the server.
     Goodbye(Goodbye),
     /// There is nobody left to talk to, or the server said goodbye.
@@ -188,6 +198,9 @@ impl Conversation<'_> {
                 self.machine.status.opened(self.machine.clock.now().wall);
                 self.machine.say_ready();
                 self.make_up_for_lost_time()?;
+                if welcome.capabilities.contains(Capabilities::RENEWAL) {
+                    self.renewal.enable(random());
+                }
                 if welcome.capabilities.contains(Capabilities::HOST_KEYS) {
                     self.report_host_keys().await?;
                 }
@@ -201,6 +214,11 @@ impl Conversation<'_> {
             }
             AgentEvent::Grant { grant, deadline } => self.on_grant(&grant, deadline).await,
             AgentEvent::Withdraw(withdraw) => self.on_withdraw(&withdraw).await,
+            AgentEvent::RenewalAsked => {
+                let request = self.renewal.request(self.machine.clock.boot());
+                self.renew(request).await
+            }
+            AgentEvent::Renewed(renewed) => self.on_renewed(&renewed).await,
             AgentEvent::Goodbye(Goodbye { code, text }) => {
                 let why = format!("the server said goodbye: {code}: {text}");
                 Err(Parting::Gone { why, lasting: code.is_lasting() })
@@ -301,10 +319,34 @@ impl Conversation<'_> {
     async fn on_tick(&mut self) -> Result<(), Parting> {
         let now = self.machine.clock.boot();
         self.machine.keys.sweep(now);
-        match self.link.on_tick(now)? {
-            Some(ping) => self.send(&ping).await,
-            None => Ok(()),
+        if let Some(ping) = self.link.on_tick(now)? {
+            self.send(&ping).await?;
         }
+        let request = self.renewal.request_if_due(self.machine.clock.now());
+        self.renew(request).await
+    }
+
+    async fn renew(&mut self, request: Option<Renew>) -> Result<(), Parting> {
+        let Some(request) = request else { return Ok(()) };
+        tracing::info!("asking for the next certificate");
+        self.send(&AgentFrame::Renew(request)).await
+    }
+
+    /// The next link is opened with the next certificate, at once. What was installed here is acknowledged here.
+    async fn on_renewed(&mut self, renewed: &Renewed) -> Result<(), Parting> {
+        match self.renewal.take(renewed, self.machine.clock.now().wall) {
+            Ok(identity) => tracing::info!(%identity, "the certificate is renewed"),
+            Err(reason) => {
+                tracing::error!(reason, "the next certificate cannot be used");
+                return Ok(());
+            }
+        }
+        while let Some(looked_up) = self.lookups.join_next().await {
+            if let Ok((id, user, exists)) = looked_up {
+                self.on_looked_up(id, user, exists).await?;
+            }
+        }
+        Err(Parting::Renewed)
     }
 
     async fn ack(&mut self, id: GrantId, outcome: AckOutcome) -> Result<(), Parting> {
@@ -328,6 +370,11 @@ impl Conversation<'_> {
         let stable = self.link.is_stable(self.machine.clock.boot());
         let (goodbye, end) = match parting {
             Parting::Stop => (Some(Goodbye::new(GoodbyeCode::ShuttingDown, "the agent stops")), End::Stopped),
+            Parting::Renewed => {
+                let goodbye =
+                    Goodbye::new(GoodbyeCode::ShuttingDown, "coming back with the next certificate");
+                (Some(goodbye), End::Renewed)
+            }
             Parting::Goodbye(goodbye) => {
                 let (why, lasting) =
                     (format!("{}: {}", goodbye.code, goodbye.text), goodbye.code.is_lasting());

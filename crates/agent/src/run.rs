@@ -97,13 +97,16 @@ pub async fn run(settings: RunSettings, stop: impl Future<Output = ()> + Send) -
     let run = settings.directories.run.clone();
     let directory = |error| RunFailure::Directory { path: run.clone(), error };
     let _lock = lock(&run)?;
-    let (state, mut backoff) = (settings.directories.state.clone(), Backoff::new(settings.backoff));
+    let mut backoff = Backoff::new(settings.backoff);
     let mut machine = prepare(settings).map_err(directory)?;
     let mut stop = pin!(stop);
     tracing::info!(version = VERSION, run = %run.display(), "the agent starts");
     loop {
-        let end = link(&state, &mut machine, stop.as_mut()).await;
-        let End::Lost { why, lasting, stable } = end else { break };
+        let (why, lasting, stable) = match link(&mut machine, stop.as_mut()).await {
+            End::Stopped => break,
+            End::Renewed => continue,
+            End::Lost { why, lasting, stable } => (why, lasting, stable),
+        };
         if stable {
             backoff.reset();
         }
@@ -119,12 +122,8 @@ pub async fn run(settings: RunSettings, stop: impl Future<Output = ()> + Send) -
 }
 
 /// One link, if it can be had.
-async fn link(
-    state: &Path,
-    machine: &mut Machine,
-    mut stop: Pin<&mut (impl Future<Output = ()> + Send)>,
-) -> End {
-    let state = match State::load(state) {
+async fn link(machine: &mut Machine, mut stop: Pin<&mut (impl Future<Output = ()> + Send)>) -> End {
+    let state = match State::load(&machine.state) {
         Ok(state) => state,
         Err(error) => return End::Lost { why: error.to_string(), lasting: true, stable: false },
     };
@@ -174,6 +173,7 @@ fn prepare(settings: RunSettings) -> io::Result<Machine> {
     Ok(Machine {
         host: HostFiles::new(&directories.etc),
         ssh_host_keys,
+        state: directories.state,
         keys: LiveKeys::open(&directories.run, &boot_id, now)?,
         users: OsUsers::new(os_users),
         offers: Offers::bind(&directories.run)?,
@@ -183,7 +183,7 @@ fn prepare(settings: RunSettings) -> io::Result<Machine> {
         status: StatusFile::new(&directories.run, clock.now().wall),
         facts: AgentFacts {
             boot_id,
-            capabilities: Capabilities::NONE,
+            capabilities: Capabilities::RENEWAL,
             agent_version: VersionText::lossy(VERSION),
             ping_interval,
         },
@@ -208,7 +208,7 @@ fn lock(run: &Path) -> Result<File, RunFailure> {
 }
 
 /// For the jitter only. Without randomness the waits are the longest there are.
-fn random() -> u32 {
+pub(crate) fn random() -> u32 {
     let mut bytes = [0xff; 4];
     let _ = aws_lc_rs::rand::fill(&mut bytes);
     u32::from_ne_bytes(bytes)

@@ -1,8 +1,9 @@
-//! The agent's identity on disk: `STATE/{link.json,key.pem,certificate.pem,server-ca.pem}`. It is read anew for every
-//! link, so that enrolling again needs no restart.
+//! The agent's identity on disk: `STATE/{link.json,identity.pem,server-ca.pem}`. It is read anew for every link, so
+//! that enrolling again needs no restart.
 
 use crate::files::{self, SMALL_FILE};
 use crate::server_url::ServerUrl;
+use rcgen::KeyPair;
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
@@ -17,11 +18,8 @@ use zeroize::Zeroizing;
 /// Where to connect, and as whom.
 pub(crate) const LINK: &str = "link.json";
 
-/// The private key.
-pub(crate) const KEY: &str = "key.pem";
-
-/// The agent's certificate and its intermediate.
-pub(crate) const CERTIFICATE: &str = "certificate.pem";
+/// The private key, the agent's certificate and its intermediate: one file, so that they are replaced together.
+pub(crate) const IDENTITY: &str = "identity.pem";
 
 /// Whom the agent trusts to vouch for servers.
 pub(crate) const SERVER_CA: &str = "server-ca.pem";
@@ -66,12 +64,20 @@ impl State {
         let link = read_link(directory)?;
         let server =
             link.server.parse().map_err(|error: crate::ServerUrlError| unusable(LINK, error.to_string()))?;
-        let [key, certificate, server_ca] = [KEY, CERTIFICATE, SERVER_CA].map(|file| read(directory, file));
-        let key = Zeroizing::new(key?);
-        let tls = client_config(&certificate?, &key, &server_ca?)
+        let identity = Zeroizing::new(read(directory, IDENTITY)?);
+        let tls = client_config(&identity, &read(directory, SERVER_CA)?)
             .map_err(|error| unusable(error.file, error.reason))?;
         Ok(Self { server, tls: Arc::new(tls) })
     }
+}
+
+/// What stands in [`IDENTITY`].
+pub(crate) fn identity_pem(key: &KeyPair, chain: &str) -> Zeroizing<String> {
+    let key = Zeroizing::new(key.serialize_pem());
+    let mut pem = Zeroizing::new(String::with_capacity(key.len() + chain.len()));
+    pem.push_str(&key);
+    pem.push_str(chain);
+    pem
 }
 
 /// Reads `link.json`.
@@ -102,22 +108,21 @@ pub(crate) struct IdentityError {
 
 /// TLS 1.3 with the agent's certificate, trusting what may vouch for servers and nothing else.
 pub(crate) fn client_config(
-    certificate_pem: &[u8],
-    key_pem: &[u8],
+    identity_pem: &[u8],
     server_ca_pem: &[u8],
 ) -> Result<ClientConfig, IdentityError> {
     let error = |file, reason: String| IdentityError { file, reason };
-    let chain = certificates(certificate_pem).map_err(|reason| error(CERTIFICATE, reason))?;
+    let chain = certificates(identity_pem).map_err(|reason| error(IDENTITY, reason))?;
     // The reason is left out: it could say something about the key.
-    let key =
-        PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| error(KEY, "not a private key in PEM".into()))?;
+    let key = PrivateKeyDer::from_pem_slice(identity_pem)
+        .map_err(|_| error(IDENTITY, "there is no private key in it".into()))?;
     let anchors = server_anchors(server_ca_pem).map_err(|reason| error(SERVER_CA, reason))?;
     let mut config = ClientConfig::builder_with_provider(crypto())
         .with_protocol_versions(&[&TLS13])
         .map_err(|reason| error(SERVER_CA, reason.to_string()))?
         .with_root_certificates(anchors)
         .with_client_auth_cert(chain, key)
-        .map_err(|reason| error(CERTIFICATE, reason.to_string()))?;
+        .map_err(|reason| error(IDENTITY, reason.to_string()))?;
     // One long connection: nothing to resume, and nothing of it may be replayed.
     config.resumption = Resumption::disabled();
     Ok(config)

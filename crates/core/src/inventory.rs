@@ -24,7 +24,7 @@ pub struct Inventory {
     pub access_keys: HashMap<AccessKeyId, AccessKey>,
     /// Instances by id.
     pub instances: HashMap<InstanceId, Arc<Instance>>,
-    /// The one agent identity that is valid for each enrolled instance.
+    /// The agent identity of each instance that was ever enrolled.
     pub agents: HashMap<InstanceId, AgentIdentity>,
 }
 
@@ -194,15 +194,142 @@ pub fn instance_arn(region: &Region, account: &AccountId, id: &InstanceId) -> St
     format!("arn:aws:ec2:{region}:{account}:instance/{id}")
 }
 
-/// The identity an agent was enrolled with. A later enrolment raises the generation, which revokes the earlier one.
+/// The identity of an instance's agent: which of its certificates are good (docs/link.md 2.1).
+///
+/// Each certificate has a generation of its own, so `enrolled <= used <= newest`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentIdentity {
     /// The instance the agent speaks for.
     pub instance: InstanceId,
-    /// 1 for the first enrolment, one more for each after it. It stands in the certificate.
-    pub generation: u64,
+    /// The generation of the last enrolment. Those before it are revoked.
+    pub enrolled: u64,
+    /// The generation of the newest certificate that a link was opened with. Those before it are stale.
+    pub used: u64,
+    /// The highest generation that was issued.
+    pub newest: u64,
     /// When it was enrolled.
     pub enrolled_at: UnixSeconds,
+    /// Whether its certificates count at all.
+    pub state: AgentState,
+}
+
+/// Whether an agent's identity may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentState {
+    /// In use.
+    Active,
+    /// Two machines seem to hold it: refused until an operator has re-armed it, or enrolled the machine again.
+    Suspended,
+    /// Refused until the machine is enrolled again.
+    Revoked,
+}
+
+/// What happens to an agent's identity once it is enrolled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentChange {
+    /// Another certificate is issued, for the holder of a good one.
+    Renew {
+        /// The generation of that one.
+        presented: u64,
+    },
+    /// A link is opened: older certificates are stale from now on.
+    Use {
+        /// The generation of its certificate.
+        generation: u64,
+    },
+    /// Two machines seem to hold it.
+    Suspend {
+        /// The generation of the certificate that showed it.
+        presented: u64,
+    },
+    /// The operator has removed the machine that should not have had it. One generation is left out, so that whoever
+    /// comes back with an older one is asked to renew.
+    Rearm,
+    /// It is refused from now on.
+    Revoke,
+}
+
+/// What a certificate of some generation is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentStanding {
+    /// It opens links.
+    Good,
+    /// It was good until a link was opened with a newer one: whoever shows it now has a copy.
+    Stale,
+    /// The identity is suspended.
+    Suspended,
+    /// The identity is revoked, or this is of an enrolment before the last.
+    Revoked,
+}
+
+impl AgentIdentity {
+    /// The identity of an instance's first enrolment, or of the one after `before`.
+    pub fn enrolled(instance: &InstanceId, before: Option<&Self>, now: UnixSeconds) -> Self {
+        let generation = before.map_or(1, |before| before.newest.saturating_add(1));
+        Self {
+            instance: instance.clone(),
+            enrolled: generation,
+            used: generation,
+            newest: generation,
+            enrolled_at: now,
+            state: AgentState::Active,
+        }
+    }
+
+    /// The identity after a change; `None` where it is in no state for it.
+    #[must_use]
+    pub fn changed(&self, change: AgentChange) -> Option<Self> {
+        let changed = self.clone();
+        let is_good = |generation| self.standing(generation) == AgentStanding::Good;
+        match change {
+            AgentChange::Renew { presented } if is_good(presented) => {
+                Some(Self { newest: self.newest.max(presented).saturating_add(1), ..changed })
+            }
+            AgentChange::Use { generation } if is_good(generation) => {
+                Some(Self { used: generation, newest: self.newest.max(generation), ..changed })
+            }
+            AgentChange::Suspend { presented }
+                if self.state == AgentState::Active && presented >= self.enrolled =>
+            {
+                Some(Self { state: AgentState::Suspended, ..changed })
+            }
+            AgentChange::Rearm if self.state == AgentState::Suspended => {
+                Some(Self { state: AgentState::Active, newest: self.newest.saturating_add(1), ..changed })
+            }
+            AgentChange::Revoke => Some(Self { state: AgentState::Revoked, ..changed }),
+            AgentChange::Renew { .. }
+            | AgentChange::Use { .. }
+            | AgentChange::Suspend { .. }
+            | AgentChange::Rearm => None,
+        }
+    }
+
+    /// What a certificate of this generation is worth.
+    pub const fn standing(&self, generation: u64) -> AgentStanding {
+        match self.state {
+            AgentState::Revoked => AgentStanding::Revoked,
+            _ if generation < self.enrolled => AgentStanding::Revoked,
+            AgentState::Suspended => AgentStanding::Suspended,
+            AgentState::Active if generation < self.used && cfg!(not(feature = "planted-stale-accepted")) => {
+                AgentStanding::Stale
+            }
+            AgentState::Active => AgentStanding::Good,
+        }
+    }
+}
+
+impl AgentState {
+    /// Every state there is.
+    pub const ALL: [Self; 3] = [Self::Active, Self::Suspended, Self::Revoked];
+
+    /// Its name, in the store.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Revoked => "revoked",
+        }
+    }
 }
 
 /// A one-time right to enrol one existing instance.
@@ -214,4 +341,79 @@ pub struct JoinToken {
     pub instance: InstanceId,
     /// When it lapses.
     pub expires_at: UnixSeconds,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_certificate_is_judged_by_its_generation() {
+        use AgentStanding::{Good, Revoked, Stale, Suspended};
+        let first = AgentIdentity::enrolled(&"i-0123456789abcdef0".parse().unwrap(), None, UnixSeconds(0));
+        assert_eq!((first.enrolled, first.used, first.newest), (1, 1, 1));
+        // Enrolled for the third time, renewed twice, and the last renewal not used yet.
+        let identity = AgentIdentity { enrolled: 3, used: 4, newest: 5, ..first };
+        for (state, standings) in [
+            (AgentState::Active, [Revoked, Revoked, Stale, Good, Good, Good]),
+            (AgentState::Suspended, [Revoked, Revoked, Suspended, Suspended, Suspended, Suspended]),
+            (AgentState::Revoked, [Revoked; 6]),
+        ] {
+            let identity = AgentIdentity { state, ..identity.clone() };
+            assert_eq!([1, 2, 3, 4, 5, 6].map(|generation| identity.standing(generation)), standings);
+        }
+        assert_eq!(identity.changed(AgentChange::Rearm), None, "it is not suspended");
+        let again = AgentIdentity::enrolled(&identity.instance, Some(&identity), UnixSeconds(0));
+        assert_eq!((again.enrolled, again.used, again.newest), (6, 6, 6));
+    }
+
+    fn change() -> impl Strategy<Value = AgentChange> {
+        let generation = || 0..8u64;
+        prop_oneof![
+            generation().prop_map(|presented| AgentChange::Renew { presented }),
+            generation().prop_map(|generation| AgentChange::Use { generation }),
+            generation().prop_map(|presented| AgentChange::Suspend { presented }),
+            Just(AgentChange::Rearm),
+            Just(AgentChange::Revoke),
+        ]
+    }
+
+    proptest! {
+        /// Catches `planted-stale-accepted`.
+        #[test]
+        fn a_certificate_never_becomes_good_again(changes in proptest::collection::vec((change(), any::<bool>()), 0..20)) {
+            let instance = "i-0123456789abcdef0".parse().unwrap();
+            let mut identity = AgentIdentity::enrolled(&instance, None, UnixSeconds(0));
+            for (change, enroll_again) in changes {
+                let after = match enroll_again {
+                    true => AgentIdentity::enrolled(&instance, Some(&identity), UnixSeconds(1)),
+                    false => identity.changed(change).unwrap_or_else(|| identity.clone()),
+                };
+                prop_assert!(after.enrolled <= after.used && after.used <= after.newest);
+                prop_assert!(after.used >= identity.used && after.newest >= identity.newest);
+                for generation in 0..after.used {
+                    prop_assert_ne!(after.standing(generation), AgentStanding::Good);
+                }
+                if matches!(change, AgentChange::Use { .. }) && !enroll_again {
+                    prop_assert!(identity.changed(change).is_none() || after.standing(after.used) == AgentStanding::Good);
+                }
+                identity = after;
+            }
+        }
+
+        /// Whoever holds the certificate that was suspended, and comes back second after a re-arm, is found out.
+        #[test]
+        fn one_of_two_machines_survives_a_rearm(generation in 1..9u64) {
+            let first = AgentIdentity::enrolled(&"i-0123456789abcdef0".parse().unwrap(), None, UnixSeconds(0));
+            let held = AgentIdentity { used: generation, newest: generation, ..first };
+            let suspended = held.changed(AgentChange::Suspend { presented: generation }).unwrap();
+            let rearmed = suspended.changed(AgentChange::Rearm).unwrap();
+            prop_assert_eq!(rearmed.standing(generation), AgentStanding::Good);
+            prop_assert!(rearmed.newest > generation, "whoever comes is asked to renew");
+            let renewed = rearmed.changed(AgentChange::Renew { presented: generation }).unwrap();
+            let used = renewed.changed(AgentChange::Use { generation: renewed.newest }).unwrap();
+            prop_assert_eq!(used.standing(generation), AgentStanding::Stale);
+        }
+    }
 }

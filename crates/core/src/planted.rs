@@ -14,6 +14,7 @@
         feature = "planted-private-key-echoed",
         feature = "planted-presigned-never-expires",
         feature = "planted-repeated-headers-pass",
+        feature = "planted-stale-accepted",
         feature = "planted-unsorted-signed-headers",
         feature = "planted-work-cut-off",
     )

@@ -2,6 +2,7 @@
 
 mod enroll;
 mod host_keys;
+mod identity;
 mod link;
 #[cfg(test)]
 mod tests;
@@ -11,7 +12,7 @@ use crate::audit_log::AuditLog;
 use crate::connections::{self, Connection, Listener};
 use crate::drain::Drain;
 use crate::http::{self, Body, BodyError, Late, Whole};
-use crate::inventory::{LiveInventory, StaleInventory};
+use crate::inventory::LiveInventory;
 use crate::links::{Links, lock};
 use crate::pki;
 use crate::public_tls::TlsSession;
@@ -23,6 +24,7 @@ use hyper::{Method, Response, StatusCode};
 use instance_connect_core::audit::{self, Refused, Share};
 use instance_connect_core::environment::Random;
 use instance_connect_core::ids::{BootId, Region};
+use instance_connect_core::inventory::AgentStanding;
 use instance_connect_core::link::{
     self as link_protocol, AgentUrn, ENROLL_PATH, EnrollAnswer, EnrollError, EnrollErrorCode, Goodbye,
     GoodbyeCode, LINK_PATH,
@@ -34,6 +36,7 @@ use instance_connect_store::Store;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -54,6 +57,8 @@ pub(crate) struct Agents {
     pub(crate) audit: AuditLog,
     /// Which clock deadlines are on: the boot of this machine.
     pub(crate) clock_id: BootId,
+    /// How long the certificates of agents are good.
+    pub(crate) certificate_lifetime: Duration,
     /// What those who enrol are held to; without it, to nothing.
     pub(crate) throttle: Option<Arc<Mutex<Throttle>>>,
 }
@@ -112,7 +117,7 @@ impl Agents {
                 let enrolled = enrolled.await;
                 enrolled.unwrap_or_else(|_| Err(enroll::unavailable()))
             }
-            (&Method::GET, LINK_PATH) => self.open_link(request, identity),
+            (&Method::GET, LINK_PATH) => self.open_link(request, identity, peer),
             _ => Err(refusal(EnrollErrorCode::NotFound, "there is no such path on the agents listener")),
         };
         answer.unwrap_or_else(|error| {
@@ -185,16 +190,25 @@ impl Agents {
         self: Arc<Self>,
         mut request: Whole,
         identity: Option<Arc<AgentUrn>>,
+        peer: IpAddr,
     ) -> Result<Response<Body>, EnrollError> {
         use EnrollErrorCode as Code;
         let identity = identity
             .ok_or_else(|| refusal(Code::CertificateRequired, "the link needs the agent's certificate"))?;
         let unavailable = |message: &str| refusal(Code::Unavailable, message);
-        let is_current =
-            self.is_current(&identity).map_err(|_| unavailable("the store does not answer; try again"))?;
-        if !is_current {
-            let message = "this identity is no longer the instance's; enrol the machine again";
-            return Err(refusal(Code::IdentityRevoked, message));
+        let standing = self.standing(&identity);
+        match standing.map_err(|_| unavailable("the store does not answer; try again"))? {
+            // A stale certificate is let in as far as to its hello, which says where it is.
+            AgentStanding::Good | AgentStanding::Stale => {}
+            AgentStanding::Suspended => {
+                let message =
+                    "two machines hold this identity; an operator has to say which is the right one";
+                return Err(refusal(Code::IdentitySuspended, message));
+            }
+            AgentStanding::Revoked => {
+                let message = "this identity is no longer the instance's; enrol the machine again";
+                return Err(refusal(Code::IdentityRevoked, message));
+            }
         }
         let link = Arc::clone(&self.places).try_acquire_owned();
         let opening = self.links.slot(&identity.instance).opening();
@@ -216,7 +230,7 @@ impl Agents {
         tokio::spawn(async move {
             let _under_way = under_way;
             match upgrade.await {
-                Ok(upgraded) => link::run(&self, &identity, upgraded, places).await,
+                Ok(upgraded) => link::run(&self, (&identity, peer), upgraded, places).await,
                 Err(error) => tracing::debug!(%error, "a link did not open"),
             }
         });
@@ -227,19 +241,6 @@ impl Agents {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
         Ok(response)
-    }
-
-    /// Whether an identity is the one its instance has now.
-    fn is_current(&self, identity: &AgentUrn) -> Result<bool, StaleInventory> {
-        let inventory = self.inventory.current()?;
-        let instance = inventory.instances.get(&identity.instance);
-        let agent = inventory.agents.get(&identity.instance);
-        let is_its_instance = instance.is_some_and(|instance| {
-            instance.account == identity.account
-                && instance.region == identity.region
-                && identity.region == self.region
-        });
-        Ok(is_its_instance && agent.is_some_and(|agent| agent.generation == identity.generation))
     }
 }
 

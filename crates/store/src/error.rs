@@ -104,10 +104,10 @@ pub enum Entity {
     AccessKey,
     /// An instance.
     Instance,
+    /// The identity of an instance's agent.
+    Agent,
     /// A join token.
     JoinToken,
-    /// The identity of an instance's agent, with its generation.
-    Agent,
 }
 
 impl fmt::Display for Entity {
@@ -169,6 +169,9 @@ pub enum Refusal {
          make new ones on one of the two machines (ssh-keygen -A, after removing /etc/ssh/ssh_host_*)"
     )]
     HostKeyInUse(InstanceId),
+    /// An agent's identity is to be re-armed that is not suspended, or one that is suspended or revoked to be used.
+    #[error("the agent's identity is not in a state for this")]
+    AgentState,
 
     /// More tags than an instance or a user has.
     #[error("an instance or a user has at most {TAGS} tags")]

@@ -9,7 +9,8 @@ use instance_connect_core::ids::{
     AccessKeyId, AccountId, Fingerprint, GroupName, InstanceId, UserId, UserName,
 };
 use instance_connect_core::inventory::{
-    AccessKey, Account, AgentIdentity, Instance, InstanceState, Inventory, JoinToken, Status, policy_arn,
+    AccessKey, Account, AgentChange, AgentIdentity, Instance, InstanceState, Inventory, JoinToken, Status,
+    policy_arn,
 };
 use instance_connect_core::secret::Secret;
 use instance_connect_core::sigv4::UsedSignature;
@@ -192,8 +193,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Adds a join token for an instance that exists, and drops tokens that lapsed long before `now`.
     async fn create_join_token(&self, token: &JoinToken, now: UnixSeconds) -> Result<(), StoreError>;
 
-    /// Enrols an agent: uses the token up and raises the generation of the instance's agent identity, which revokes the
-    /// one before. Of any number of concurrent calls with one token, one succeeds. A refused call leaves the token as it
+    /// Enrols an agent: uses the token up and gives the instance's agent a new identity, which revokes the one before
+    /// ([`AgentIdentity::enrolled`]). Of any number of concurrent calls with one token, one succeeds. A refused call leaves the token as it
     /// was.
     async fn redeem_join_token(
         &self,
@@ -233,6 +234,14 @@ pub trait Store: fmt::Debug + Send + Sync {
         instance: &InstanceId,
         fingerprints: &BTreeSet<Fingerprint>,
     ) -> Result<(), StoreError>;
+
+    /// Changes the identity of an instance's agent, and gives what it is then. Where it is in no state for the change
+    /// that is [`Refusal::AgentState`](crate::Refusal::AgentState).
+    async fn change_agent(
+        &self,
+        instance: &InstanceId,
+        change: AgentChange,
+    ) -> Result<AgentIdentity, StoreError>;
 
     /// Keeps a key pair unless one of this name is kept already, and returns the one that is: of several that start at
     /// the same time, all go on with the same. The secret is sealed, bound to the name and the public part.

@@ -198,8 +198,7 @@ fn remove_live_keys(root: &Root) -> io::Result<()> {
 /// The files that enrolling has written.
 fn remove_identity(root: &Root) -> io::Result<()> {
     let trusted = ["instance-id", "anchors", "host.toml"].map(|name| Path::new(ETC).join(name));
-    let identity =
-        ["link.json", "key.pem", "certificate.pem", "server-ca.pem"].map(|name| Path::new(STATE).join(name));
+    let identity = ["link.json", "identity.pem", "server-ca.pem"].map(|name| Path::new(STATE).join(name));
     for path in trusted.iter().chain(&identity) {
         undo_one(root, &Undo::Remove(path.clone()))?;
     }

@@ -30,7 +30,7 @@ use rustls::{RootCertStore, ServerConfig};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -40,6 +40,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
+use x509_parser::extensions::GeneralName;
 use zeroize::Zeroizing;
 
 pub(crate) const INSTANCE: &str = "i-0123456789abcdef0";
@@ -98,8 +99,20 @@ impl Authority {
 
     /// A certificate for an agent's key.
     pub(crate) fn agent_chain(&self, key: &impl PublicKeyData) -> String {
-        let urn = format!("urn:instance-connect:{REGION}:{ACCOUNT}:agent:{INSTANCE}:1");
+        self.agent_chain_of(key, 1, Validity::default())
+    }
+
+    /// The same of any generation.
+    pub(crate) fn agent_chain_of(
+        &self,
+        key: &impl PublicKeyData,
+        generation: u64,
+        Validity(not_before, not_after): Validity,
+    ) -> String {
+        let urn = format!("urn:instance-connect:{REGION}:{ACCOUNT}:agent:{INSTANCE}:{generation}");
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        (params.not_before, params.not_after) = (at(not_before).into(), at(not_after).into());
         params.subject_alt_names = vec![SanType::URI(urn.try_into().unwrap())];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.signed_by(key, &self.agents).unwrap().pem() + &self.agents.pem()
@@ -143,6 +156,20 @@ impl Authority {
     }
 }
 
+/// From when to when a certificate is good, in seconds since 1970.
+#[derive(Clone, Copy)]
+pub(crate) struct Validity(pub(crate) u64, pub(crate) u64);
+
+impl Default for Validity {
+    /// Nobody thinks of renewing it yet.
+    fn default() -> Self {
+        Self(1_700_000_000, 4_000_000_000)
+    }
+}
+
+/// That of a certificate that is to be renewed.
+pub(crate) const LONG_DUE: Validity = Validity(1_000_000_000, 1_900_000_000);
+
 fn ca(name: &str) -> CertificateParams {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -172,6 +199,8 @@ struct Context {
     requests: Mutex<Vec<EnrollRequest>>,
     answers: Mutex<VecDeque<Answer>>,
     refusals: Mutex<VecDeque<EnrollErrorCode>>,
+    /// The generations of the certificates that opened links.
+    generations: Mutex<Vec<u64>>,
 }
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
@@ -202,6 +231,7 @@ impl ControlPlane {
             requests: Mutex::default(),
             answers: Mutex::default(),
             refusals: Mutex::default(),
+            generations: Mutex::default(),
         });
         let (tls, shared) = (TlsAcceptor::from(Arc::new(tls)), Arc::clone(&context));
         let listening = tokio::spawn(async move {
@@ -241,6 +271,11 @@ impl ControlPlane {
         self.context.refusals.lock().unwrap().push_back(code);
     }
 
+    /// The generations of the certificates that opened links.
+    pub(crate) fn generations(&self) -> Vec<u64> {
+        self.context.generations.lock().unwrap().clone()
+    }
+
     /// How many of the refusals have not been given yet.
     pub(crate) fn refusals_left(&self) -> usize {
         self.context.refusals.lock().unwrap().len()
@@ -276,20 +311,29 @@ impl Drop for ControlPlane {
 
 async fn serve(stream: TcpStream, tls: TlsAcceptor, context: Arc<Context>) -> Result<(), String> {
     let stream = tls.accept(stream).await.map_err(|error| error.to_string())?;
-    let has_certificate = stream.get_ref().1.peer_certificates().is_some();
-    let service = service_fn(|request| answer_request(request, Arc::clone(&context), has_certificate));
+    let generation = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(|own| generation(own));
+    let service = service_fn(|request| answer_request(request, Arc::clone(&context), generation));
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     connection.with_upgrades().await.map_err(|error| error.to_string())
+}
+
+fn generation(certificate: &[u8]) -> u64 {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).unwrap();
+    let names = certificate.subject_alternative_name().unwrap().unwrap();
+    match names.value.general_names[..] {
+        [GeneralName::URI(urn)] => urn.rsplit(':').next().unwrap().parse().unwrap(),
+        ref other => panic!("{other:?}"),
+    }
 }
 
 async fn answer_request(
     request: Request<Incoming>,
     context: Arc<Context>,
-    has_certificate: bool,
+    generation: Option<u64>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let response = match (request.method(), request.uri().path()) {
         (&Method::POST, ENROLL_PATH) => {
-            assert!(!has_certificate, "an enrolment has no certificate yet");
+            assert!(generation.is_none(), "an enrolment has no certificate yet");
             let body = request.into_body().collect().await.unwrap().to_bytes();
             let request = EnrollRequest::from_json(&body).unwrap();
             let answer = context.answers.lock().unwrap().pop_front();
@@ -301,13 +345,16 @@ async fn answer_request(
             Response::builder().status(status).body(Full::from(body))
         }
         (&Method::GET, LINK_PATH) => {
-            assert!(has_certificate, "a link has a certificate");
+            let generation = generation.expect("a link has a certificate");
             match context.refusals.lock().unwrap().pop_front() {
                 Some(code) => {
                     let body = EnrollError { code, message: "not today".to_owned() }.to_json();
                     Response::builder().status(code.status()).body(Full::from(body))
                 }
-                None => upgrade(request, context.links.clone()),
+                None => {
+                    context.generations.lock().unwrap().push(generation);
+                    upgrade(request, context.links.clone())
+                }
             }
         }
         other => panic!("{other:?}"),
@@ -343,10 +390,19 @@ pub(crate) struct ServerLink {
 impl ServerLink {
     /// Reads hello and answers it.
     pub(crate) async fn welcome(&mut self, clock: &dyn MachineClock) -> Hello {
+        self.welcome_with(Capabilities::RENEWAL, clock).await
+    }
+
+    /// The same, of a server that can do this.
+    pub(crate) async fn welcome_with(
+        &mut self,
+        capabilities: Capabilities,
+        clock: &dyn MachineClock,
+    ) -> Hello {
         let AgentFrame::Hello(hello) = self.receive().await else { panic!("no hello") };
         let welcome = Welcome {
             version: hello.common_version().unwrap(),
-            capabilities: Capabilities::NONE,
+            capabilities,
             sent_at: hello.sent_at,
             server_time: server_time(clock.boot()),
             server_clock: "1b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11".parse().unwrap(),

@@ -51,8 +51,7 @@ async fn an_identity_is_written_whole_and_with_tight_modes() {
         ("a/etc/anchors", 0o644),
         ("a/etc/host.toml", 0o644),
         ("b/state", 0o700),
-        ("b/state/key.pem", 0o600),
-        ("b/state/certificate.pem", 0o644),
+        ("b/state/identity.pem", 0o600),
         ("b/state/server-ca.pem", 0o644),
         ("b/state/link.json", 0o644),
     ];
@@ -64,7 +63,7 @@ async fn an_identity_is_written_whole_and_with_tight_modes() {
     assert_eq!(read("a/etc/anchors"), control_plane.authority.anchors());
     assert_eq!(read("b/state/server-ca.pem"), control_plane.authority.server_ca());
     assert!(read("b/state/link.json").contains(&control_plane.url().to_string()));
-    assert_eq!(fs::read_dir(directory.path().join("b/state")).unwrap().count(), 4);
+    assert_eq!(fs::read_dir(directory.path().join("b/state")).unwrap().count(), 3);
     let requests = control_plane.requests();
     assert_eq!(requests.len(), 1);
     assert_eq!(*requests[0].token.expose(), *control_plane.authority.token().expose());
@@ -78,14 +77,14 @@ async fn a_second_identity_needs_replace_and_leaves_host_toml_alone() {
     enroll(enrollment(&control_plane, directory.path())).await.unwrap();
     let host_toml = directory.path().join("a/etc/host.toml");
     fs::write(&host_toml, "deny_users = [\"mallory\"]\n").unwrap();
-    let key = fs::read(directory.path().join("b/state/key.pem")).unwrap();
+    let key = fs::read(directory.path().join("b/state/identity.pem")).unwrap();
     let again = failure(enrollment(&control_plane, directory.path())).await;
     assert!(matches!(&again, EnrollFailure::AlreadyEnrolled(instance) if instance == INSTANCE), "{again}");
     assert_eq!(control_plane.requests().len(), 1, "the token was not used up");
     enroll(Enrollment { replace: true, ..enrollment(&control_plane, directory.path()) }).await.unwrap();
     assert!(control_plane.requests()[1].replace);
     assert_eq!(fs::read_to_string(&host_toml).unwrap(), "deny_users = [\"mallory\"]\n");
-    assert_ne!(fs::read(directory.path().join("b/state/key.pem")).unwrap(), key);
+    assert_ne!(fs::read(directory.path().join("b/state/identity.pem")).unwrap(), key);
 }
 
 /// Catches `planted-pin-ignored`.

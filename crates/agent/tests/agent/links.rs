@@ -291,7 +291,7 @@ async fn one_agent_for_each_directory() {
 async fn a_machine_that_is_not_enrolled_is_told_what_to_do() {
     let control_plane = ControlPlane::start().await;
     let machine = Machine::new(&control_plane);
-    for file in ["link.json", "key.pem"] {
+    for file in ["link.json", "identity.pem"] {
         fs::remove_file(machine.directories.state.join(file)).unwrap();
         let failure = run(machine.settings(), std::future::pending()).await.unwrap_err().to_string();
         assert!(failure.contains("not enrolled") && failure.contains("enroll as root"), "{failure}");

@@ -1,6 +1,11 @@
 //! The agent against a control plane's end of the link: real TLS, real files, a clock that only moves when told to.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test whose world cannot be set up fails there")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test whose world cannot be set up fails there"
+)]
 
 mod control_plane;
 mod enrolment;
@@ -8,3 +13,4 @@ mod grants;
 mod links;
 mod machine;
 mod program;
+mod renewal;

@@ -419,8 +419,25 @@ pub(crate) enum Instance {
 /// The machines' agents
 #[derive(Subcommand)]
 pub(crate) enum Agent {
-    /// List the agents, with the generation of their identity and whether their link is open
+    /// List the agents, with the state and generation of their identity and whether their link is open
     List,
+    /// Refuse a machine's identity from now on, until it is enrolled again
+    ///
+    /// Its link is closed at once. Keys that it has live for their minute; see `revoke` to withdraw them first.
+    Revoke {
+        #[arg(value_name = "INSTANCE")]
+        id: InstanceId,
+    },
+    /// Take an identity back into use that was suspended because two machines held it
+    ///
+    /// Remove the machine that should not have it first. The first one that comes back is given a new certificate, and the
+    /// identity is suspended again if another comes after it. Where the other machine may still have the identity, enrol the
+    /// right one again instead: `instance token`, then `instance-connect-agent enroll --replace` on it.
+    #[command(name = "re-arm")]
+    Rearm {
+        #[arg(value_name = "INSTANCE")]
+        id: InstanceId,
+    },
 }
 
 /// A command of administration, with how its answer is shown.

@@ -297,6 +297,7 @@ pub(crate) async fn instance(command: &Instance, client: &Client) -> Result<Call
                 ("Zone", "Instances.0.AvailabilityZone"),
                 ("Tags", "Instances.0.Tags"),
                 ("Agent's link", "Instances.0.Agent.Link"),
+                ("Agent's state", "Instances.0.Agent.State"),
                 ("Agent's generation", "Instances.0.Agent.Generation"),
                 ("Enrolled at", "Instances.0.Agent.EnrolledAt"),
                 ("Host keys", "Instances.0.HostKeys"),
@@ -331,11 +332,18 @@ pub(crate) fn agent(command: &Agent) -> Call {
             list: "Agents",
             columns: &[
                 ("INSTANCE", "InstanceId"),
+                ("STATE", "State"),
                 ("LINK", "Link"),
                 ("GENERATION", "Generation"),
                 ("ENROLLED AT", "EnrolledAt"),
             ],
         }),
+        Agent::Revoke { id } => call(O::RevokeAgent)
+            .with("InstanceId", id.as_str())
+            .done(format!("the identity of {id} is revoked; the machine has to be enrolled again")),
+        Agent::Rearm { id } => call(O::RearmAgent)
+            .with("InstanceId", id.as_str())
+            .done(format!("the identity of {id} is in use again")),
     }
 }
 

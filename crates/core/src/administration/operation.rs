@@ -113,6 +113,8 @@ operations! {
     RevokeInstanceKeys, Write, Instance;
     RevokeUserKeys, Write, User;
     ListAgents, Read, Any;
+    RevokeAgent, Write, Instance;
+    RearmAgent, Write, Instance;
 }
 
 impl Operation {

@@ -99,6 +99,8 @@ pub(super) fn read(operation: Operation, m: &mut Members) -> Result<Request, Api
         }
         O::RevokeUserKeys => Revoke::User { user: user(m)? }.into(),
         O::ListAgents => Read::ListAgents { page: page(m)? }.into(),
+        O::RevokeAgent => Change::RevokeAgent { instance: instance(m)? }.into(),
+        O::RearmAgent => Change::RearmAgent { instance: instance(m)? }.into(),
     })
 }
 

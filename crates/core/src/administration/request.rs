@@ -143,6 +143,8 @@ pub enum Change {
     DeleteTags { instance: InstanceId, keys: BTreeSet<String> },
     CreateJoinToken { instance: InstanceId },
     AcceptHostKeys { instance: InstanceId, fingerprints: BTreeSet<Fingerprint> },
+    RevokeAgent { instance: InstanceId },
+    RearmAgent { instance: InstanceId },
 }
 
 /// What policies are asked about.
@@ -284,7 +286,9 @@ impl Change {
             | Self::CreateTags { instance, .. }
             | Self::DeleteTags { instance, .. }
             | Self::AcceptHostKeys { instance, .. }
-            | Self::CreateJoinToken { instance } => (Resource::Instance(instance), None),
+            | Self::CreateJoinToken { instance }
+            | Self::RevokeAgent { instance }
+            | Self::RearmAgent { instance } => (Resource::Instance(instance), None),
         };
         About { resource, policy }
     }

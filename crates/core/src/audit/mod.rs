@@ -15,7 +15,10 @@ mod tests;
 pub use chain::{Chain, ChainValue, NotAChainValue, Tie};
 pub use finished::{FinishedFile, LogNames, NotAFinishedFile};
 pub use line::Line;
-pub use own::{Refused, enrolment, host_key_report, refusal, refusal_counts};
+pub use own::{
+    CloneEvidence, LinkClaim, Refused, enrolment, host_key_report, refusal, refusal_counts, renewal,
+    suspension,
+};
 pub use recovery::{OpenIntents, OpenIntentsError};
 pub use request::{AuditedRequest, Outcome, Parameters};
 pub use sampling::{RefusalCounts, Sampler, Share};

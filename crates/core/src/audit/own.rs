@@ -8,8 +8,9 @@ use crate::ids::{AccessKeyId, Region};
 use crate::limits;
 use crate::link::AgentUrn;
 use crate::origin::Origin;
-use instance_connect_document::UnixSeconds;
+use instance_connect_document::{BootId, UnixSeconds};
 use serde::Serialize;
+use std::net::IpAddr;
 
 /// What was asked for and refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +85,105 @@ pub fn host_key_report(
         ..Rest::new(EventType::Event)
     };
     shared.line(failure, &rest)
+}
+
+/// Why an identity is suspended: what two machines that hold it have shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloneEvidence {
+    /// Two links of different boots, both of which answer.
+    TwoLinks,
+    /// A certificate in whose place a newer one had been used.
+    StaleCertificate,
+}
+
+/// What one of those machines has said, and from where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkClaim {
+    /// The boot it says it is in.
+    pub boot_id: BootId,
+    /// Where its connection came from.
+    pub source: IpAddr,
+    /// The generation of its certificate.
+    pub generation: u64,
+}
+
+/// The record of a suspension: the link that showed it, and the one that was open, if there was one.
+pub fn suspension(
+    evidence: CloneEvidence,
+    identity: &AgentUrn,
+    (shown_by, open): (&LinkClaim, Option<&LinkClaim>),
+    time: UnixSeconds,
+    event_id: &str,
+) -> Line {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Recorded<'a> {
+        instance_id: &'a str,
+        reason: &'a str,
+        links: Vec<RecordedLink<'a>>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct RecordedLink<'a> {
+        boot_id: &'a str,
+        #[serde(rename = "sourceIPAddress")]
+        source: IpAddr,
+        generation: u64,
+    }
+    let links = std::iter::once(shown_by).chain(open).map(|claim| RecordedLink {
+        boot_id: claim.boot_id.as_str(),
+        source: claim.source,
+        generation: claim.generation,
+    });
+    let mut shared = Shared::new(&Head {
+        source: Some(shown_by.source),
+        ..Head::new("SuspendAgent", UserIdentity::InstanceConnect, time, &identity.region)
+    });
+    shared.set_parameters(&Recorded {
+        instance_id: identity.instance.as_str(),
+        reason: match evidence {
+            CloneEvidence::TwoLinks => "two_links",
+            CloneEvidence::StaleCertificate => "stale_certificate",
+        },
+        links: links.collect(),
+    });
+    shared.line(None, &of_account(identity, event_id))
+}
+
+/// The record of a renewal, on disk before the machine has its certificate. `identity` has the new generation.
+pub fn renewal(
+    identity: &AgentUrn,
+    presented: u64,
+    source: IpAddr,
+    time: UnixSeconds,
+    event_id: &str,
+) -> Line {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Recorded<'a> {
+        instance_id: &'a str,
+        generation: u64,
+    }
+    let account_id = identity.account.as_str();
+    let presenting = AgentUrn { generation: presented, ..identity.clone() }.to_string();
+    let agent = UserIdentity::Agent { principal_id: &presenting, account_id };
+    let mut shared =
+        Shared::new(&Head { source: Some(source), ..Head::new("RenewAgent", agent, time, &identity.region) });
+    shared.set_parameters(&Recorded { instance_id: identity.instance.as_str(), generation: presented });
+    let rest = Rest {
+        response_elements: Some(ResponseElements::Enrolled { generation: identity.generation }),
+        ..of_account(identity, event_id)
+    };
+    shared.line(None, &rest)
+}
+
+/// An event of the account that owns an agent's instance.
+fn of_account<'a>(identity: &'a AgentUrn, event_id: &'a str) -> Rest<'a> {
+    Rest {
+        event_id: Some(event_id),
+        recipient_account_id: Some(identity.account.as_str()),
+        ..Rest::new(EventType::Event)
+    }
 }
 
 /// The record of a request that was refused before anybody was verified: nothing in it is proved but its address. Only

@@ -277,6 +277,48 @@ fn our_own_events() {
         in_use.contains(r#""errorCode":"HostKeyInUse","errorMessage":"a host key of i-0fedcba9876543210","#)
     );
     assert!(in_use.contains(r#""responseElements":null,"#));
+    assert_eq!(
+        text(&renewal(&identity, 1, origin().source, origin().time, EVENT)),
+        concat!(
+            r#"{"eventVersion":"1.08","userIdentity":{"type":"InstanceConnectAgent","#,
+            r#""principalId":"urn:instance-connect:xx-test-1:111122223333:agent:i-0123456789abcdef0:1","#,
+            r#""accountId":"111122223333"},"eventTime":"2031-02-11T02:05:06Z","eventSource":"instance-connect","#,
+            r#""eventName":"RenewAgent","awsRegion":"xx-test-1","sourceIPAddress":"198.51.100.7","#,
+            r#""requestParameters":{"instanceId":"i-0123456789abcdef0","generation":1},"#,
+            r#""responseElements":{"generation":2},"eventID":"7c0c2f0e-8a51-4a0b-8c39-0f4b7f1d2e33","#,
+            r#""readOnly":false,"eventType":"InstanceConnectEvent","managementEvent":true,"#,
+            r#""recipientAccountId":"111122223333","eventCategory":"Management"}"#,
+            "\n"
+        )
+    );
+    let claim = |boot: char, source: &str, generation| LinkClaim {
+        boot_id: format!("{boot}b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11").parse().unwrap(),
+        source: source.parse().unwrap(),
+        generation,
+    };
+    let (shown_by, open) = (claim('0', "198.51.100.7", 1), claim('1', "2001:db8::7", 2));
+    let suspended = suspension(
+        CloneEvidence::StaleCertificate,
+        &identity,
+        (&shown_by, Some(&open)),
+        origin().time,
+        EVENT,
+    );
+    assert_eq!(
+        text(&suspended),
+        concat!(
+            r#"{"eventVersion":"1.08","userIdentity":{"type":"InstanceConnect"},"#,
+            r#""eventTime":"2031-02-11T02:05:06Z","eventSource":"instance-connect","#,
+            r#""eventName":"SuspendAgent","awsRegion":"xx-test-1","sourceIPAddress":"198.51.100.7","#,
+            r#""requestParameters":{"instanceId":"i-0123456789abcdef0","reason":"stale_certificate","links":["#,
+            r#"{"bootId":"0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11","sourceIPAddress":"198.51.100.7","generation":1},"#,
+            r#"{"bootId":"1b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11","sourceIPAddress":"2001:db8::7","generation":2}]},"#,
+            r#""responseElements":null,"eventID":"7c0c2f0e-8a51-4a0b-8c39-0f4b7f1d2e33","#,
+            r#""readOnly":false,"eventType":"InstanceConnectEvent","managementEvent":true,"#,
+            r#""recipientAccountId":"111122223333","eventCategory":"Management"}"#,
+            "\n"
+        )
+    );
     let mut sampler = Sampler::default();
     sampler.pick(Share::Strangers, origin().source, "SerializationException");
     sampler.pick(Share::Strangers, origin().source, "InvalidSignatureException");

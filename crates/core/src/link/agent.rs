@@ -2,7 +2,7 @@
 //! what they mean; what a grant does to files is the agent's own matter.
 
 use super::codes::{Capabilities, GoodbyeCode};
-use super::frame::{AgentFrame, Goodbye, Grant, Hello, Ping, ServerFrame, Welcome, Withdraw};
+use super::frame::{AgentFrame, Goodbye, Grant, Hello, Ping, Renewed, ServerFrame, Welcome, Withdraw};
 use super::limits;
 use super::text::{StatementText, VersionText};
 use instance_connect_document::{BootId, BootInstant, ClockSample, DeadlineRefusal, ServerInstant, transfer};
@@ -40,6 +40,10 @@ pub enum AgentEvent {
     },
     /// A key to remove.
     Withdraw(Withdraw),
+    /// The certificate is to be renewed now.
+    RenewalAsked,
+    /// The next certificate.
+    Renewed(Renewed),
     /// The server ends the link; close without an answer.
     Goodbye(Goodbye),
     /// An optional frame of a later version.
@@ -106,6 +110,8 @@ impl AgentLink {
                 Ok(AgentEvent::Grant { grant, deadline })
             }
             (ServerFrame::Withdraw(withdraw), true) => Ok(AgentEvent::Withdraw(withdraw)),
+            (ServerFrame::Renew, true) => Ok(AgentEvent::RenewalAsked),
+            (ServerFrame::Renewed(renewed), true) => Ok(AgentEvent::Renewed(renewed)),
             (ServerFrame::Goodbye(goodbye), true) => Ok(AgentEvent::Goodbye(goodbye)),
         }
     }

@@ -110,6 +110,8 @@ codes! {
         Overloaded = 8, "overloaded";
         /// Something failed on this side.
         InternalError = 9, "internal_error";
+        /// Two machines seem to hold the identity.
+        IdentitySuspended = 10, "identity_suspended";
     }
 }
 
@@ -121,7 +123,8 @@ impl GoodbyeCode {
             | Self::UnknownFrame
             | Self::VersionUnsupported
             | Self::Replaced
-            | Self::IdentityRevoked => true,
+            | Self::IdentityRevoked
+            | Self::IdentitySuspended => true,
             Self::ShuttingDown | Self::Idle | Self::Overloaded | Self::InternalError | Self::Other(_) => {
                 false
             }
@@ -139,6 +142,9 @@ impl Capabilities {
 
     /// The agent serves the metadata service to its machine.
     pub const METADATA: Self = Self(1);
+
+    /// The side knows the frames by which certificates are renewed.
+    pub const RENEWAL: Self = Self(1 << 1);
 
     /// The server takes reports of SSH host keys.
     pub const HOST_KEYS: Self = Self(1 << 2);

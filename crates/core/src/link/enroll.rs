@@ -113,8 +113,10 @@ error_codes! {
     TokenExpired = 403, "token_expired";
     /// The token has been used.
     TokenUsed = 403, "token_used";
-    /// Another generation of the identity is current, or the instance is gone.
+    /// The identity is revoked or was replaced by another enrolment, or the instance is gone.
     IdentityRevoked = 403, "identity_revoked";
+    /// Two machines seem to hold the identity.
+    IdentitySuspended = 403, "identity_suspended";
     /// No such path.
     NotFound = 404, "not_found";
     /// The instance has an identity and `replace` was not set.

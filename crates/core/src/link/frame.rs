@@ -4,7 +4,9 @@
 use super::codec::{FrameError, Reader, Writer};
 use super::codes::{Capabilities, GoodbyeCode, Refusal};
 use super::limits;
-use super::text::{DocumentText, GoodbyeText, HostKeyText, StatementText, VersionText};
+use super::text::{
+    CertificatesPem, DocumentText, GoodbyeText, HostKeyText, RequestPem, StatementText, VersionText,
+};
 use instance_connect_document::{BootId, BootInstant, Fingerprint, OsUser, RequestId, ServerInstant};
 
 /// The kinds of protocol version 1. The high bit makes a kind critical.
@@ -21,6 +23,8 @@ mod kind {
     pub(super) const OFFERED: u8 = 0x0a;
     pub(super) const GOODBYE: u8 = 0x8b;
     pub(super) const HOST_KEYS: u8 = 0x11;
+    pub(super) const RENEW: u8 = 0x8e;
+    pub(super) const RENEWED: u8 = 0x8f;
 
     /// Whether a receiver that does not know the kind must close.
     pub(super) const fn is_critical(kind: u8) -> bool {
@@ -43,6 +47,8 @@ pub enum AgentFrame {
     Offered(Offered),
     /// A report of the machine's SSH host keys.
     HostKeys(ReportedHostKeys),
+    /// A request for the agent's next certificate.
+    Renew(Renew),
     /// The last frame of a link.
     Goodbye(Goodbye),
 }
@@ -60,6 +66,10 @@ pub enum ServerFrame {
     Grant(Grant),
     /// A key to remove again.
     Withdraw(Withdraw),
+    /// The agent is to renew its certificate now.
+    Renew,
+    /// The agent's next certificate.
+    Renewed(Renewed),
     /// The last frame of a link.
     Goodbye(Goodbye),
 }
@@ -205,6 +215,22 @@ pub struct ReportedHostKeys {
     pub lines: Vec<HostKeyText>,
 }
 
+/// A request for the agent's next certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renew {
+    /// PKCS#10 in PEM, of a new key.
+    pub request: RequestPem,
+}
+
+/// The agent's next certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renewed {
+    /// The agent's certificate, then the agents intermediate.
+    pub chain: CertificatesPem,
+    /// Whom the agent trusts to vouch for servers from now on: the nodes intermediate, then the root.
+    pub server_ca: CertificatesPem,
+}
+
 /// The last frame of a side, which then closes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Goodbye {
@@ -248,6 +274,7 @@ impl AgentFrame {
             }
             Self::Offered(offered) => offered.encode(),
             Self::HostKeys(host_keys) => host_keys.encode(),
+            Self::Renew(renew) => Writer::new(kind::RENEW).text16(renew.request.as_str()).finish(),
             Self::Goodbye(goodbye) => goodbye.encode(),
         }
     }
@@ -265,6 +292,7 @@ impl AgentFrame {
             kind::WITHDRAWN => Self::Withdrawn(Withdrawn::decode(&mut body)?),
             kind::OFFERED => Self::Offered(Offered::decode(&mut body)?),
             kind::HOST_KEYS => Self::HostKeys(ReportedHostKeys::decode(&mut body)?),
+            kind::RENEW => Self::Renew(Renew { request: body.text16("certificate request")? }),
             kind::GOODBYE => Self::Goodbye(Goodbye::decode(&mut body)?),
             kind if kind::is_critical(kind) => return Err(FrameError::UnknownCritical(kind)),
             _ => return Ok(None),
@@ -283,6 +311,8 @@ impl ServerFrame {
             Self::Signer(signer) => Writer::new(kind::SIGNER).text16(signer.statement.as_str()).finish(),
             Self::Grant(grant) => grant.encode(),
             Self::Withdraw(withdraw) => withdraw.encode(),
+            Self::Renew => Writer::new(kind::RENEW).finish(),
+            Self::Renewed(renewed) => renewed.encode(),
             Self::Goodbye(goodbye) => goodbye.encode(),
         }
     }
@@ -299,6 +329,8 @@ impl ServerFrame {
             kind::SIGNER => Self::Signer(Signer { statement: body.text16("statement")? }),
             kind::GRANT => Self::Grant(Grant::decode(&mut body)?),
             kind::WITHDRAW => Self::Withdraw(Withdraw::decode(&mut body)?),
+            kind::RENEW => Self::Renew,
+            kind::RENEWED => Self::Renewed(Renewed::decode(&mut body)?),
             kind::GOODBYE => Self::Goodbye(Goodbye::decode(&mut body)?),
             kind if kind::is_critical(kind) => return Err(FrameError::UnknownCritical(kind)),
             _ => return Ok(None),
@@ -466,6 +498,16 @@ impl ReportedHostKeys {
         }
         let lines = (0..count).map(|_| body.text16("host key")).collect::<Result<_, _>>()?;
         Ok(Self { lines })
+    }
+}
+
+impl Renewed {
+    fn encode(&self) -> Vec<u8> {
+        Writer::new(kind::RENEWED).text16(self.chain.as_str()).text16(self.server_ca.as_str()).finish()
+    }
+
+    fn decode(body: &mut Reader<'_>) -> Result<Self, FrameError> {
+        Ok(Self { chain: body.text16("certificate chain")?, server_ca: body.text16("server CA")? })
     }
 }
 

@@ -13,7 +13,7 @@ pub struct AgentUrn {
     pub account: AccountId,
     /// The instance the agent speaks for.
     pub instance: InstanceId,
-    /// Which enrolment of the instance this is, from 1.
+    /// Which of the instance's certificates this is, from 1: each enrolment and each renewal raises it.
     pub generation: u64,
 }
 

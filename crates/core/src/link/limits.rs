@@ -20,6 +20,21 @@ pub const STATEMENT: usize = 256;
 /// Longest program version.
 pub const VERSION_TEXT: usize = 64;
 
+/// Longest certificate request in a renew: one with a P-256 key is about 350 bytes.
+pub const REQUEST: usize = 2048;
+
+/// Longest chain, and longest CA, in a renewed: two certificates each, of about 900 bytes in PEM.
+pub const CERTIFICATES: usize = 6144;
+
+/// How long the first of two links has to show that there is somebody at its other end.
+pub const PROBE: Duration = Duration::from_secs(5);
+
+/// Renewals of one instance are at least so far apart; a machine needs one in weeks.
+pub const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
+
+/// When an agent whose renew was not answered asks again.
+pub const RENEWAL_RETRY: Duration = Duration::from_secs(3600);
+
 /// Longest text of a goodbye: one line of a log.
 pub const GOODBYE_TEXT: usize = 200;
 

@@ -13,6 +13,7 @@ mod frame;
 mod identity;
 pub mod limits;
 mod live;
+mod renewal;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -29,10 +30,14 @@ pub use enroll::{
     UnknownErrorCode,
 };
 pub use frame::{
-    Ack, AckOutcome, AgentFrame, Goodbye, Grant, GrantId, Hello, Offered, Ping, Pong, ReportedHostKeys,
-    ServerFrame, Signer, Welcome, Withdraw, WithdrawId, Withdrawn,
+    Ack, AckOutcome, AgentFrame, Goodbye, Grant, GrantId, Hello, Offered, Ping, Pong, Renew, Renewed,
+    ReportedHostKeys, ServerFrame, Signer, Welcome, Withdraw, WithdrawId, Withdrawn,
 };
 pub use identity::{AgentUrn, AgentUrnError};
 pub use live::{LiveIndex, OfferRate};
-pub use text::{DocumentText, GoodbyeText, HostKeyText, Line, StatementText, TextError, VersionText};
+pub use renewal::renewal_due;
+pub use text::{
+    CertificatesPem, DocumentText, GoodbyeText, HostKeyText, Line, Pem, RequestPem, StatementText, TextError,
+    VersionText,
+};
 pub use token::{JoinTokenText, TokenError};

@@ -65,6 +65,7 @@ fn golden_agent_frames() -> Vec<(AgentFrame, String)> {
             AgentFrame::HostKeys(ReportedHostKeys { lines: vec!["ssh-x A".parse().unwrap(); 2] }),
             format!("1102{0}{0}", "00077373682d782041"),
         ),
+        (AgentFrame::Renew(Renew { request: "--\n".parse().unwrap() }), "8e00032d2d0a".to_owned()),
         (AgentFrame::Goodbye(Goodbye::new(GoodbyeCode::ShuttingDown, "bye")), "8b0103627965".to_owned()),
     ]
 }
@@ -108,6 +109,11 @@ fn golden_server_frames() -> Vec<(ServerFrame, String)> {
         (
             ServerFrame::Withdraw(withdraw),
             format!("880000000000000003{UUID_HEX}{}04726f6f74", "ab".repeat(32)),
+        ),
+        (ServerFrame::Renew, "8e".to_owned()),
+        (
+            ServerFrame::Renewed(Renewed { chain: "a\n".parse().unwrap(), server_ca: "b".parse().unwrap() }),
+            "8f0002610a000162".to_owned(),
         ),
         (ServerFrame::Goodbye(Goodbye::new(GoodbyeCode::Replaced, "")), "8b0500".to_owned()),
     ]
@@ -191,6 +197,10 @@ fn malformed_fields_are_named() {
     assert_eq!(agent(format!("11010401{}", "61".repeat(0x0401))), malformed("host key"));
     assert_eq!(agent("8b01010a".to_owned()), malformed("goodbye text"));
     assert_eq!(server("850001ff".to_owned()), malformed("statement"));
+    assert_eq!(agent("8e00010d".to_owned()), malformed("certificate request"));
+    assert_eq!(agent(format!("8e0801{}", "61".repeat(0x801))), malformed("certificate request"));
+    assert_eq!(server("8f00010900016a".to_owned()), malformed("certificate chain"));
+    assert_eq!(server(format!("8f00001801{}", "61".repeat(0x1801))), malformed("server CA"));
     let large = format!("86000000000000000900000000000000001c01{}", "61".repeat(0x1c01));
     assert_eq!(server(large), malformed("document"));
 }
@@ -288,6 +298,7 @@ fn agent_frame() -> impl Strategy<Value = AgentFrame> {
             let lines = lines.iter().map(|line| line.parse().unwrap()).collect();
             AgentFrame::HostKeys(ReportedHostKeys { lines })
         }),
+        "[ -~\n]{0,2048}".prop_map(|text| AgentFrame::Renew(Renew { request: text.parse().unwrap() })),
         goodbye().prop_map(AgentFrame::Goodbye),
     ]
 }
@@ -325,6 +336,11 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
         signer.prop_map(ServerFrame::Signer),
         grant.prop_map(ServerFrame::Grant),
         withdraw.prop_map(ServerFrame::Withdraw),
+        Just(ServerFrame::Renew),
+        ["[ -~\n]{0,6144}", "[ -~\n]{0,6144}"].prop_map(|[chain, server_ca]| {
+            let (chain, server_ca) = (chain.parse().unwrap(), server_ca.parse().unwrap());
+            ServerFrame::Renewed(Renewed { chain, server_ca })
+        }),
         goodbye().prop_map(ServerFrame::Goodbye),
     ]
 }
@@ -342,7 +358,7 @@ proptest! {
 
     /// One spelling: whatever is taken at all is what encoding would have written. Catches `planted-parser-panics`.
     #[test]
-    fn any_bytes_are_refused_or_a_frame(kind in prop_oneof![0x80..=0x8cu8, any::<u8>()], body: Vec<u8>) {
+    fn any_bytes_are_refused_or_a_frame(kind in prop_oneof![0x80..=0x90u8, any::<u8>()], body: Vec<u8>) {
         let bytes = [&[kind][..], &body].concat();
         if let Ok(Some(frame)) = AgentFrame::decode(&bytes) {
             prop_assert_eq!(frame.encode(), bytes.clone());

@@ -70,6 +70,43 @@ impl<const MAX: usize> fmt::Debug for Line<MAX> {
     }
 }
 
+/// PEM of at most `MAX` bytes: lines of printable ASCII. What is in it is judged by whoever uses it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Pem<const MAX: usize>(Box<str>);
+
+/// A certificate request in a renew.
+pub type RequestPem = Pem<{ limits::REQUEST }>;
+
+/// Certificates in a renewed.
+pub type CertificatesPem = Pem<{ limits::CERTIFICATES }>;
+
+impl<const MAX: usize> Pem<MAX> {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<const MAX: usize> FromStr for Pem<MAX> {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        if text.len() > MAX {
+            return Err(TextError::TooLong);
+        }
+        if !text.chars().all(|c| is_printable(c) || c == '\n') {
+            return Err(TextError::NotPrintable);
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl<const MAX: usize> fmt::Debug for Pem<MAX> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
 fn is_printable(c: char) -> bool {
     matches!(c, ' '..='~')
 }

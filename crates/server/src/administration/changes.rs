@@ -13,7 +13,7 @@ use instance_connect_core::ids::{
     AccessKeyId, AccountId, AvailabilityZone, InstanceId, PolicyName, UserId, UserName,
 };
 use instance_connect_core::inventory::{
-    Account, Instance, InstanceState, Inventory, Status, User, group_arn, policy_arn, user_arn,
+    Account, AgentChange, Instance, InstanceState, Inventory, Status, User, group_arn, policy_arn, user_arn,
 };
 use instance_connect_core::origin::Origin;
 use instance_connect_store::{Store, StoreError};
@@ -136,6 +136,8 @@ impl Changing<'_> {
                 store.accept_host_keys(&self.instance(instance)?.id, fingerprints).await
             }
             C::CreateJoinToken { instance } => return self.create_join_token(instance).await,
+            C::RevokeAgent { instance } => return self.change_agent(instance, AgentChange::Revoke).await,
+            C::RearmAgent { instance } => return self.change_agent(instance, AgentChange::Rearm).await,
         };
         self.done(changed)?;
         Ok(Answer::done())
@@ -235,6 +237,12 @@ impl Changing<'_> {
         let lifetime = instance_connect_core::limits::JOIN_TOKEN_LIFETIME.as_secs();
         let members = json!({ "JoinToken": { "InstanceId": id.as_str(), "ExpiresInSeconds": lifetime } });
         Ok(Answer::new(members).with_secret("JoinToken", "Token", token))
+    }
+
+    async fn change_agent(&self, id: &InstanceId, change: AgentChange) -> Result<Answer, ApiError> {
+        let instance = self.instance(id)?;
+        self.done(self.store.change_agent(&instance.id, change).await)?;
+        Ok(Answer::done())
     }
 
     fn account(&self) -> &AccountId {

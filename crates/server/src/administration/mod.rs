@@ -159,6 +159,7 @@ const fn refusal_code(refusal: &Refusal) -> Code {
         Refusal::Root
         | Refusal::OtherHostKeys
         | Refusal::HostKeyInUse(_)
+        | Refusal::AgentState
         | Refusal::TagKey
         | Refusal::TagValue
         | Refusal::UserTagKey

@@ -190,7 +190,8 @@ impl Api {
     fn agent(&self, agent: &AgentIdentity) -> Value {
         json!({
             "InstanceId": agent.instance.as_str(),
-            "Generation": agent.generation,
+            "State": agent.state.as_str(),
+            "Generation": agent.used,
             "EnrolledAt": timestamp(agent.enrolled_at),
             "Link": if self.links.is_open(&agent.instance) { "open" } else { "closed" },
         })

@@ -40,7 +40,7 @@ pub(super) async fn enroll(
         region: agents.region.clone(),
         account: instance.account.clone(),
         instance: instance.id.clone(),
-        generation: identity.generation,
+        generation: identity.newest,
     };
     let record = audit::enrolment(origin, &urn, &fresh_uuid(agents.random.as_ref()));
     agents.audit.commit(record).await.map_err(|error| {
@@ -50,15 +50,16 @@ pub(super) async fn enroll(
     // Its first host keys are pinned; another machine's, enrolled with --replace, wait to be accepted.
     let host_keys = claimed(request.ssh_host_keys.iter().map(String::as_str));
     host_keys::take_or_log(agents, &urn, &host_keys).await;
-    let certificate_chain = pki.agent_chain(&key, &urn, now).map_err(|error| {
-        tracing::error!(error = format!("{error:#}"), "cannot issue an agent's certificate");
-        unavailable()
-    })?;
+    let certificate_chain =
+        pki.agent_chain(&key, &urn, now, agents.certificate_lifetime).map_err(|error| {
+            tracing::error!(error = format!("{error:#}"), "cannot issue an agent's certificate");
+            unavailable()
+        })?;
     // The agent opens its link at once; the snapshot has to know it by then.
     if let Err(error) = agents.inventory.refresh().await {
         tracing::error!(error = format!("{error:#}"), "cannot follow the store after an enrolment");
     }
-    let (id, generation) = (&instance.id, identity.generation);
+    let (id, generation) = (&instance.id, identity.newest);
     tracing::info!(instance = %id, generation, agent_version = request.agent_version.as_str(), "enrolled");
     Ok(EnrollAnswer {
         instance_id: instance.id.clone(),

@@ -2,17 +2,21 @@
 
 use super::{Agents, host_keys};
 use crate::inventory::StaleInventory;
-use crate::links::{CAPABILITIES, Link, Slot};
+use crate::links::{CAPABILITIES, Link, Opened, Probe, Rival, Slot, Wanted};
+use crate::pki::AgentKey;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use instance_connect_core::audit::{CloneEvidence, LinkClaim};
 use instance_connect_core::document::UnixDay;
 use instance_connect_core::host_key::claimed;
+use instance_connect_core::inventory::AgentStanding;
 use instance_connect_core::link::{
-    AgentFrame, AgentUrn, Goodbye, GoodbyeCode, Hello, HostKeyText, Offered, Pong, ReportedHostKeys,
-    ServerFrame, Signer, VersionText, Welcome, limits,
+    AgentFrame, AgentUrn, Capabilities, Goodbye, GoodbyeCode, Hello, HostKeyText, Offered, Pong,
+    ReportedHostKeys, ServerFrame, Signer, VersionText, Welcome, limits,
 };
 use instance_connect_kill_point::kill_point;
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{Instant, timeout};
@@ -32,7 +36,12 @@ pub(super) struct Places {
 type Ended = Option<Goodbye>;
 
 /// Runs a link until it ends.
-pub(super) async fn run(agents: &Arc<Agents>, identity: &AgentUrn, upgraded: Upgraded, places: Places) {
+pub(super) async fn run(
+    agents: &Arc<Agents>,
+    (identity, source): (&AgentUrn, IpAddr),
+    upgraded: Upgraded,
+    places: Places,
+) {
     let config = WebSocketConfig::default()
         .read_buffer_size(4 * 1024)
         .write_buffer_size(limits::FRAME)
@@ -40,7 +49,8 @@ pub(super) async fn run(agents: &Arc<Agents>, identity: &AgentUrn, upgraded: Upg
         .max_message_size(Some(limits::FRAME))
         .max_frame_size(Some(limits::FRAME));
     let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-    let mut conversation = Conversation { agents, identity, socket, signer_day: None };
+    let mut conversation =
+        Conversation { agents, identity, source, socket, signer_day: None, probes: Probes::default() };
     let Places { link: _place, opening } = places;
     let Some(goodbye) = conversation.hold(opening).await else { return };
     tracing::info!(instance = %identity.instance, code = %goodbye.code, text = goodbye.text.as_str(), "closing a link");
@@ -51,9 +61,18 @@ pub(super) async fn run(agents: &Arc<Agents>, identity: &AgentUrn, upgraded: Upg
 struct Conversation<'a> {
     agents: &'a Arc<Agents>,
     identity: &'a AgentUrn,
+    source: IpAddr,
     socket: WebSocketStream<TokioIo<Upgraded>>,
     /// The day its signer statement was sent on; none yet at first.
     signer_day: Option<UnixDay>,
+    probes: Probes,
+}
+
+/// The pings that are to show whether there is somebody at the other end, by what is in them.
+#[derive(Default)]
+struct Probes {
+    sent: u64,
+    waiting: Vec<(u64, Probe)>,
 }
 
 impl Conversation<'_> {
@@ -66,15 +85,19 @@ impl Conversation<'_> {
             Ok(Err(ended)) => return ended,
             Err(_) => return Some(Goodbye::new(GoodbyeCode::Idle, "no hello in time")),
         };
-        // The identity may have been replaced between the upgrade and now, and must not replace its successor.
-        if let Err(ended) = self.still_current() {
-            return ended;
-        }
-        drop(opening);
         let instance = &self.identity.instance;
         let slot = self.agents.links.slot(instance);
-        let (link, queue) = Link::new(hello.boot_id.clone());
-        let (replaced, withdrawals) = slot.open(&link, self.agents.links.clock().monotonic());
+        let claim = LinkClaim {
+            boot_id: hello.boot_id.clone(),
+            source: self.source,
+            generation: self.identity.generation,
+        };
+        let (link, wanted) = Link::new(claim);
+        let Opened { replaced, withdrawals } = match self.take_place(&slot, &link).await {
+            Ok(opened) => opened,
+            Err(ended) => return ended,
+        };
+        drop(opening);
         if let Some(replaced) = replaced {
             tracing::warn!(%instance, "a second link of one identity; the first is closed");
             replaced.send(ServerFrame::Goodbye(Goodbye::new(
@@ -87,8 +110,11 @@ impl Conversation<'_> {
         for withdraw in withdrawals {
             ended = ended.and(self.send(&ServerFrame::Withdraw(withdraw)).await);
         }
+        if hello.capabilities.contains(Capabilities::RENEWAL) && self.agents.is_renewal_due(self.identity) {
+            ended = ended.and(self.send(&ServerFrame::Renew).await);
+        }
         let ended = match ended {
-            Ok(()) => self.converse(&slot, &link, queue, changes).await,
+            Ok(()) => self.converse(&slot, &link, wanted, changes).await,
             Err(ended) => ended,
         };
         slot.close(&link);
@@ -118,25 +144,54 @@ impl Conversation<'_> {
         Ok(hello)
     }
 
-    /// Ends a link whose identity is no longer its instance's.
-    fn still_current(&self) -> Result<(), Ended> {
-        match self.agents.is_current(self.identity) {
-            Ok(true) => Ok(()),
-            Ok(false) => {
-                let text = "this identity is no longer the instance's";
-                Err(Some(Goodbye::new(GoodbyeCode::IdentityRevoked, text)))
+    /// Puts the link in its instance's place, unless its certificate is not good or another machine is in that place.
+    async fn take_place(&mut self, slot: &Slot, link: &Arc<Link>) -> Result<Opened, Ended> {
+        let (agents, identity) = (self.agents, self.identity);
+        let mut silent: Option<Arc<Link>> = None;
+        loop {
+            // The identity may have been replaced since the upgrade, and must not replace its successor.
+            if self.standing()? == AgentStanding::Stale {
+                let (evidence, open) = (CloneEvidence::StaleCertificate, slot.current());
+                return Err(Some(agents.suspend(evidence, identity, link.claim(), open.as_deref()).await));
             }
-            Err(StaleInventory) => {
-                Err(Some(Goodbye::new(GoodbyeCode::InternalError, "the store does not answer")))
+            agents.begin_to_use(identity).await.map_err(|error| {
+                tracing::error!(%error, instance = %identity.instance, "a certificate cannot be used");
+                Some(Goodbye::new(GoodbyeCode::InternalError, "the identity cannot be used now"))
+            })?;
+            match slot.open(link, silent.as_ref(), agents.links.clock().monotonic()) {
+                Ok(opened) => return Ok(opened),
+                Err(Rival(rival)) if rival.answers().await => {
+                    let (evidence, open) = (CloneEvidence::TwoLinks, Some(rival.as_ref()));
+                    return Err(Some(agents.suspend(evidence, identity, link.claim(), open).await));
+                }
+                Err(Rival(rival)) => silent = Some(rival),
             }
         }
+    }
+
+    /// What the link's certificate is worth now.
+    ///
+    /// # Errors
+    /// Nothing any more, for what is asked here: the link ends.
+    fn standing(&self) -> Result<AgentStanding, Ended> {
+        let (code, text) = match self.agents.standing(self.identity) {
+            Ok(standing @ (AgentStanding::Good | AgentStanding::Stale)) => return Ok(standing),
+            Ok(AgentStanding::Suspended) => {
+                (GoodbyeCode::IdentitySuspended, "two machines hold this identity")
+            }
+            Ok(AgentStanding::Revoked) => {
+                (GoodbyeCode::IdentityRevoked, "this identity is no longer the instance's")
+            }
+            Err(StaleInventory) => (GoodbyeCode::InternalError, "the store does not answer"),
+        };
+        Err(Some(Goodbye::new(code, text)))
     }
 
     async fn converse(
         &mut self,
         slot: &Slot,
         link: &Arc<Link>,
-        mut queue: mpsc::Receiver<ServerFrame>,
+        Wanted { mut frames, mut probes }: Wanted,
         mut changes: watch::Receiver<u64>,
     ) -> Ended {
         let mut silent_since = Instant::now();
@@ -153,14 +208,20 @@ impl Conversation<'_> {
                         Err(ended) => return ended,
                     }
                 }
-                frame = queue.recv() => {
+                frame = frames.recv() => {
                     // The link itself holds a sender, so the queue does not end before it.
-                    if let Err(ended) = self.send_all(frame?, &mut queue, link).await {
+                    if let Err(ended) = self.send_all(frame?, &mut frames, link).await {
+                        return ended;
+                    }
+                }
+                probe = probes.recv() => {
+                    if let Err(ended) = self.probe(probe?).await {
                         return ended;
                     }
                 }
                 () = changed(&mut changes) => {
-                    if let Err(ended) = self.still_current() {
+                    // Stale it only becomes by the link that is about to replace this one.
+                    if let Err(ended) = self.standing() {
                         return ended;
                     }
                 }
@@ -195,6 +256,7 @@ impl Conversation<'_> {
                 self.take_host_keys(slot, &host_keys);
                 Ok(())
             }
+            AgentFrame::Renew(renew) => self.renew(slot, link, renew.request.as_str()).await,
             AgentFrame::Goodbye(goodbye) => {
                 let (instance, code) = (&self.identity.instance, goodbye.code);
                 tracing::info!(%instance, %code, text = goodbye.text.as_str(), "the agent closes its link");
@@ -212,6 +274,35 @@ impl Conversation<'_> {
         let keys = claimed(host_keys.lines.iter().map(HostKeyText::as_str));
         let (agents, identity) = (Arc::clone(self.agents), self.identity.clone());
         tokio::spawn(async move { host_keys::take_or_log(&agents, &identity, &keys).await });
+    }
+
+    /// Answers a request for the next certificate, unless one was issued just now.
+    async fn renew(&mut self, slot: &Slot, link: &Link, request: &str) -> Result<(), Ended> {
+        let refused = |error| Some(Goodbye::new(GoodbyeCode::ProtocolError, &format!("{error:#}")));
+        let key = AgentKey::from_request(request).map_err(refused)?;
+        let instance = &self.identity.instance;
+        if !slot.may_renew(self.agents.links.clock().monotonic()) {
+            tracing::warn!(%instance, "an agent renews its certificate again and again");
+            return Ok(());
+        }
+        match self.agents.renew(self.identity, link.claim(), &key).await {
+            Ok(renewed) => self.send(&ServerFrame::Renewed(renewed)).await,
+            // It asks again; until then its certificate is as good as it was.
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), %instance, "a certificate cannot be renewed");
+                Ok(())
+            }
+        }
+    }
+
+    /// Asks whether there is somebody at the other end.
+    async fn probe(&mut self, probe: Probe) -> Result<(), Ended> {
+        self.probes.sent += 1;
+        self.probes.waiting.retain(|(_, probe)| !probe.is_closed());
+        self.probes.waiting.push((self.probes.sent, probe));
+        let ping = Message::Ping(self.probes.sent.to_be_bytes().to_vec().into());
+        let sent = timeout(limits::WRITE_STALL, self.socket.send(ping)).await;
+        if matches!(sent, Ok(Ok(()))) { Ok(()) } else { Err(None) }
     }
 
     /// An agent's word that a key was offered to sshd: a line for the operator, with the requests that pushed it.
@@ -259,7 +350,11 @@ impl Conversation<'_> {
         };
         match message {
             Message::Binary(bytes) => AgentFrame::decode(&bytes).map_err(|error| Some(error.into())),
-            Message::Ping(_) | Message::Pong(_) => Ok(None),
+            Message::Ping(_) => Ok(None),
+            Message::Pong(bytes) => {
+                self.probes.answered(&bytes);
+                Ok(None)
+            }
             Message::Close(_) => Err(None),
             Message::Text(_) | Message::Frame(_) => {
                 Err(Some(Goodbye::new(GoodbyeCode::ProtocolError, "a message that is not binary")))
@@ -303,6 +398,16 @@ impl Conversation<'_> {
     async fn flush(&mut self) -> Result<(), Ended> {
         let flushed = timeout(limits::WRITE_STALL, self.socket.flush()).await;
         if matches!(flushed, Ok(Ok(()))) { Ok(()) } else { Err(None) }
+    }
+}
+
+impl Probes {
+    /// Tells who has asked, if this is the answer to that.
+    fn answered(&mut self, pong: &[u8]) {
+        let is_answer = |(id, _): &mut (u64, Probe)| id.to_be_bytes() == pong;
+        for (_, probe) in self.waiting.extract_if(.., is_answer) {
+            let _ = probe.send(());
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The agents listener as agents meet it: over TLS, enrolled by the real agent's own enrolment.
 
+mod identities;
+
 use super::*;
 use crate::audit_log::{AuditSettings, FileSize};
 use crate::links::DeliveryError;
@@ -92,6 +94,7 @@ impl Setting {
             drain: Drain::default(),
             audit,
             clock_id: read_boot_id().unwrap(),
+            certificate_lifetime: Duration::from_secs(90 * 86_400),
             throttle: throttle.map(|limits| Arc::new(Mutex::new(Throttle::new(limits)))),
         });
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -178,8 +181,8 @@ impl Setting {
 }
 
 fn client_tls(state: &Path) -> rustls::ClientConfig {
-    let chain = CertificateDer::pem_file_iter(state.join("certificate.pem")).unwrap();
-    let key = PrivateKeyDer::from_pem_file(state.join("key.pem")).unwrap();
+    let chain = CertificateDer::pem_file_iter(state.join("identity.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(state.join("identity.pem")).unwrap();
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(state.join("server-ca.pem")).unwrap() {
         roots.add(certificate.unwrap()).unwrap();

@@ -4,9 +4,10 @@ mod sockets;
 
 use super::*;
 use crate::audit_log::{AuditSettings, FileSize};
-use crate::links::Link;
+use crate::links::{Link, Wanted};
 use crate::pki::Pki;
 use hyper::Request;
+use instance_connect_core::audit::LinkClaim;
 use instance_connect_core::document::ServerInstant;
 use instance_connect_core::link::{AckOutcome, Refusal, ServerFrame};
 use instance_connect_core::secret::Secret;
@@ -76,8 +77,13 @@ impl Setting {
 
     /// The agent's end of a link.
     fn connect(&self) -> (Arc<Link>, mpsc::Receiver<ServerFrame>) {
-        let (link, queue) = Link::new("5c0c6f9e-3f60-4c11-9d0b-1c5a6f0e9a11".parse().unwrap());
-        let _ = self.api.links.slot(&self.world.instance).open(&link, self.api.clock.monotonic());
+        let claim = LinkClaim {
+            boot_id: "5c0c6f9e-3f60-4c11-9d0b-1c5a6f0e9a11".parse().unwrap(),
+            source: "192.0.2.1".parse().unwrap(),
+            generation: 1,
+        };
+        let (link, Wanted { frames: queue, .. }) = Link::new(claim);
+        self.api.links.slot(&self.world.instance).open(&link, None, self.api.clock.monotonic()).unwrap();
         (link, queue)
     }
 

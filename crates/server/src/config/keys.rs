@@ -97,6 +97,14 @@ pub(super) static AGENTS_NAMES: Key<Names> = Key::optional(
     "Host names and addresses agents reach it by; without them those of the public listener",
 );
 
+pub(super) static AGENTS_CERTIFICATE_DAYS: Key<u64> = Key::with_default(
+    "agents.certificate_days",
+    "DAYS",
+    "90",
+    "How long an agent's certificate is good; it is renewed after two thirds of that. A machine that is off for longer has to be enrolled again",
+)
+.within(1, 365);
+
 pub(super) static AUDIT_FILE: Key<PathBuf> = Key::optional(
     "audit.file",
     "FILE",
@@ -184,6 +192,7 @@ pub(super) static ALL: &[&Definition] = &[
     &PUBLIC_PROXY_PROTOCOL.definition,
     &AGENTS_LISTEN.definition,
     &AGENTS_NAMES.definition,
+    &AGENTS_CERTIFICATE_DAYS.definition,
     &AUDIT_FILE.definition,
     &AUDIT_MAX_BYTES.definition,
     &THROTTLE_ENABLED.definition,

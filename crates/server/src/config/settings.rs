@@ -15,6 +15,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+const DAY: Duration = Duration::from_secs(86_400);
+
 /// What a control plane is started with.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -36,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) agents: SocketAddr,
     /// Host names and addresses agents reach that listener by.
     pub(crate) agents_names: Vec<String>,
+    /// How long agents' certificates are good.
+    pub(crate) agents_certificate_lifetime: Duration,
     pub(crate) audit: AuditSettings,
     /// What callers are held to; without it, to nothing.
     pub(crate) throttle: Option<ThrottleLimits>,
@@ -78,6 +82,7 @@ impl Settings {
         let public = public(keys, names.as_ref());
         let agents = keys.get(&keys::AGENTS_LISTEN);
         let agents_names = agents_names(keys, names.as_ref());
+        let certificate_days = keys.get(&keys::AGENTS_CERTIFICATE_DAYS);
         let audit_file = keys.optional_path(&keys::AUDIT_FILE);
         let audit_max_bytes = keys.get(&keys::AUDIT_MAX_BYTES);
         let throttle = throttle(keys);
@@ -99,6 +104,7 @@ impl Settings {
             public: public?,
             agents: agents?,
             agents_names: agents_names?,
+            agents_certificate_lifetime: DAY * u32::try_from(certificate_days?).unwrap_or(u32::MAX),
             throttle: throttle?,
             capacity: capacity?,
             log_format: log_format?,

@@ -36,9 +36,11 @@ impl Setting {
 
     /// An agent's link, put in its place.
     fn connect(&self, boot: &str) -> (Arc<Link>, mpsc::Receiver<ServerFrame>, Vec<Withdraw>) {
-        let (link, queue) = Link::new(boot.parse().unwrap());
-        let (_, withdrawals) = self.links.slot(&self.world.instance).open(&link, self.clock.monotonic());
-        (link, queue, withdrawals)
+        let claim =
+            LinkClaim { boot_id: boot.parse().unwrap(), source: "192.0.2.1".parse().unwrap(), generation: 1 };
+        let (link, wanted) = Link::new(claim);
+        let opened = self.links.slot(&self.world.instance).open(&link, None, self.clock.monotonic());
+        (link, wanted.frames, opened.unwrap().withdrawals)
     }
 }
 

@@ -6,13 +6,13 @@ mod iam;
 
 pub(super) use iam::*;
 
-use super::load::damaged;
+use super::load::{self, damaged};
 use crate::limits::{ACCESS_KEYS_PER_USER, EXPIRED_SIGNATURE_KEPT, LAPSED_TOKEN_KEPT};
 use crate::{AuthorityName, Entity, RedeemRefusal, Refusal, StoreError};
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId};
 use instance_connect_core::inventory::{
-    AccessKey, Account, AgentIdentity, Instance, InstanceState, JoinToken, Status,
+    AccessKey, Account, AgentChange, AgentIdentity, Instance, InstanceState, JoinToken, Status,
 };
 use instance_connect_core::sigv4::UsedSignature;
 use rusqlite::{OptionalExtension, Params, Transaction};
@@ -22,7 +22,8 @@ const ACCOUNT: &str = "SELECT 1 FROM accounts WHERE id = ?1";
 const USER: &str = "SELECT 1 FROM users WHERE id = ?1";
 const ACCESS_KEY: &str = "SELECT 1 FROM access_keys WHERE id = ?1";
 const INSTANCE: &str = "SELECT 1 FROM instances WHERE id = ?1";
-const AGENT: &str = "SELECT 1 FROM agents WHERE instance = ?1";
+/// A revoked identity is nobody's, so another one replaces nothing.
+const AGENT: &str = "SELECT 1 FROM agents WHERE instance = ?1 AND state <> 'revoked'";
 const INSERT_INSTANCE_TAG: &str = "INSERT INTO instance_tags (instance, key, value) VALUES (?1, ?2, ?3)";
 const JOIN_TOKEN: &str = "SELECT 1 FROM join_tokens WHERE secret_hash = ?1";
 
@@ -154,14 +155,40 @@ pub(super) fn redeem_join_token(
         return Ok(Err(refusal));
     }
     tx.execute("UPDATE join_tokens SET used_at = ?2 WHERE secret_hash = ?1", (secret_hash, now.0))?;
-    let statement = "INSERT INTO agents (instance, generation, enrolled_at) VALUES (?1, 1, ?2)
+    let identity = AgentIdentity::enrolled(instance, load::agent(tx, instance)?.as_ref(), now);
+    put_agent(tx, &identity)?;
+    Ok(Ok(identity))
+}
+
+pub(super) fn change_agent(
+    tx: &Transaction<'_>,
+    instance: &InstanceId,
+    change: AgentChange,
+) -> Result<AgentIdentity, StoreError> {
+    let identity = load::agent(tx, instance)?.ok_or(StoreError::NotFound(Entity::Agent))?;
+    let changed = identity.changed(change).ok_or(Refusal::AgentState)?;
+    put_agent(tx, &changed)?;
+    Ok(changed)
+}
+
+fn put_agent(tx: &Transaction<'_>, identity: &AgentIdentity) -> Done {
+    let statement = "INSERT INTO agents (instance, enrolled, used, newest, enrolled_at, state)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                      ON CONFLICT (instance) DO UPDATE
-                     SET generation = generation + 1, enrolled_at = excluded.enrolled_at
-                     RETURNING generation";
-    let generation: i64 = tx.query_row(statement, (instance.as_str(), now.0), |row| row.get(0))?;
-    let generation = u64::try_from(generation).map_err(|error| damaged("agents.generation", error))?;
-    raise_sequence(tx)?;
-    Ok(Ok(AgentIdentity { instance: instance.clone(), generation, enrolled_at: now }))
+                     SET enrolled = excluded.enrolled, used = excluded.used, newest = excluded.newest,
+                         enrolled_at = excluded.enrolled_at, state = excluded.state";
+    let number =
+        |generation| i64::try_from(generation).map_err(|error| damaged("an agent's generation", error));
+    let row = (
+        identity.instance.as_str(),
+        number(identity.enrolled)?,
+        number(identity.used)?,
+        number(identity.newest)?,
+        identity.enrolled_at.0,
+        identity.state.as_str(),
+    );
+    tx.prepare_cached(statement)?.execute(row)?;
+    raise_sequence(tx)
 }
 
 fn refusal(

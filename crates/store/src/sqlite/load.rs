@@ -11,7 +11,7 @@ use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::host_key::{HostKey, KnownHostKeys};
 use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId};
 use instance_connect_core::inventory::{
-    AccessKey, Account, AgentIdentity, Instance, InstanceState, Inventory, Status,
+    AccessKey, Account, AgentIdentity, AgentState, Instance, InstanceState, Inventory, Status,
 };
 use rusqlite::types::FromSql;
 use rusqlite::{OptionalExtension, Row, Transaction};
@@ -145,12 +145,35 @@ fn tags<Id: FromStr<Err: fmt::Display> + Eq + Hash>(
 }
 
 fn agents(tx: &Transaction<'_>) -> Result<HashMap<InstanceId, AgentIdentity>, StoreError> {
-    each_row(tx, "SELECT instance, generation, enrolled_at FROM agents", |row| {
-        let instance: InstanceId = parsed(row, 0, "agents.instance")?;
-        let generation: i64 = column(row, 1, "agents.generation")?;
-        let generation = u64::try_from(generation).map_err(|error| damaged("agents.generation", error))?;
-        let enrolled_at = UnixSeconds(column(row, 2, "agents.enrolled_at")?);
-        Ok((instance.clone(), AgentIdentity { instance, generation, enrolled_at }))
+    each_row(tx, AGENTS, |row| agent_of(row).map(|agent| (agent.instance.clone(), agent)))
+}
+
+/// The identity of one instance's agent, if it was ever enrolled.
+pub(super) fn agent(
+    tx: &Transaction<'_>,
+    instance: &InstanceId,
+) -> Result<Option<AgentIdentity>, StoreError> {
+    let mut statement = tx.prepare_cached(&format!("{AGENTS} WHERE instance = ?1"))?;
+    let mut rows = statement.query([instance.as_str()])?;
+    rows.next()?.map(agent_of).transpose()
+}
+
+const AGENTS: &str = "SELECT instance, enrolled, used, newest, enrolled_at, state FROM agents";
+
+fn agent_of(row: &Row<'_>) -> Result<AgentIdentity, StoreError> {
+    let generation = |index, name| {
+        let generation: i64 = column(row, index, name)?;
+        u64::try_from(generation).map_err(|error| damaged(name, error))
+    };
+    let state = text(row, 5, "agents.state")?;
+    let state = AgentState::ALL.into_iter().find(|known| known.as_str() == state);
+    Ok(AgentIdentity {
+        instance: parsed(row, 0, "agents.instance")?,
+        enrolled: generation(1, "agents.enrolled")?,
+        used: generation(2, "agents.used")?,
+        newest: generation(3, "agents.newest")?,
+        enrolled_at: UnixSeconds(column(row, 4, "agents.enrolled_at")?),
+        state: state.ok_or_else(|| damaged("agents.state", "no state of an agent"))?,
     })
 }
 

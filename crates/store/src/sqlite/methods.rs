@@ -14,7 +14,7 @@ use instance_connect_core::ids::{
     AccessKeyId, AccountId, Fingerprint, GroupName, InstanceId, UserId, UserName,
 };
 use instance_connect_core::inventory::{
-    AccessKey, Account, AgentIdentity, Instance, InstanceState, JoinToken, Status,
+    AccessKey, Account, AgentChange, AgentIdentity, Instance, InstanceState, JoinToken, Status,
 };
 use instance_connect_core::secret::Secret;
 use instance_connect_core::sigv4::UsedSignature;
@@ -342,6 +342,16 @@ impl Store for SqliteStore {
         let (instance, fingerprints) = (instance.clone(), fingerprints.clone());
         let accept = move |tx: &Transaction<'_>| changes::host_keys::accept(tx, &instance, &fingerprints);
         self.transact(TransactionBehavior::Immediate, accept).await
+    }
+
+    async fn change_agent(
+        &self,
+        instance: &InstanceId,
+        change: AgentChange,
+    ) -> Result<AgentIdentity, StoreError> {
+        let instance = instance.clone();
+        let change = move |tx: &Transaction<'_>| changes::change_agent(tx, &instance, change);
+        self.transact(TransactionBehavior::Immediate, change).await
     }
 
     async fn put_authority(

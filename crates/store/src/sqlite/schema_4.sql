@@ -9,3 +9,22 @@ CREATE TABLE host_keys (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX host_keys_by_key ON host_keys (key);
+
+-- The identities of agents: which of their certificates are good, and whether they count at all.
+
+ALTER TABLE agents RENAME TO agents_3;
+
+CREATE TABLE agents (
+    instance TEXT NOT NULL PRIMARY KEY REFERENCES instances (id),
+    -- Generations: each certificate has its own, and they only go up.
+    enrolled INTEGER NOT NULL CHECK (enrolled >= 1),
+    used INTEGER NOT NULL CHECK (used >= enrolled),
+    newest INTEGER NOT NULL CHECK (newest >= used),
+    enrolled_at INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('active', 'suspended', 'revoked'))
+) STRICT;
+
+INSERT INTO agents (instance, enrolled, used, newest, enrolled_at, state)
+SELECT instance, generation, generation, generation, enrolled_at, 'active' FROM agents_3;
+
+DROP TABLE agents_3;

@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::fixtures::*;
 use iam::{IamCall, IamModel};
 use instance_connect_core::inventory::{
-    AccessKey, Account, AgentIdentity, Instance, InstanceState, JoinToken, Status,
+    AccessKey, Account, AgentChange, AgentIdentity, AgentState, Instance, InstanceState, JoinToken, Status,
 };
 use instance_connect_core::secret::Secret;
 use instance_connect_store::{Authority, Entity, RedeemError, RedeemRefusal, Refusal, Store, StoreError};
@@ -29,6 +29,7 @@ enum Call {
     PutInstanceTags(u8, BTreeMap<String, String>),
     CreateJoinToken(JoinToken),
     RedeemJoinToken(u8, u8, i64, bool),
+    ChangeAgent(u8, AgentChange),
     PutAuthority(&'static str, u8),
     Restart,
 }
@@ -41,7 +42,7 @@ enum Answer {
     NotFound(Entity),
     DeleteConflict(Entity),
     Refused(Refusal),
-    Enrolled(AgentIdentity),
+    Agent(AgentIdentity),
     NotEnrolled(RedeemRefusal),
     Authority(Vec<u8>, Vec<u8>),
 }
@@ -69,6 +70,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         }),
         4 => (1..=2u8, 1..=2u8, 0..20i64, any::<bool>())
             .prop_map(|(n, instance, now, replace)| Call::RedeemJoinToken(n, instance, now, replace)),
+        4 => (1..=2u8, agent_change()).prop_map(|(instance, change)| Call::ChangeAgent(instance, change)),
         1 => (prop_oneof![Just("root"), Just("agents-ca")], number())
             .prop_map(|(name, n)| Call::PutAuthority(name, n)),
         1 => Just(Call::Restart),
@@ -88,6 +90,16 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         ];
         start.into_iter().filter(|_| started).chain(history).collect()
     })
+}
+
+fn agent_change() -> impl Strategy<Value = AgentChange> {
+    prop_oneof![
+        2 => (0..4u64).prop_map(|presented| AgentChange::Renew { presented }),
+        2 => (0..4u64).prop_map(|generation| AgentChange::Use { generation }),
+        2 => (0..4u64).prop_map(|presented| AgentChange::Suspend { presented }),
+        2 => Just(AgentChange::Rearm),
+        1 => Just(AgentChange::Revoke),
+    ]
 }
 
 /// Checks random histories. A failing one is made short before it is shown.
@@ -114,6 +126,7 @@ async fn check<E: Engine>(calls: Vec<Call>) -> Result<(), TestCaseError> {
 }
 
 async fn ask(store: &dyn Store, call: &Call) -> Answer {
+    let mut agent = None;
     let done = match call {
         Call::CreateAccount(account) => store.create_account(account).await,
         Call::SetAccountStatus(n, status) => store.set_account_status(&account_id(*n), *status).await,
@@ -131,10 +144,13 @@ async fn ask(store: &dyn Store, call: &Call) -> Answer {
         Call::RedeemJoinToken(n, instance, now, replace) => {
             let instance = instance_id(*instance);
             return match store.redeem_join_token(&[*n; 32], &instance, later(*now), *replace).await {
-                Ok(identity) => Answer::Enrolled(identity),
+                Ok(identity) => Answer::Agent(identity),
                 Err(RedeemError::Refused(refusal)) => Answer::NotEnrolled(refusal),
                 Err(RedeemError::Store(error)) => panic!("{error}"),
             };
+        }
+        Call::ChangeAgent(n, change) => {
+            store.change_agent(&instance_id(*n), *change).await.map(|identity| agent = Some(identity))
         }
         Call::PutAuthority(name, n) => {
             let secret = Secret::new(vec![*n; 32]);
@@ -145,7 +161,7 @@ async fn ask(store: &dyn Store, call: &Call) -> Answer {
         Call::Restart => Ok(()),
     };
     match done {
-        Ok(()) => Answer::Done,
+        Ok(()) => agent.map_or(Answer::Done, Answer::Agent),
         Err(StoreError::AlreadyExists(entity)) => Answer::AlreadyExists(entity),
         Err(StoreError::NotFound(entity)) => Answer::NotFound(entity),
         Err(StoreError::DeleteConflict(entity)) => Answer::DeleteConflict(entity),
@@ -238,6 +254,11 @@ impl Model {
                 new(&mut self.tokens, &token.secret_hash[0], (token.clone(), false), Entity::JoinToken)
             }
             Call::RedeemJoinToken(n, instance, now, replace) => self.redeem(*n, *instance, *now, *replace),
+            Call::ChangeAgent(n, change) => {
+                let agent = of(&mut self.seen.agents, &instance_id(*n), Entity::Agent)?;
+                *agent = agent.changed(*change).ok_or(Answer::Refused(Refusal::AgentState))?;
+                Ok(Answer::Agent(agent.clone()))
+            }
             Call::PutAuthority(name, n) => {
                 let kept = *self.authorities.get(name).unwrap_or(n);
                 Ok(Answer::Authority(vec![kept], vec![kept; 32]))
@@ -249,24 +270,24 @@ impl Model {
     fn redeem(&mut self, n: u8, instance: u8, now: i64, replace: bool) -> Result<Answer, Answer> {
         let (instance, now) = (instance_id(instance), later(now));
         let known = self.seen.instances.contains_key(&instance);
-        let generation = self.seen.agents.get(&instance).map_or(0, |identity| identity.generation);
+        let before = self.seen.agents.get(&instance);
+        let is_enrolled = before.is_some_and(|before| before.state != AgentState::Revoked);
         let refusal = match self.tokens.get(&n) {
             None => Some(RedeemRefusal::Unknown),
             Some((_, true)) => Some(RedeemRefusal::AlreadyUsed),
             Some((token, _)) if token.expires_at <= now => Some(RedeemRefusal::Expired),
             Some(_) if !known => Some(RedeemRefusal::InstanceUnknown),
             Some((token, _)) if token.instance != instance => Some(RedeemRefusal::OtherInstance),
-            Some(_) if generation > 0 && !replace => Some(RedeemRefusal::AlreadyEnrolled),
+            Some(_) if is_enrolled && !replace => Some(RedeemRefusal::AlreadyEnrolled),
             Some(_) => None,
         };
         if let Some(refusal) = refusal {
             return Err(Answer::NotEnrolled(refusal));
         }
         self.tokens.get_mut(&n).unwrap().1 = true;
-        let identity =
-            AgentIdentity { instance: instance.clone(), generation: generation + 1, enrolled_at: now };
+        let identity = AgentIdentity::enrolled(&instance, before, now);
         self.seen.agents.insert(instance, identity.clone());
-        Ok(Answer::Enrolled(identity))
+        Ok(Answer::Agent(identity))
     }
 }
 

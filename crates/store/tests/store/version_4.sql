@@ -20,10 +20,14 @@ CREATE TABLE accounts (
 INSERT INTO "accounts" VALUES('000000000001','active',0);
 CREATE TABLE agents (
     instance TEXT NOT NULL PRIMARY KEY REFERENCES instances (id),
-    generation INTEGER NOT NULL CHECK (generation >= 1),
-    enrolled_at INTEGER NOT NULL
+    -- Generations: each certificate has its own, and they only go up.
+    enrolled INTEGER NOT NULL CHECK (enrolled >= 1),
+    used INTEGER NOT NULL CHECK (used >= enrolled),
+    newest INTEGER NOT NULL CHECK (newest >= used),
+    enrolled_at INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('active', 'suspended', 'revoked'))
 ) STRICT;
-INSERT INTO "agents" VALUES('i-00000000000000001',1,1800000000);
+INSERT INTO "agents" VALUES('i-00000000000000001',1,1,1,1800000000,'active');
 CREATE TABLE attached_group_policies (
     account TEXT NOT NULL,
     group_name TEXT NOT NULL,

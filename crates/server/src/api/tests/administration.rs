@@ -4,7 +4,7 @@ use super::*;
 use instance_connect_core::administration::{self, Operation as Administrative};
 use instance_connect_core::host_key::claimed;
 use instance_connect_core::ids::AccountId;
-use instance_connect_core::inventory::{JoinToken, Status};
+use instance_connect_core::inventory::{AgentChange, JoinToken, Status};
 use std::sync::atomic::AtomicU32;
 
 /// A key to sign with: its id and its secret.
@@ -549,6 +549,36 @@ async fn instances_and_their_agents() {
 }
 
 #[tokio::test]
+async fn agents_are_revoked_and_rearmed() {
+    use Administrative as A;
+    let setting = Setting::new().await;
+    let (instance, store) = (setting.world.instance.clone(), setting.api.inventory.store());
+    let (about, now) = (json!({ "InstanceId": instance.as_str() }), setting.clock.wall());
+    for operation in [A::RevokeAgent, A::RearmAgent] {
+        let answered = setting.administer(operation, about.clone()).await;
+        assert_eq!(answered.code, "NoSuchEntity", "nobody is enrolled: {:?}", answered.body);
+    }
+    let expires_at = instance_connect_core::document::UnixSeconds(now.0 + 60);
+    let token = JoinToken { secret_hash: [1; 32], instance: instance.clone(), expires_at };
+    store.create_join_token(&token, now).await.unwrap();
+    store.redeem_join_token(&token.secret_hash, &instance, now, false).await.unwrap();
+    assert_eq!(setting.administer(A::RearmAgent, about.clone()).await.code, "InvalidInput");
+    let state = async || {
+        let seen = setting.done(A::DescribeInstances, json!({ "InstanceIds": [instance.as_str()] })).await;
+        assert_eq!(setting.done(A::ListAgents, json!({})).await["Agents"][0], seen["Instances"][0]["Agent"]);
+        seen["Instances"][0]["Agent"]["State"].clone()
+    };
+    store.change_agent(&instance, AgentChange::Suspend { presented: 1 }).await.unwrap();
+    setting.api.inventory.refresh().await.unwrap();
+    assert_eq!(state().await, "suspended");
+    setting.done(A::RearmAgent, about.clone()).await;
+    assert_eq!(state().await, "active");
+    setting.done(A::RevokeAgent, about.clone()).await;
+    assert_eq!(state().await, "revoked");
+    assert_eq!(setting.administer(A::RearmAgent, about).await.code, "InvalidInput");
+}
+
+#[tokio::test]
 async fn pushed_keys_are_revoked() {
     let setting = Setting::new().await;
     let (link, mut queue) = setting.connect();
@@ -695,7 +725,7 @@ impl Setting {
     /// As the instance's agent reports them.
     async fn report_host_key(&self, key: &str) {
         let (store, instance) = (self.api.inventory.store(), &self.world.instance);
-        let generation = self.api.inventory.current().unwrap().agents[instance].generation;
+        let generation = self.api.inventory.current().unwrap().agents[instance].used;
         store.report_host_keys(instance, generation, &claimed([key])).await.unwrap();
     }
 

@@ -5,6 +5,7 @@ use crate::sqlite::load::{self, damaged};
 use crate::{Entity, Refusal, StoreError};
 use instance_connect_core::host_key::{HostKeyReport, HostKeys};
 use instance_connect_core::ids::{Fingerprint, InstanceId};
+use instance_connect_core::inventory::AgentStanding;
 use rusqlite::{OptionalExtension, Transaction};
 use std::collections::BTreeSet;
 
@@ -21,9 +22,8 @@ pub(in crate::sqlite) fn judge(
     generation: u64,
     keys: &HostKeys,
 ) -> Result<HostKeyReport, StoreError> {
-    let query = "SELECT generation FROM agents WHERE instance = ?1";
-    let current = tx.query_row(query, [instance.as_str()], |row| row.get(0)).optional()?;
-    if current.and_then(|current: i64| u64::try_from(current).ok()) != Some(generation) {
+    let standing = load::agent(tx, instance)?.map(|agent| agent.standing(generation));
+    if standing != Some(AgentStanding::Good) {
         return Err(StoreError::NotFound(Entity::Agent));
     }
     let known = load::known_host_keys(tx, instance)?;

@@ -3,7 +3,9 @@
 use crate::engine::Engine;
 use crate::fixtures::*;
 use instance_connect_core::document::UnixSeconds;
-use instance_connect_core::inventory::{AgentIdentity, Instance, InstanceState, JoinToken, Status};
+use instance_connect_core::inventory::{
+    AgentChange, AgentIdentity, AgentState, Instance, InstanceState, JoinToken, Status,
+};
 use instance_connect_core::secret::Secret;
 use instance_connect_store::{
     Entity, RedeemError, RedeemRefusal, Refusal, StoreError, TAG_KEY, TAG_VALUE, TAGS,
@@ -175,8 +177,14 @@ pub(crate) async fn join_tokens(engine: impl Engine) {
     changes!(store.create_join_token(&token(2, 1), NOW));
     refuses!(store.create_join_token(&token(1, 1), NOW), StoreError::AlreadyExists(Entity::JoinToken));
 
-    let identity =
-        |generation, enrolled_at| AgentIdentity { instance: instance_id(1), generation, enrolled_at };
+    let identity = |generation, enrolled_at| AgentIdentity {
+        instance: instance_id(1),
+        enrolled: generation,
+        used: generation,
+        newest: generation,
+        enrolled_at,
+        state: AgentState::Active,
+    };
     let first = changes!(store.redeem_join_token(&[1; 32], &instance_id(1), later(1), false));
     assert_eq!(first, identity(1, later(1)));
     assert_eq!(view(&*store).await.agents[&instance_id(1)], first);
@@ -196,6 +204,57 @@ pub(crate) async fn join_tokens(engine: impl Engine) {
             RedeemError::Refused(AlreadyUsed)
         );
     }
+}
+
+pub(crate) async fn agents(engine: impl Engine) {
+    let store = engine.open().await;
+    let revoke = AgentChange::Revoke;
+    refuses!(store.change_agent(&instance_id(1), revoke), StoreError::NotFound(Entity::Agent));
+    changes!(store.create_account(&account(1)));
+    changes!(store.create_instance(&instance(1, 1)));
+    refuses!(store.change_agent(&instance_id(1), revoke), StoreError::NotFound(Entity::Agent));
+    for number in [1, 2, 3] {
+        changes!(store.create_join_token(&token(number, 1), NOW));
+    }
+    changes!(store.redeem_join_token(&[1; 32], &instance_id(1), NOW, false));
+
+    use AgentChange::{Rearm, Renew, Suspend, Use};
+    let refused = |change| (change, false);
+    for (change, is_made) in [
+        (Renew { presented: 1 }, true),
+        (Use { generation: 2 }, true),
+        refused(Renew { presented: 1 }),
+        refused(Rearm),
+        (Suspend { presented: 1 }, true),
+        refused(Suspend { presented: 1 }),
+        refused(Renew { presented: 2 }),
+        refused(Use { generation: 2 }),
+        (Rearm, true),
+        // Issued after the backup that this store was restored from.
+        (Use { generation: 9 }, true),
+    ] {
+        let before = view(&*store).await.agents[&instance_id(1)].clone();
+        if is_made {
+            let after = changes!(store.change_agent(&instance_id(1), change));
+            assert_eq!(Some(&after), before.changed(change).as_ref(), "{change:?}");
+            assert_eq!(view(&*store).await.agents[&instance_id(1)], after);
+        } else {
+            refuses!(store.change_agent(&instance_id(1), change), StoreError::Refused(Refusal::AgentState));
+        }
+    }
+
+    // Enrolling again ends a suspension, but has to be asked for; a revoked identity is nobody's.
+    changes!(store.change_agent(&instance_id(1), Suspend { presented: 9 }));
+    refuses!(
+        store.redeem_join_token(&[2; 32], &instance_id(1), NOW, false),
+        RedeemError::Refused(RedeemRefusal::AlreadyEnrolled)
+    );
+    let again = changes!(store.redeem_join_token(&[2; 32], &instance_id(1), NOW, true));
+    assert_eq!((again.enrolled, again.newest, again.state), (10, 10, AgentState::Active));
+    changes!(store.change_agent(&instance_id(1), revoke));
+    refuses!(store.change_agent(&instance_id(1), Rearm), StoreError::Refused(Refusal::AgentState));
+    let after = changes!(store.redeem_join_token(&[3; 32], &instance_id(1), NOW, false));
+    assert_eq!((after.enrolled, after.state), (11, AgentState::Active));
 }
 
 pub(crate) async fn refusals_are_checked_in_order(engine: impl Engine) {

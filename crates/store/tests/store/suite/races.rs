@@ -57,7 +57,7 @@ pub(crate) async fn a_token_is_redeemed_once_however_many_try(engine: impl Engin
         assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1, "{answers:?}");
         assert_eq!(answers.iter().filter(|answer| used(*answer)).count(), answers.len() - 1, "{answers:?}");
         assert_eq!(store.sequence().await.unwrap(), before + 1);
-        assert_eq!(view(&*store).await.agents[&instance_id(1)].generation, u64::from(round));
+        assert_eq!(view(&*store).await.agents[&instance_id(1)].newest, u64::from(round));
     }
 }
 
@@ -76,7 +76,7 @@ pub(crate) async fn one_enrolment_wins_without_replace(engine: impl Engine) {
     let enrolled = |answer: &_| matches!(answer, Err(RedeemError::Refused(RedeemRefusal::AlreadyEnrolled)));
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1, "{answers:?}");
     assert_eq!(answers.iter().filter(|answer| enrolled(*answer)).count(), answers.len() - 1, "{answers:?}");
-    assert_eq!(view(&*store).await.agents[&instance_id(1)].generation, 1);
+    assert_eq!(view(&*store).await.agents[&instance_id(1)].newest, 1);
 }
 
 pub(crate) async fn starters_agree_on_an_authority(engine: impl Engine) {

@@ -1,0 +1,113 @@
+//! Agents' identities while they are used: judged, renewed, suspended (docs/link.md 2 and 7.1).
+
+use super::Agents;
+use crate::api::fresh_uuid;
+use crate::inventory::StaleInventory;
+use crate::links::Link;
+use crate::pki::AgentKey;
+use anyhow::Context as _;
+use instance_connect_core::audit::{self, CloneEvidence, LinkClaim};
+use instance_connect_core::inventory::{AgentChange, AgentStanding};
+use instance_connect_core::link::{AgentUrn, Goodbye, GoodbyeCode, Renewed, ServerFrame};
+use instance_connect_store::{Refusal, StoreError};
+
+impl Agents {
+    /// What a certificate is worth now.
+    pub(super) fn standing(&self, identity: &AgentUrn) -> Result<AgentStanding, StaleInventory> {
+        let inventory = self.inventory.current()?;
+        let instance = inventory.instances.get(&identity.instance);
+        let is_its_instance = instance.is_some_and(|instance| {
+            instance.account == identity.account
+                && instance.region == identity.region
+                && identity.region == self.region
+        });
+        let agent = inventory.agents.get(&identity.instance).filter(|_| is_its_instance);
+        Ok(agent.map_or(AgentStanding::Revoked, |agent| agent.standing(identity.generation)))
+    }
+
+    /// Whether a newer certificate than this one was issued, or is to be.
+    pub(super) fn is_renewal_due(&self, identity: &AgentUrn) -> bool {
+        let inventory = self.inventory.current();
+        let agent = inventory.as_ref().ok().and_then(|inventory| inventory.agents.get(&identity.instance));
+        agent.is_some_and(|agent| identity.generation < agent.newest)
+    }
+
+    /// A link is about to open with this certificate: those before it are stale from now on.
+    pub(super) async fn begin_to_use(&self, identity: &AgentUrn) -> Result<(), StoreError> {
+        let used = self.inventory.current().ok();
+        let used = used.and_then(|inventory| Some(inventory.agents.get(&identity.instance)?.used));
+        let generation = identity.generation;
+        if used == Some(generation) {
+            return Ok(());
+        }
+        self.store.change_agent(&identity.instance, AgentChange::Use { generation }).await?;
+        self.follow_store().await;
+        Ok(())
+    }
+
+    /// Issues the next certificate of an agent, for a key of which it has the private one.
+    ///
+    /// # Errors
+    /// The identity is not good any more, or something failed here.
+    pub(super) async fn renew(
+        &self,
+        identity: &AgentUrn,
+        claim: &LinkClaim,
+        key: &AgentKey,
+    ) -> anyhow::Result<Renewed> {
+        let presented = identity.generation;
+        let renewed = self.store.change_agent(&identity.instance, AgentChange::Renew { presented }).await?;
+        let urn = AgentUrn { generation: renewed.newest, ..identity.clone() };
+        let (pki, now) = (self.links.pki(), self.links.clock().wall());
+        let event_id = fresh_uuid(self.random.as_ref());
+        let record = audit::renewal(&urn, presented, claim.source, now, &event_id);
+        self.audit.commit(record).await.context("a renewal cannot be recorded")?;
+        let chain = pki.agent_chain(key, &urn, now, self.certificate_lifetime)?;
+        self.follow_store().await;
+        let (instance, generation) = (&urn.instance, urn.generation);
+        tracing::info!(%instance, generation, "an agent's certificate is renewed");
+        Ok(Renewed { chain: chain.parse()?, server_ca: pki.server_ca().parse()? })
+    }
+
+    /// Suspends an identity that two machines hold, and ends the link that is open, if there is one. Gives the last word
+    /// for the link that showed it.
+    pub(super) async fn suspend(
+        &self,
+        evidence: CloneEvidence,
+        identity: &AgentUrn,
+        shown_by: &LinkClaim,
+        open: Option<&Link>,
+    ) -> Goodbye {
+        let goodbye = Goodbye::new(GoodbyeCode::IdentitySuspended, "two machines hold this identity");
+        let presented = identity.generation;
+        let suspend = AgentChange::Suspend { presented };
+        match self.store.change_agent(&identity.instance, suspend).await {
+            Ok(_) => {
+                let instance = &identity.instance;
+                tracing::error!(%instance, ?evidence, ?shown_by, open = ?open.map(Link::claim), "an identity is suspended");
+                let (now, event_id) = (self.links.clock().wall(), fresh_uuid(self.random.as_ref()));
+                let links = (shown_by, open.map(Link::claim));
+                let record = audit::suspension(evidence, identity, links, now, &event_id);
+                if let Err(error) = self.audit.commit(record).await {
+                    tracing::error!(%error, "a suspension cannot be recorded");
+                }
+            }
+            // Somebody else was first: it is suspended, revoked or replaced already.
+            Err(StoreError::Refused(Refusal::AgentState)) => {}
+            // Both links are closed all the same; when they come back it is tried again.
+            Err(error) => tracing::error!(%error, "an identity cannot be suspended"),
+        }
+        if let Some(open) = open {
+            open.send(ServerFrame::Goodbye(goodbye.clone()));
+        }
+        self.follow_store().await;
+        goodbye
+    }
+
+    /// Brings the snapshot up to what has just been changed.
+    async fn follow_store(&self) {
+        if let Err(error) = self.inventory.refresh().await {
+            tracing::error!(error = format!("{error:#}"), "cannot follow the store");
+        }
+    }
+}
