@@ -4,18 +4,18 @@ use crate::clock::MachineClock;
 use crate::connect::Socket;
 use crate::host::HostFiles;
 use crate::host_keys;
+use crate::host_reports::{HostReport, HostReports};
 use crate::live_keys::LiveKeys;
-use crate::offers::Offers;
 use crate::os_users::OsUsers;
 use crate::renewal::Renewal;
 use crate::run::random;
 use crate::status::StatusFile;
 use futures_util::{SinkExt as _, StreamExt as _};
-use instance_connect_core::document::{BootId, BootInstant, DeadlineRefusal, Offer, OsUser};
+use instance_connect_core::document::{BootId, BootInstant, DeadlineRefusal, OsUser};
 use instance_connect_core::link::{
     Ack, AckOutcome, AgentEvent, AgentFacts, AgentFrame, AgentLink, Capabilities, ClockWatch, Goodbye,
-    GoodbyeCode, Grant, GrantId, OfferRate, Offered, Refusal, Renew, Renewed, ReportedHostKeys, Signers,
-    Withdraw, Withdrawn, admit, limits,
+    GoodbyeCode, Grant, GrantId, Refusal, Renew, Renewed, ReportRate, ReportedHostKeys, Signers, Withdraw,
+    Withdrawn, admit, limits,
 };
 use instance_connect_kill_point::kill_point;
 use instance_connect_notify::{NotifySocket, State};
@@ -42,8 +42,8 @@ pub(crate) struct Machine {
     pub(crate) ssh_host_keys: PathBuf,
     pub(crate) keys: LiveKeys,
     pub(crate) users: OsUsers,
-    pub(crate) offers: Offers,
-    pub(crate) offer_rate: OfferRate,
+    pub(crate) reports: HostReports,
+    pub(crate) report_rate: ReportRate,
     pub(crate) clock_watch: ClockWatch,
     pub(crate) signers: Signers,
     /// What `status` and `doctor` tell people.
@@ -107,7 +107,8 @@ struct Conversation<'a> {
 enum Wake {
     Message(Option<Result<Message, WebSocketError>>),
     LookedUp(GrantId, OsUser, Option<bool>),
-    Offer(Offer),
+    HostReport(HostReport),
+    MayReport,
     Tick,
     Stop,
 }
@@ -142,8 +143,9 @@ impl Conversation<'_> {
         ticks: &mut tokio::time::Interval,
         stop: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> Wake {
-        let may_report =
-            self.server_clock.is_some() && self.machine.offer_rate.permits(self.machine.clock.boot());
+        let may_report = self.server_clock.is_some()
+            && self.machine.keys.uses.has_report()
+            && self.machine.report_rate.permits(self.machine.since_boot());
         tokio::select! {
             message = self.socket.next() => Wake::Message(message),
             Some(looked_up) = self.lookups.join_next() => match looked_up {
@@ -151,7 +153,8 @@ impl Conversation<'_> {
                 // A look-up neither panics nor is cancelled while the conversation goes on.
                 Err(_) => Wake::Tick,
             },
-            offer = self.machine.offers.next(), if may_report => Wake::Offer(offer),
+            report = self.machine.reports.next() => Wake::HostReport(report),
+            () = std::future::ready(()), if may_report => Wake::MayReport,
             _ = ticks.tick() => Wake::Tick,
             () = stop => Wake::Stop,
         }
@@ -166,7 +169,11 @@ impl Conversation<'_> {
             Wake::Message(Some(Err(error))) => Err(Parting::gone(&error)),
             Wake::Message(None) => Err(Parting::gone(&"the server closed the connection")),
             Wake::LookedUp(id, user, exists) => self.on_looked_up(id, user, exists).await,
-            Wake::Offer(offer) => self.on_offer(offer).await,
+            Wake::HostReport(report) => {
+                self.machine.take_report(report);
+                Ok(())
+            }
+            Wake::MayReport => self.send_report().await,
             Wake::Tick => self.on_tick().await,
             Wake::Stop => Err(Parting::Stop),
         }
@@ -303,23 +310,16 @@ impl Conversation<'_> {
         }
     }
 
-    async fn on_offer(&mut self, offer: Offer) -> Result<(), Parting> {
-        self.machine.offer_rate.spend(self.machine.clock.boot());
-        tracing::info!(user = %offer.user, fingerprint = %offer.fingerprint, "a key was offered to sshd");
-        let offered = Offered {
-            offered_at: offer.at,
-            lost: self.machine.offers.take_lost(),
-            fingerprint: offer.fingerprint,
-            os_user: offer.user,
-            request_ids: offer.requests,
-        };
-        self.send(&AgentFrame::Offered(offered)).await
+    async fn send_report(&mut self) -> Result<(), Parting> {
+        let now = self.machine.since_boot();
+        self.machine.report_rate.spend(now);
+        let Some(report) = self.machine.keys.uses.next_report() else { return Ok(()) };
+        self.send(&report).await
     }
 
     async fn on_tick(&mut self) -> Result<(), Parting> {
-        let now = self.machine.clock.boot();
-        self.machine.keys.sweep(now);
-        if let Some(ping) = self.link.on_tick(now)? {
+        self.machine.keep_house();
+        if let Some(ping) = self.link.on_tick(self.machine.clock.boot())? {
             self.send(&ping).await?;
         }
         let request = self.renewal.request_if_due(self.machine.clock.now());
@@ -402,6 +402,31 @@ impl Machine {
             Some(Err(error)) => tracing::warn!(%error, "cannot tell NOTIFY_SOCKET that the link is open"),
             Some(Ok(())) | None => self.notify = None,
         }
+    }
+
+    fn since_boot(&self) -> Duration {
+        self.clock.boot().since(BootInstant(0))
+    }
+
+    /// Hears what a program of this machine reports.
+    pub(crate) fn take_report(&mut self, report: HostReport) {
+        let uses = &mut self.keys.uses;
+        uses.lose(self.reports.take_lost());
+        match report {
+            HostReport::Offered(offer) => {
+                tracing::info!(user = %offer.user, fingerprint = %offer.fingerprint, "a key was offered to sshd");
+                uses.offered(offer);
+            }
+            HostReport::Session(event) => {
+                tracing::debug!(user = %event.user, session = %event.session, "a login began or ended");
+                uses.session(event);
+            }
+        }
+    }
+
+    /// Removes keys whose time is over, and notes which of them nobody has used.
+    pub(crate) fn keep_house(&mut self) {
+        self.keys.sweep(self.clock.boot());
     }
 
     /// Checks a grant and writes its file. Says for whom it is.

@@ -5,9 +5,10 @@
 
 use crate::files::{self, UNFINISHED, make_directory};
 use instance_connect_core::document::{
-    self as document, BootId, BootInstant, HANDOVER_LIMIT, Handover, LONGEST_LIFETIME, live_file, merge,
+    self as document, BootId, BootInstant, ClaimedGrant, HANDOVER_LIMIT, Handover, LONGEST_LIFETIME,
+    live_file, merge,
 };
-use instance_connect_core::link::{Admitted, LiveIndex, Refusal, Withdraw, Withdrawals};
+use instance_connect_core::link::{Admitted, KeyUses, LiveIndex, Refusal, Withdraw, Withdrawals};
 use instance_connect_kill_point::kill_point;
 use std::ffi::OsStr;
 use std::fs::{self, DirEntry};
@@ -29,6 +30,8 @@ pub(crate) struct LiveKeys {
     boot: BootId,
     index: LiveIndex,
     withdrawals: Withdrawals,
+    /// What becomes of the keys.
+    pub(crate) uses: KeyUses,
     #[cfg(feature = "planted-ack-before-rename")]
     unrenamed: Vec<(PathBuf, PathBuf)>,
 }
@@ -43,6 +46,7 @@ impl LiveKeys {
             boot: boot.clone(),
             index: LiveIndex::default(),
             withdrawals: Withdrawals::default(),
+            uses: KeyUses::default(),
             #[cfg(feature = "planted-ack-before-rename")]
             unrenamed: Vec::new(),
         };
@@ -72,7 +76,11 @@ impl LiveKeys {
             self.replace(path.clone(), &file, now)
         });
         match written {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                let deadline = admitted.section().deadline;
+                self.uses.installed(admitted.request(), admitted.user(), *admitted.fingerprint(), deadline);
+                Ok(())
+            }
             Err(error) => {
                 tracing::error!(file = path, %error, "a key cannot be written");
                 Err(Refusal::Storage)
@@ -83,6 +91,7 @@ impl LiveKeys {
     /// Removes what one request put there. Says whether there was anything.
     pub(crate) fn withdraw(&mut self, withdraw: &Withdraw, now: BootInstant) -> io::Result<bool> {
         self.withdrawals.remember(withdraw.request_id.clone(), now);
+        self.uses.withdrawn(&withdraw.request_id);
         let path = live_file(&withdraw.os_user, &withdraw.fingerprint);
         let Some(existing) = self.read(&path)? else { return Ok(false) };
         let line = format!("\n#Request={}\n", withdraw.request_id);
@@ -99,6 +108,7 @@ impl LiveKeys {
     /// Ends every live key earlier by the time that this machine has lost.
     pub(crate) fn shorten(&mut self, by: Duration, now: BootInstant) -> io::Result<()> {
         let mut outcome = Ok(());
+        self.uses.shortened(by);
         for path in self.index.paths() {
             // One that fails keeps none of the others.
             if let Err(error) = self.shorten_one(&path, by, now) {
@@ -120,6 +130,7 @@ impl LiveKeys {
     /// Removes files past their deadline. Housekeeping: the sshd command refuses them anyway.
     pub(crate) fn sweep(&mut self, now: BootInstant) {
         self.finish_planted();
+        self.uses.tick(now);
         for path in self.index.expired(now) {
             if let Err(error) = self.remove(&path) {
                 // It opens nothing any more. The next start tries again.
@@ -141,10 +152,23 @@ impl LiveKeys {
         let path = format!("live/{directory}/{name}");
         let existing = self.read(&path)?.unwrap_or_default();
         match self.last_deadline(&existing, now) {
-            Some(deadline) => self.index.insert(path, deadline),
+            Some(deadline) => {
+                self.find_uses(&existing);
+                self.index.insert(path, deadline);
+            }
             None => fs::remove_file(self.run.join(path))?,
         }
         Ok(())
+    }
+
+    /// Notes whose keys are in a file that an earlier agent wrote, as far as its sections say so.
+    fn find_uses(&mut self, file: &[u8]) {
+        let Ok(handover) = Handover::parse(file) else { return };
+        for section in handover.sections() {
+            if let Some(claimed) = ClaimedGrant::of(section.document) {
+                self.uses.found(&claimed.request, &claimed.user, claimed.fingerprint, section.deadline);
+            }
+        }
     }
 
     /// When the last grant of a file ends that is live in this boot; `None` when there is none.

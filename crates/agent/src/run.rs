@@ -6,15 +6,15 @@ use crate::clock::{MachineClock, SystemClock};
 use crate::connect::connect;
 use crate::files::make_directory;
 use crate::host::HostFiles;
+use crate::host_reports::HostReports;
 use crate::link::{End, Machine, converse};
 use crate::live_keys::LiveKeys;
-use crate::offers::Offers;
 use crate::os_users::{OsUserSettings, OsUsers};
 use crate::state::{State, StateError};
 use crate::status::{LOCK, StatusFile};
 use instance_connect_core::document::BootId;
 use instance_connect_core::link::{
-    AgentFacts, Backoff, BackoffSettings, Capabilities, ClockWatch, OfferRate, Signers, VersionText, limits,
+    AgentFacts, Backoff, BackoffSettings, Capabilities, ClockWatch, ReportRate, Signers, VersionText, limits,
 };
 use instance_connect_notify::NotifySocket;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -140,7 +140,7 @@ async fn link(machine: &mut Machine, mut stop: Pin<&mut (impl Future<Output = ()
     }
 }
 
-/// Waits, keeping house. Says whether to stop.
+/// Waits, keeping house and hearing what the machine reports. Says whether to stop.
 async fn idle(
     wait: Duration,
     machine: &mut Machine,
@@ -152,7 +152,8 @@ async fn idle(
         tokio::select! {
             () = over.as_mut() => return false,
             () = stop.as_mut() => return true,
-            _ = ticks.tick() => machine.keys.sweep(machine.clock.boot()),
+            report = machine.reports.next() => machine.take_report(report),
+            _ = ticks.tick() => machine.keep_house(),
         }
     }
 }
@@ -176,8 +177,8 @@ fn prepare(settings: RunSettings) -> io::Result<Machine> {
         state: directories.state,
         keys: LiveKeys::open(&directories.run, &boot_id, now)?,
         users: OsUsers::new(os_users),
-        offers: Offers::bind(&directories.run)?,
-        offer_rate: OfferRate::new(now),
+        reports: HostReports::bind(&directories.run)?,
+        report_rate: ReportRate::sent(),
         clock_watch: ClockWatch::default(),
         signers: Signers::default(),
         status: StatusFile::new(&directories.run, clock.now().wall),

@@ -273,6 +273,27 @@ pub(crate) fn claimed_request(document: &str) -> Option<RequestId> {
     Headers::parse(parts.headers).ok().map(|headers| headers.request)
 }
 
+/// What a document says of itself, read without any check of its signature: for the record, never for access.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimedGrant {
+    /// The request that pushed it.
+    pub request: RequestId,
+    /// For whom.
+    pub user: OsUser,
+    /// The key.
+    pub fingerprint: Fingerprint,
+}
+
+impl ClaimedGrant {
+    /// Reads it; `None` where it is no document.
+    pub fn of(document: &str) -> Option<Self> {
+        let parts = split(document).ok()?;
+        let headers = Headers::parse(parts.headers).ok()?;
+        let key = KeyLine::parse(parts.key_line).ok()?;
+        Some(Self { request: headers.request, user: headers.user, fingerprint: key.fingerprint() })
+    }
+}
+
 /// A document taken apart by its line feeds alone.
 struct Parts<'a> {
     /// The `#` lines, each with its line feed.

@@ -27,7 +27,8 @@ mod veto;
 pub use base64::{decode as base64_decode, encode as base64_encode};
 pub use deadline::{ClockSample, DeadlineRefusal, LONGEST_LIFETIME, OLDEST_SAMPLE, transfer};
 pub use document::{
-    Accepted, DOCUMENT_LIMIT, DocumentTerms, EncodeError, Expected, MachineTime, Refusal, verify, verify_by,
+    Accepted, ClaimedGrant, DOCUMENT_LIMIT, DocumentTerms, EncodeError, Expected, MachineTime, Refusal,
+    verify, verify_by,
 };
 pub use handover::{
     HANDOVER_LIMIT, Handover, HandoverError, SECTIONS_PER_FILE, Section, live_directory, live_file, merge,

@@ -178,8 +178,7 @@ impl AuditLog {
         on_disk.await.map_err(|_| AuditUnavailable)
     }
 
-    /// Counts a refused request, and records a few of them with the line that is made for it. Nobody waits for that: the
-    /// answer does not, and where others wait for the log, it is left to them.
+    /// Counts a refused request, and records a few of them with the line that is made for it. Nobody waits for that.
     pub(crate) fn refuse(
         &self,
         share: Share,
@@ -188,13 +187,16 @@ impl AuditLog {
         line: impl FnOnce() -> Line,
     ) {
         let mut refused = self.refused();
-        if refused.pick(share, source, error_code) {
-            let has_room = self.queue.capacity() > QUEUE / 2;
-            let entry = || Entry { line: line(), committed: None };
-            if !has_room || self.queue.try_send(entry()).is_err() {
-                refused.lose();
-            }
+        if refused.pick(share, source, error_code) && !self.record_soon(line) {
+            refused.lose();
         }
+    }
+
+    /// Records what nobody waits for. False where others wait for the log, or it cannot be written: then it is left to them.
+    pub(crate) fn record_soon(&self, line: impl FnOnce() -> Line) -> bool {
+        let has_room = self.queue.capacity() > QUEUE / 2;
+        let entry = || Entry { line: line(), committed: None };
+        has_room && self.queue.try_send(entry()).is_ok()
     }
 
     /// Records the counts of refused requests, a minute at a time, until the process ends or the log fails.

@@ -10,8 +10,8 @@ use instance_connect_core::grant::Grant;
 use instance_connect_core::ids::InstanceId;
 use instance_connect_core::limits;
 use instance_connect_core::link::{
-    self, AckOutcome, Capabilities, DocumentText, Goodbye, GrantId, Refusal, ServerFrame, Withdraw,
-    WithdrawId,
+    self, AckOutcome, Capabilities, DocumentText, Goodbye, GrantId, Refusal, ReportRate, ServerFrame,
+    Withdraw, WithdrawId,
 };
 use revoke::{Full, LiveKey, LiveKeys};
 pub(crate) use revoke::{Revoked, Selection};
@@ -45,6 +45,15 @@ pub(crate) struct Slot {
     /// When the agent's last report of host keys was taken.
     host_keys_taken: Mutex<Option<ServerInstant>>,
     renewed_at: Mutex<Option<ServerInstant>>,
+    reports: Mutex<Reports>,
+}
+
+/// How many of an instance's reports are recorded, over all its links.
+#[derive(Debug)]
+struct Reports {
+    rate: ReportRate,
+    /// Since the last one that was.
+    not_recorded: u32,
 }
 
 /// An open link, as pushes and other links of its identity see it.
@@ -247,6 +256,7 @@ impl Links {
                 live: LiveKeys::default(),
                 host_keys_taken: Mutex::default(),
                 renewed_at: Mutex::default(),
+                reports: Mutex::new(Reports { rate: ReportRate::recorded(), not_recorded: 0 }),
             })
         });
         Arc::clone(slot)
@@ -346,6 +356,19 @@ impl Slot {
             *taken = Some(now);
         }
         is_due
+    }
+
+    /// Records a report of the machine, unless there are too many: with how many were not recorded before it. A machine
+    /// that lies must not fill the disk.
+    pub(crate) fn record(&self, now: ServerInstant, record: impl FnOnce(u32) -> bool) {
+        let now = now.since(ServerInstant(0));
+        let mut reports = lock(&self.reports);
+        if reports.rate.permits(now) && record(reports.not_recorded) {
+            reports.rate.spend(now);
+            reports.not_recorded = 0;
+        } else {
+            reports.not_recorded = reports.not_recorded.saturating_add(1);
+        }
     }
 
     /// The machine says that a withdrawn key is not there.

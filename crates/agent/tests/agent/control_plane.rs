@@ -424,8 +424,18 @@ impl ServerLink {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
-    /// The next frame, pings included.
+    /// The next frame, pings included. That keys were not used is told in between, and most tests use none.
     pub(crate) async fn receive(&mut self) -> AgentFrame {
+        loop {
+            let frame = self.receive_any().await;
+            if !matches!(frame, AgentFrame::ExpiredUnused(_)) {
+                return frame;
+            }
+        }
+    }
+
+    /// The next frame, whatever it is.
+    pub(crate) async fn receive_any(&mut self) -> AgentFrame {
         match self.next_message().await {
             Some(Message::Binary(frame)) => AgentFrame::decode(&frame).unwrap().unwrap(),
             other => panic!("{other:?}"),

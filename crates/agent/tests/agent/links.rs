@@ -3,9 +3,12 @@
 use crate::control_plane::{ControlPlane, PATIENCE};
 use crate::machine::{BOOT, Machine, OTHER_BOOT, Push, boot, mode};
 use instance_connect_agent::{MachineClock as _, NotifySocket, RunFailure, RunSettings, run};
-use instance_connect_core::document::{Offer, Section, merge};
+use instance_connect_core::document::{
+    Fingerprint, Offer, RemoteHost, Section, SessionChange, SessionEvent, SessionId, merge,
+};
 use instance_connect_core::link::{
-    AckOutcome, AgentFrame, EnrollErrorCode, Goodbye, GoodbyeCode, Offered, Ping, ServerFrame, limits,
+    AckOutcome, AgentFrame, EnrollErrorCode, Goodbye, GoodbyeCode, KeyUse, Offered, Ping, ServerFrame,
+    UseEvent, limits,
 };
 use std::fs;
 use std::io::ErrorKind;
@@ -247,6 +250,48 @@ async fn offers_are_reported_and_nonsense_is_not() {
         request_ids: offer.requests,
     };
     assert_eq!(link.receive().await, AgentFrame::Offered(expected));
+}
+
+/// A login with a pushed key, told by sshd's PAM stack, and a key that nobody has used.
+#[tokio::test]
+async fn what_becomes_of_a_key_is_reported() {
+    let mut control_plane = ControlPlane::start().await;
+    let machine = Machine::start(&control_plane);
+    let mut link = control_plane.accept(&*machine.clock).await;
+    let path = machine.directories.run.join("sessions.sock");
+    assert_eq!(mode(&path), 0o600);
+    let (push, unused) = (Push::default(), Push { key: 1, request: 1, ..Push::default() });
+    let deadline = machine.clock.boot().after(Duration::from_secs(8));
+    for push in [&push, &unused] {
+        assert_eq!(link.grant(&machine.sign(push), deadline).await, INSTALLED);
+    }
+    let socket = UnixDatagram::unbound().unwrap();
+    let session = SessionId { process: 7, started: 9 };
+    let from: RemoteHost = "192.0.2.7".parse().unwrap();
+    let (fingerprint, at) = (push.fingerprint(), machine.clock.boot());
+    let event = |change| SessionEvent { user: push.user(), session, change, at };
+    let send = |event: SessionEvent| socket.send_to(event.encode().as_bytes(), &path).unwrap();
+    socket.send_to(b"SessionOpened v2\n", &path).unwrap();
+    // With a key that nobody has pushed.
+    let standing = Fingerprint::from_bytes([1; 32]);
+    send(event(SessionChange::Opened { fingerprint: standing, from: from.clone() }));
+    send(event(SessionChange::Opened { fingerprint, from: from.clone() }));
+    send(event(SessionChange::Closed));
+    let request_ids = vec![push.request_id().parse().unwrap()];
+    let expected = |event| {
+        let (from, os_user, request_ids) = (from.clone(), push.user(), request_ids.clone());
+        AgentFrame::KeyUse(KeyUse { event, at, lost: 0, session, fingerprint, os_user, from, request_ids })
+    };
+    for event in [UseEvent::Used, UseEvent::Opened, UseEvent::Closed] {
+        assert_eq!(link.receive().await, expected(event));
+    }
+    machine.clock.advance(Duration::from_secs(8));
+    let expired = loop {
+        if let AgentFrame::ExpiredUnused(expired) = link.receive_any().await {
+            break expired;
+        }
+    };
+    assert_eq!(expired.request_id.as_str(), unused.request_id());
 }
 
 #[tokio::test]

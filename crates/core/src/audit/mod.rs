@@ -5,6 +5,7 @@ mod chain;
 mod finished;
 mod line;
 mod own;
+mod proof;
 mod recovery;
 mod request;
 mod sampling;
@@ -19,6 +20,7 @@ pub use own::{
     CloneEvidence, LinkClaim, Refused, enrolment, host_key_report, refusal, refusal_counts, renewal,
     suspension,
 };
+pub use proof::{Proof, proof};
 pub use recovery::{OpenIntents, OpenIntentsError};
 pub use request::{AuditedRequest, Outcome, Parameters};
 pub use sampling::{RefusalCounts, Sampler, Share};

@@ -2,7 +2,8 @@
 
 use super::line::Line;
 use super::shape::{
-    AdditionalEventData, DecidedBy, Delivery, EventType, Failure, INTENT, OUR_EVENT_SOURCE, Rest, Shared, Tls,
+    AdditionalEventData, DecidedBy, Delivery, EVENT, EventType, Failure, INTENT, OUR_EVENT_SOURCE, Rest,
+    Shared, Tls,
 };
 use crate::{limits, planted};
 use serde::Deserialize;
@@ -66,9 +67,14 @@ impl OpenIntents {
         planted::parser_entered(line);
         let Ok(line) = std::str::from_utf8(line) else { return Ok(()) };
         let Ok(Kind { request, event_type }) = serde_json::from_str(line) else { return Ok(()) };
-        if event_type != INTENT {
-            self.lines.remove(request);
-            return Ok(());
+        match event_type {
+            INTENT => {}
+            // What an agent claims of a request is no record of it.
+            EVENT => return Ok(()),
+            _ => {
+                self.lines.remove(request);
+                return Ok(());
+            }
         }
         if self.lines.len() >= limits::OPEN_INTENTS {
             return Err(OpenIntentsError::TooMany);

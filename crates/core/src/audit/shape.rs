@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 /// What stands before the parameters.
 const PARAMETERS: &str = r#","requestParameters":"#;
@@ -212,13 +213,16 @@ pub(super) enum EventType {
     /// Stands for the record of a push whose end this program did not live to see.
     #[serde(rename = "InstanceConnectInterrupted")]
     Interrupted,
-    /// Something that AWS has no event for.
+    /// Something that AWS has no event for. Named [`EVENT`].
     #[serde(rename = "InstanceConnectEvent")]
     Event,
 }
 
 /// How [`EventType::Intent`] is written.
 pub(super) const INTENT: &str = "InstanceConnectIntent";
+
+/// How [`EventType::Event`] is written.
+pub(super) const EVENT: &str = "InstanceConnectEvent";
 
 /// What was answered.
 #[derive(Serialize)]
@@ -247,6 +251,21 @@ pub(super) struct AdditionalEventData<'a> {
     pub(super) decided_by: Option<DecidedBy<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) refusals: Option<&'a RefusalCounts>,
+    /// Of an event that several requests are behind: all of them.
+    #[serde(rename = "requestIDs", skip_serializing_if = "Option::is_none")]
+    pub(super) requests: Option<Vec<&'a str>>,
+    /// Which login, named once in each boot of its machine.
+    #[serde(rename = "sessionID", skip_serializing_if = "Option::is_none")]
+    pub(super) session: Option<String>,
+    /// Where a login comes from, as its machine says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) remote_host: Option<&'a str>,
+    /// How many reports a machine's agent has dropped before this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reports_lost: Option<NonZeroU32>,
+    /// How many reports of a machine have come and are not on record before this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reports_not_recorded: Option<NonZeroU32>,
 }
 
 impl AdditionalEventData<'_> {

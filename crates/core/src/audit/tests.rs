@@ -6,10 +6,10 @@ use crate::iam::{Action, Denial, PolicyKind, StatementRef};
 use crate::ids::Region;
 use crate::inventory::{Status, User, UserKind};
 use crate::limits;
-use crate::link::{AgentUrn, Refusal};
+use crate::link::{AgentUrn, KeyUse, Refusal, UseEvent};
 use crate::origin::{Origin, TlsDetails};
 use crate::ssh_key::KeyTypes;
-use instance_connect_document::UnixSeconds;
+use instance_connect_document::{BootInstant, Fingerprint, RequestId, SessionId, UnixSeconds};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -319,6 +319,43 @@ fn our_own_events() {
             "\n"
         )
     );
+    let request: RequestId = REQUEST.parse().unwrap();
+    let key_use = KeyUse {
+        event: UseEvent::Opened,
+        at: BootInstant(1),
+        lost: 2,
+        session: SessionId { process: 4711, started: 9 },
+        fingerprint: Fingerprint::from_bytes([7; 32]),
+        os_user: "alice".parse().unwrap(),
+        from: "192.0.2.7".parse().unwrap(),
+        request_ids: vec![EVENT.parse().unwrap(), request.clone()],
+    };
+    assert_eq!(
+        text(&proof(Proof::KeyUse(&key_use), 3, &identity, origin().time, &region(), EVENT)),
+        concat!(
+            r#"{"eventVersion":"1.08","userIdentity":{"type":"InstanceConnectAgent","#,
+            r#""principalId":"urn:instance-connect:xx-test-1:111122223333:agent:i-0123456789abcdef0:2","#,
+            r#""accountId":"111122223333"},"eventTime":"2031-02-11T02:05:06Z","eventSource":"instance-connect","#,
+            r#""eventName":"SessionOpened","awsRegion":"xx-test-1","#,
+            r#""requestParameters":{"instanceId":"i-0123456789abcdef0","instanceOSUser":"alice","#,
+            r#""fingerprint":"SHA256:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc"},"#,
+            r#""responseElements":null,"additionalEventData":{"#,
+            r#""requestIDs":["7c0c2f0e-8a51-4a0b-8c39-0f4b7f1d2e33","0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11"],"#,
+            r#""sessionID":"4711-9","remoteHost":"192.0.2.7","reportsLost":2,"reportsNotRecorded":3},"#,
+            r#""requestID":"0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11","#,
+            r#""eventID":"7c0c2f0e-8a51-4a0b-8c39-0f4b7f1d2e33","readOnly":false,"#,
+            r#""eventType":"InstanceConnectEvent","managementEvent":true,"recipientAccountId":"111122223333","#,
+            r#""eventCategory":"Management"}"#,
+            "\n"
+        )
+    );
+    // A claim about a push that has not been recorded yet does not stand for its record.
+    let mut open = OpenIntents::default();
+    open.read(push(&origin(), KEY).intent().as_bytes()).unwrap();
+    let key_use = KeyUse { request_ids: vec![request], ..key_use };
+    open.read(proof(Proof::KeyUse(&key_use), 0, &identity, origin().time, &region(), EVENT).as_bytes())
+        .unwrap();
+    assert_eq!(open.close(|| EVENT.to_owned()).unwrap().len(), 1);
     let mut sampler = Sampler::default();
     sampler.pick(Share::Strangers, origin().source, "SerializationException");
     sampler.pick(Share::Strangers, origin().source, "InvalidSignatureException");

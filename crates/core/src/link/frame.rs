@@ -4,6 +4,7 @@
 use super::codec::{FrameError, Reader, Writer};
 use super::codes::{Capabilities, GoodbyeCode, Refusal};
 use super::limits;
+use super::report::{ExpiredUnused, KeyUse, Offered};
 use super::text::{
     CertificatesPem, DocumentText, GoodbyeText, HostKeyText, RequestPem, StatementText, VersionText,
 };
@@ -21,6 +22,8 @@ mod kind {
     pub(super) const WITHDRAW: u8 = 0x88;
     pub(super) const WITHDRAWN: u8 = 0x89;
     pub(super) const OFFERED: u8 = 0x0a;
+    pub(super) const KEY_USE: u8 = 0x0c;
+    pub(super) const EXPIRED_UNUSED: u8 = 0x0d;
     pub(super) const GOODBYE: u8 = 0x8b;
     pub(super) const HOST_KEYS: u8 = 0x11;
     pub(super) const RENEW: u8 = 0x8e;
@@ -49,6 +52,10 @@ pub enum AgentFrame {
     HostKeys(ReportedHostKeys),
     /// A request for the agent's next certificate.
     Renew(Renew),
+    /// A report that a key was used to log in.
+    KeyUse(KeyUse),
+    /// A report that a key's time ended without sshd having been given it.
+    ExpiredUnused(ExpiredUnused),
     /// The last frame of a link.
     Goodbye(Goodbye),
 }
@@ -193,21 +200,6 @@ pub struct Withdrawn {
     pub removed: bool,
 }
 
-/// A report that the sshd command printed a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Offered {
-    /// When, on the machine's clock.
-    pub offered_at: BootInstant,
-    /// How many reports were dropped since the previous one.
-    pub lost: u32,
-    /// The key.
-    pub fingerprint: Fingerprint,
-    /// For whom.
-    pub os_user: OsUser,
-    /// The requests that pushed it; only the first [`limits::OFFERED_REQUESTS`] are sent.
-    pub request_ids: Vec<RequestId>,
-}
-
 /// The machine's SSH host keys, as its agent claims. Only the first [`limits::HOST_KEYS`] are sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportedHostKeys {
@@ -272,7 +264,9 @@ impl AgentFrame {
             Self::Withdrawn(withdrawn) => {
                 Writer::new(kind::WITHDRAWN).u64(withdrawn.id.0).u8(withdrawn.removed.into()).finish()
             }
-            Self::Offered(offered) => offered.encode(),
+            Self::Offered(offered) => offered.encode(kind::OFFERED),
+            Self::KeyUse(key_use) => key_use.encode(kind::KEY_USE),
+            Self::ExpiredUnused(unused) => unused.encode(kind::EXPIRED_UNUSED),
             Self::HostKeys(host_keys) => host_keys.encode(),
             Self::Renew(renew) => Writer::new(kind::RENEW).text16(renew.request.as_str()).finish(),
             Self::Goodbye(goodbye) => goodbye.encode(),
@@ -293,6 +287,8 @@ impl AgentFrame {
             kind::OFFERED => Self::Offered(Offered::decode(&mut body)?),
             kind::HOST_KEYS => Self::HostKeys(ReportedHostKeys::decode(&mut body)?),
             kind::RENEW => Self::Renew(Renew { request: body.text16("certificate request")? }),
+            kind::KEY_USE => Self::KeyUse(KeyUse::decode(&mut body)?),
+            kind::EXPIRED_UNUSED => Self::ExpiredUnused(ExpiredUnused::decode(&mut body)?),
             kind::GOODBYE => Self::Goodbye(Goodbye::decode(&mut body)?),
             kind if kind::is_critical(kind) => return Err(FrameError::UnknownCritical(kind)),
             _ => return Ok(None),
@@ -455,31 +451,6 @@ impl Withdrawn {
             1 => Ok(Self { id, removed: true }),
             _ => Err(FrameError::Malformed("withdrawn outcome")),
         }
-    }
-}
-
-impl Offered {
-    fn encode(&self) -> Vec<u8> {
-        let request_ids = self.request_ids.iter().take(limits::OFFERED_REQUESTS);
-        let count = u8::try_from(request_ids.len()).unwrap_or(u8::MAX);
-        let writer = Writer::new(kind::OFFERED)
-            .boot(self.offered_at)
-            .u32(self.lost)
-            .fingerprint(&self.fingerprint)
-            .text8(self.os_user.as_str())
-            .u8(count);
-        request_ids.fold(writer, |writer, request_id| writer.uuid(request_id.as_str())).finish()
-    }
-
-    fn decode(body: &mut Reader<'_>) -> Result<Self, FrameError> {
-        let (offered_at, lost) = (body.boot()?, body.u32()?);
-        let (fingerprint, os_user) = (body.fingerprint()?, body.text8("OS user")?);
-        let count = usize::from(body.u8()?);
-        if count > limits::OFFERED_REQUESTS {
-            return Err(FrameError::Malformed("request count"));
-        }
-        let request_ids = (0..count).map(|_| body.uuid("request id")).collect::<Result<_, _>>()?;
-        Ok(Self { offered_at, lost, fingerprint, os_user, request_ids })
     }
 }
 

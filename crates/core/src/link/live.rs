@@ -81,32 +81,40 @@ impl LiveIndex {
     }
 }
 
-/// How fast reports may be sent: [`limits::OFFERED_BURST`] at once, [`limits::OFFERED_RATE`] a second after that.
+/// How fast reports may be sent, or recorded: some at once, and so many a second after that.
 #[derive(Debug)]
-pub struct OfferRate {
-    /// When the allowance would be used up, were nothing sent any more: it runs ahead of the clock by what was sent.
-    used_up_to: BootInstant,
+pub struct ReportRate {
+    one_report: Duration,
+    burst: u32,
+    /// When the allowance would be used up, were there no report any more: it runs ahead of the clock by those there were.
+    used_up_to: Duration,
 }
 
-impl OfferRate {
-    /// Nothing sent yet.
-    pub const fn new(now: BootInstant) -> Self {
-        Self { used_up_to: now }
+impl ReportRate {
+    /// What an agent sends: [`limits::OFFERED_BURST`] at once, [`limits::OFFERED_RATE`] a second after that.
+    pub fn sent() -> Self {
+        Self::new(limits::OFFERED_RATE, limits::OFFERED_BURST)
     }
 
-    /// Whether a report may be sent now.
-    pub fn permits(&self, now: BootInstant) -> bool {
-        self.used_up_to.since(now) < one_report() * limits::OFFERED_BURST
+    /// What a server records of one instance: [`limits::REPORTS_RECORDED_BURST`] at once,
+    /// [`limits::REPORTS_RECORDED_RATE`] a second after that.
+    pub fn recorded() -> Self {
+        Self::new(limits::REPORTS_RECORDED_RATE, limits::REPORTS_RECORDED_BURST)
     }
 
-    /// A report is sent.
-    pub fn spend(&mut self, now: BootInstant) {
-        self.used_up_to = self.used_up_to.max(now).after(one_report());
+    fn new(a_second: u32, burst: u32) -> Self {
+        Self { one_report: Duration::from_secs(1) / a_second, burst, used_up_to: Duration::ZERO }
     }
-}
 
-fn one_report() -> Duration {
-    Duration::from_secs(1) / limits::OFFERED_RATE
+    /// Whether there may be a report now: a time on a clock that does not go back, which is always the same one.
+    pub fn permits(&self, now: Duration) -> bool {
+        self.used_up_to.saturating_sub(now) < self.one_report * self.burst
+    }
+
+    /// There is a report.
+    pub fn spend(&mut self, now: Duration) {
+        self.used_up_to = self.used_up_to.max(now) + self.one_report;
+    }
 }
 
 #[cfg(test)]
@@ -139,7 +147,7 @@ mod tests {
 
     #[test]
     fn reports_come_in_bursts_of_100_and_50_a_second() {
-        let sent = |rate: &mut OfferRate, now: BootInstant| {
+        let sent = |rate: &mut ReportRate, now: Duration| {
             let mut count = 0;
             while rate.permits(now) {
                 rate.spend(now);
@@ -147,9 +155,12 @@ mod tests {
             }
             count
         };
-        let mut rate = OfferRate::new(BootInstant(0));
-        assert_eq!(sent(&mut rate, BootInstant(0)), 100);
-        assert_eq!(sent(&mut rate, BootInstant(1_000_000_000)), 50);
-        assert_eq!(sent(&mut rate, BootInstant(60_000_000_000)), 100);
+        let mut rate = ReportRate::sent();
+        assert_eq!(sent(&mut rate, Duration::from_secs(1000)), 100);
+        assert_eq!(sent(&mut rate, Duration::from_secs(1001)), 50);
+        assert_eq!(sent(&mut rate, Duration::from_secs(1060)), 100);
+        let mut rate = ReportRate::recorded();
+        assert_eq!(sent(&mut rate, Duration::from_secs(1000)), 500);
+        assert_eq!(sent(&mut rate, Duration::from_secs(1001)), 5);
     }
 }

@@ -11,9 +11,11 @@ mod codes;
 mod enroll;
 mod frame;
 mod identity;
+mod key_uses;
 pub mod limits;
 mod live;
 mod renewal;
+mod report;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -30,12 +32,14 @@ pub use enroll::{
     UnknownErrorCode,
 };
 pub use frame::{
-    Ack, AckOutcome, AgentFrame, Goodbye, Grant, GrantId, Hello, Offered, Ping, Pong, Renew, Renewed,
+    Ack, AckOutcome, AgentFrame, Goodbye, Grant, GrantId, Hello, Ping, Pong, Renew, Renewed,
     ReportedHostKeys, ServerFrame, Signer, Welcome, Withdraw, WithdrawId, Withdrawn,
 };
 pub use identity::{AgentUrn, AgentUrnError};
-pub use live::{LiveIndex, OfferRate};
+pub use key_uses::KeyUses;
+pub use live::{LiveIndex, ReportRate};
 pub use renewal::renewal_due;
+pub use report::{ExpiredUnused, KeyUse, Offered, UseEvent};
 pub use text::{
     CertificatesPem, DocumentText, GoodbyeText, HostKeyText, Line, Pem, RequestPem, StatementText, TextError,
     VersionText,

@@ -1,7 +1,7 @@
 //! The frames' bytes: golden ones, generated ones, and those that are none.
 
 use super::*;
-use instance_connect_document::{BootInstant, Fingerprint, OsUser, RequestId, ServerInstant};
+use instance_connect_document::{BootInstant, Fingerprint, OsUser, RequestId, ServerInstant, SessionId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -26,7 +26,24 @@ fn golden_agent_frames() -> Vec<(AgentFrame, String)> {
         lost: 2,
         fingerprint: Fingerprint::from_bytes([0xab; 32]),
         os_user: "ubuntu".parse().unwrap(),
-        request_ids: vec![request_id; 2],
+        request_ids: vec![request_id.clone(); 2],
+    };
+    let key_use = KeyUse {
+        event: UseEvent::Opened,
+        at: BootInstant(7),
+        lost: 2,
+        session: SessionId { process: 0x0102_0304, started: 5 },
+        fingerprint: Fingerprint::from_bytes([0xab; 32]),
+        os_user: "ubuntu".parse().unwrap(),
+        from: "::1".parse().unwrap(),
+        request_ids: vec![request_id.clone()],
+    };
+    let unused = ExpiredUnused {
+        at: BootInstant(7),
+        lost: 0,
+        fingerprint: Fingerprint::from_bytes([0xab; 32]),
+        os_user: "ubuntu".parse().unwrap(),
+        request_id,
     };
     let hello = Hello {
         version_min: 1,
@@ -57,6 +74,28 @@ fn golden_agent_frames() -> Vec<(AgentFrame, String)> {
                 "0a{}{}{}06{}02{UUID_HEX}{UUID_HEX}",
                 "0000000000000007",
                 "00000002",
+                "ab".repeat(32),
+                "7562756e7475"
+            ),
+        ),
+        (
+            AgentFrame::KeyUse(key_use),
+            format!(
+                "0c02{}{}{}{}06{}03{}01{UUID_HEX}",
+                "0000000000000007",
+                "00000002",
+                "010203040000000000000005",
+                "ab".repeat(32),
+                "7562756e7475",
+                "3a3a31"
+            ),
+        ),
+        (
+            AgentFrame::ExpiredUnused(unused),
+            format!(
+                "0d{}{}{}06{}{UUID_HEX}",
+                "0000000000000007",
+                "00000000",
                 "ab".repeat(32),
                 "7562756e7475"
             ),
@@ -287,6 +326,29 @@ fn agent_frame() -> impl Strategy<Value = AgentFrame> {
             request_ids: request_ids.iter().map(|text| text.parse().unwrap()).collect(),
         },
     );
+    let event = prop_oneof![Just(UseEvent::Used), Just(UseEvent::Opened), Just(UseEvent::Closed)];
+    let session = (any::<u32>(), any::<u64>()).prop_map(|(process, started)| SessionId { process, started });
+    let reported = || (any::<u64>(), any::<u32>(), fingerprint(), os_user());
+    let key_use = (event, session, reported(), "[!-~]{1,253}", vec(uuid(), 0..=16)).prop_map(
+        |(event, session, (at, lost, fingerprint, os_user), from, request_ids)| KeyUse {
+            event,
+            at: BootInstant(at),
+            lost,
+            session,
+            fingerprint,
+            os_user,
+            from: from.parse().unwrap(),
+            request_ids: request_ids.iter().map(|text| text.parse().unwrap()).collect(),
+        },
+    );
+    let unused =
+        (reported(), uuid()).prop_map(|((at, lost, fingerprint, os_user), request_id)| ExpiredUnused {
+            at: BootInstant(at),
+            lost,
+            fingerprint,
+            os_user,
+            request_id: request_id.parse().unwrap(),
+        });
     prop_oneof![
         hello.prop_map(AgentFrame::Hello),
         any::<u64>().prop_map(|a0| AgentFrame::Ping(Ping { sent_at: BootInstant(a0) })),
@@ -299,6 +361,8 @@ fn agent_frame() -> impl Strategy<Value = AgentFrame> {
             AgentFrame::HostKeys(ReportedHostKeys { lines })
         }),
         "[ -~\n]{0,2048}".prop_map(|text| AgentFrame::Renew(Renew { request: text.parse().unwrap() })),
+        key_use.prop_map(AgentFrame::KeyUse),
+        unused.prop_map(AgentFrame::ExpiredUnused),
         goodbye().prop_map(AgentFrame::Goodbye),
     ]
 }

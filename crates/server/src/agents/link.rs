@@ -1,19 +1,20 @@
 //! One link, from its hello to its goodbye: the server's side of docs/link.md.
 
 use super::{Agents, host_keys};
+use crate::api::fresh_uuid;
 use crate::inventory::StaleInventory;
 use crate::links::{CAPABILITIES, Link, Opened, Probe, Rival, Slot, Wanted};
 use crate::pki::AgentKey;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use instance_connect_core::audit::{CloneEvidence, LinkClaim};
+use instance_connect_core::audit::{self, CloneEvidence, LinkClaim, Proof};
 use instance_connect_core::document::UnixDay;
 use instance_connect_core::host_key::claimed;
 use instance_connect_core::inventory::AgentStanding;
 use instance_connect_core::link::{
-    AgentFrame, AgentUrn, Capabilities, Goodbye, GoodbyeCode, Hello, HostKeyText, Offered, Pong,
-    ReportedHostKeys, ServerFrame, Signer, VersionText, Welcome, limits,
+    AgentFrame, AgentUrn, Capabilities, Goodbye, GoodbyeCode, Hello, HostKeyText, Pong, ReportedHostKeys,
+    ServerFrame, Signer, VersionText, Welcome, limits,
 };
 use instance_connect_kill_point::kill_point;
 use std::net::IpAddr;
@@ -249,7 +250,15 @@ impl Conversation<'_> {
                 Ok(())
             }
             AgentFrame::Offered(offered) => {
-                self.record_offer(&offered);
+                self.record(slot, Proof::Offered(&offered));
+                Ok(())
+            }
+            AgentFrame::KeyUse(key_use) => {
+                self.record(slot, Proof::KeyUse(&key_use));
+                Ok(())
+            }
+            AgentFrame::ExpiredUnused(unused) => {
+                self.record(slot, Proof::ExpiredUnused(&unused));
                 Ok(())
             }
             AgentFrame::HostKeys(host_keys) => {
@@ -305,17 +314,16 @@ impl Conversation<'_> {
         if matches!(sent, Ok(Ok(()))) { Ok(()) } else { Err(None) }
     }
 
-    /// An agent's word that a key was offered to sshd: a line for the operator, with the requests that pushed it.
-    fn record_offer(&self, offered: &Offered) {
-        let requests: Vec<&str> = offered.request_ids.iter().map(|id| id.as_str()).collect();
-        tracing::info!(
-            instance = %self.identity.instance,
-            os_user = %offered.os_user,
-            fingerprint = %offered.fingerprint,
-            requests = requests.join(","),
-            lost = offered.lost,
-            "key offered"
-        );
+    /// An agent's word for what became of a key: a line for the auditor, with the requests that pushed it. No push waits for it.
+    fn record(&self, slot: &Slot, proof: Proof<'_>) {
+        let Agents { links, audit, random, region, .. } = self.agents.as_ref();
+        let clock = links.clock();
+        slot.record(clock.monotonic(), |not_recorded| {
+            audit.record_soon(|| {
+                let event_id = fresh_uuid(random.as_ref());
+                audit::proof(proof, not_recorded, self.identity, clock.wall(), region, &event_id)
+            })
+        });
     }
 
     /// Sends today's signer statement, if it was not sent yet.

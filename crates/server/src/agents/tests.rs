@@ -8,7 +8,7 @@ use crate::links::DeliveryError;
 use crate::pki::Pki;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use instance_connect_agent::{Directories, EnrollFailure, Enrollment, enroll, read_boot_id};
-use instance_connect_core::document::{BootInstant, ServerInstant, UnixSeconds};
+use instance_connect_core::document::{BootInstant, Fingerprint, ServerInstant, UnixSeconds};
 use instance_connect_core::environment::Clock as _;
 use instance_connect_core::grant::Grant;
 use instance_connect_core::host_key::{HostKey, KnownHostKeys, claimed};
@@ -16,7 +16,7 @@ use instance_connect_core::ids::InstanceId;
 use instance_connect_core::inventory::{Account, Instance, InstanceState, JoinToken, Status};
 use instance_connect_core::link::{
     Ack, AckOutcome, AgentFrame, Capabilities, EnrollRequest, Goodbye, GoodbyeCode, Hello, HostKeyText,
-    JoinTokenText, Ping, ReportedHostKeys, ServerFrame, VersionText, limits,
+    JoinTokenText, Offered, Ping, ReportedHostKeys, ServerFrame, VersionText, limits,
 };
 use instance_connect_core::places::ConnectionLimits;
 use instance_connect_core::throttle::ThrottleLimits;
@@ -262,6 +262,53 @@ async fn a_push_travels_over_an_enrolled_link() {
     let outcome = AckOutcome::Installed { os_user_exists: true };
     send(&mut socket, &AgentFrame::Ack(Ack { id: grant.id, outcome })).await;
     assert!(push.await.unwrap().unwrap().os_user_exists);
+}
+
+/// A machine can say what it likes, but not fill the disk with it, and only in its own name.
+#[tokio::test]
+async fn what_a_machine_says_of_its_keys_is_on_record_within_bounds() {
+    let setting = Setting::new().await;
+    setting.enroll("first").await.unwrap();
+    let mut socket = setting.open("first").await;
+    let request_id = "0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11";
+    let offered = AgentFrame::Offered(Offered {
+        offered_at: BootInstant(1),
+        lost: 3,
+        fingerprint: Fingerprint::from_bytes([7; 32]),
+        os_user: "deploy".parse().unwrap(),
+        request_ids: vec![request_id.parse().unwrap()],
+    });
+    let mut said = async |times: usize| {
+        for _ in 0..times {
+            send(&mut socket, &offered).await;
+        }
+        // Once this is answered, all before it have been heard; and once that is on record, so are they.
+        send(&mut socket, &AgentFrame::Ping(Ping { sent_at: BootInstant(2) })).await;
+        assert!(matches!(next(&mut socket).await, Some(ServerFrame::Pong(_))));
+        let world = &setting.world;
+        let line = audit::refusal(Refused::ApiRequest, &world.origin(), &world.region, "code", None, "id");
+        setting.agents.audit.commit(line).await.unwrap();
+        let mut records = setting.audit_records();
+        records.retain(|record| record["eventName"] == "KeyOffered");
+        records
+    };
+    let records = said(1).await;
+    let [record] = records.as_slice() else { panic!("{records:?}") };
+    assert_eq!(record["userIdentity"]["type"], "InstanceConnectAgent");
+    assert_eq!(record["recipientAccountId"], setting.world.account.as_str());
+    assert_eq!(record["requestParameters"]["instanceId"], setting.world.instance.as_str());
+    assert_eq!(
+        (&record["requestID"], &record["additionalEventData"]["reportsLost"]),
+        (&request_id.into(), &3.into())
+    );
+    let mut recorded = 0;
+    for _ in 0..20 {
+        recorded = said(40).await.len();
+    }
+    assert_eq!(recorded, 500);
+    setting.clock.advance(Duration::from_secs(1));
+    let records = said(1).await;
+    assert_eq!(records.last().unwrap()["additionalEventData"]["reportsNotRecorded"], 301);
 }
 
 #[tokio::test]
