@@ -261,9 +261,13 @@ class Dev:
         files = [*sorted(live.parent.glob(f"{live.stem}-*{live.suffix}")), live]
         return [line for file in files for line in file.read_text().splitlines()]
 
-    def audit(self, request_id):
-        """The records of a request, oldest first."""
+    def events(self, request_id):
+        """All that is on record about a request, oldest first."""
         return [record for record in map(json.loads, self.audit_lines()) if record.get("requestID") == request_id]
+
+    def audit(self, request_id):
+        """The records of a request itself, oldest first; not what machines say of its key."""
+        return [record for record in self.events(request_id) if record["eventType"] != "InstanceConnectEvent"]
 
 
 @dataclass

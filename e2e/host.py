@@ -57,7 +57,7 @@ class Host:
             elif Path("/etc", name).exists():
                 shutil.copy(f"/etc/{name}", self.root / "etc" / name)
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.root / "etc/ssh/ssh_host_ed25519_key")
-        for name in ("instance-connect-agent", "instance-connect-authorized-keys"):
+        for name in ("instance-connect-agent", "instance-connect-authorized-keys", "instance-connect-session"):
             shutil.copy(PROGRAMS / name, self.root / "opt/ic")
         self.enter_space()
 

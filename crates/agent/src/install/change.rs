@@ -3,7 +3,7 @@
 use super::block::without_block;
 use super::undo::{Record, Undo, remove, replace, undo_one};
 use super::{
-    AGENT_USER, COMMAND_PROGRAM, DROP_IN, InstallFailure, KEYS_GROUP, KEYS_USER, LOCAL_UNITS, RECORD,
+    AGENT_PROGRAM, AGENT_USER, DROP_IN, InstallFailure, KEYS_GROUP, KEYS_USER, LOCAL_UNITS, PAM, RECORD,
 };
 use crate::accounts::{account, group};
 use crate::files;
@@ -42,7 +42,7 @@ impl Change {
     pub(super) fn is_of_sshd(&self) -> bool {
         match self {
             Self::File { path, .. } => path == Path::new(DROP_IN),
-            Self::Block { .. } => true,
+            Self::Block { path, .. } => path != Path::new(PAM),
             Self::Link { .. } => self.is_mask(),
             Self::Users | Self::Directory { .. } | Self::Program { .. } | Self::Member { .. } => false,
         }
@@ -431,7 +431,7 @@ impl<'a> Changing<'a> {
 fn source(path: &Path) -> io::Result<PathBuf> {
     let own = std::env::current_exe()?;
     Ok(match path.file_name() {
-        Some(name) if path == Path::new(COMMAND_PROGRAM) => own.with_file_name(name),
+        Some(name) if path != Path::new(AGENT_PROGRAM) => own.with_file_name(name),
         _ => own,
     })
 }

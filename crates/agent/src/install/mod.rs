@@ -26,6 +26,10 @@ use std::path::{Path, PathBuf};
 
 /// The sshd command.
 pub(crate) const COMMAND_PROGRAM: &str = "/usr/libexec/instance-connect/instance-connect-authorized-keys";
+/// The program that PAM runs when a login begins and ends.
+pub(crate) const SESSION_PROGRAM: &str = "/usr/libexec/instance-connect/instance-connect-session";
+/// What PAM does for sshd.
+pub(crate) const PAM: &str = "/etc/pam.d/sshd";
 /// This program.
 const AGENT_PROGRAM: &str = "/usr/bin/instance-connect-agent";
 /// Ours in sshd's configuration. sshd takes the first value it meets, so the name sorts before what others use.
@@ -215,9 +219,16 @@ fn survey(root: &Root, sshd: &Sshd) -> Result<Survey, InstallFailure> {
         unit_options: read_unit_options(root),
         unit_is_packaged: root.path(Path::new(PACKAGED_UNITS).join(UNIT)).exists(),
         has_systemd: root.program("systemctl").is_some(),
+        pam_text: pam_text(root),
         config,
         config_text,
     })
+}
+
+/// What PAM does for sshd. `None` where it does nothing, or something else writes the file.
+fn pam_text(root: &Root) -> Option<String> {
+    let path = root.path(PAM);
+    if path.is_symlink() { None } else { fs::read_to_string(path).ok() }
 }
 
 /// The command that comes after ours is run by ours, not by sshd any more, under the same rules.
@@ -249,6 +260,11 @@ fn describe(pending: &[Change], plan: &Plan, survey: &Survey) -> String {
     if let Some(SshdCommand { command, user }) = &plan.chained {
         text.push_str(&format!(
             "sshd asks this command today; it stays, and is asked where no pushed key was found, both as {user}:\n    {command}\n"
+        ));
+    }
+    if !survey.hears_of_logins() {
+        text.push_str(&format!(
+            "Note: sshd does not use PAM here, or something else writes {PAM}; that keys are offered is recorded, logins are not.\n"
         ));
     }
     for exception in survey.exceptions() {

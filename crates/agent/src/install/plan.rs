@@ -4,7 +4,7 @@ use super::block::with_block;
 use super::change::Change;
 use super::{
     AGENT_GROUP, AGENT_PROGRAM, AGENT_USER, COMMAND_PROGRAM, DROP_IN, ETC, InstallFailure, KEYS_GROUP,
-    KEYS_USER, LOCAL_UNITS, PACKAGED_UNITS, RUN, STATE, UNIT, WANTED_BY,
+    KEYS_USER, LOCAL_UNITS, PACKAGED_UNITS, PAM, RUN, SESSION_PROGRAM, STATE, UNIT, WANTED_BY,
 };
 use crate::sshd::{COMMAND, COMMAND_USER, Effective, Setting, UnitOptions, words};
 use std::path::{Path, PathBuf};
@@ -28,6 +28,8 @@ pub(super) struct Survey {
     pub(super) unit_is_packaged: bool,
     /// Whether systemd is what starts services there.
     pub(super) has_systemd: bool,
+    /// What PAM does for sshd, if lines of ours can stand there.
+    pub(super) pam_text: Option<String>,
 }
 
 /// What was asked for.
@@ -68,6 +70,7 @@ impl Survey {
             Change::Directory { path: RUN.into(), owner: AGENT_USER, group: KEYS_GROUP, mode: 0o2750 },
             Change::Program { path: AGENT_PROGRAM.into() },
             Change::Program { path: COMMAND_PROGRAM.into() },
+            Change::Program { path: SESSION_PROGRAM.into() },
         ];
         if sshd.user != KEYS_USER && sshd.user != "root" {
             changes.push(Change::Member { user: sshd.user.clone() });
@@ -80,9 +83,23 @@ impl Survey {
             let directory = if self.unit_is_packaged { PACKAGED_UNITS } else { LOCAL_UNITS };
             changes.push(Change::Link { path: WANTED_BY.into(), target: Path::new(directory).join(UNIT) });
         }
+        changes.extend(self.pam_change());
         changes.extend(masked);
         changes.push(self.sshd_change(&sshd));
         Ok(Plan { changes, sshd, chained })
+    }
+
+    /// Whether PAM tells us of logins.
+    pub(super) fn hears_of_logins(&self) -> bool {
+        self.effective.get("usepam") == Some("yes") && self.pam_text.is_some()
+    }
+
+    /// Our line in sshd's PAM stack. It is the first of all: what comes before it could be another module that sets
+    /// variables, some of which users themselves can choose (`pam_env`), and so have it speak of another key.
+    fn pam_change(&self) -> Option<Change> {
+        let text = self.pam_text.as_ref().filter(|_| self.hears_of_logins())?;
+        let line = format!("session optional pam_exec.so quiet {SESSION_PROGRAM}\n");
+        Some(Change::Block { path: PAM.into(), content: with_block(text, &line) })
     }
 
     /// The command that sshd asks today, ours left out.
@@ -212,6 +229,7 @@ mod tests {
             unit_options: None,
             unit_is_packaged: true,
             has_systemd: true,
+            pam_text: Some("session required pam_unix.so\n".to_owned()),
         }
     }
 
@@ -250,6 +268,31 @@ mod tests {
             let plan = survey(files, "authorizedkeyscommand none").plan(Wishes::default()).unwrap();
             assert_eq!(is_drop_in(&plan), expected, "{files:?}");
             assert_eq!(plan.sshd, ours(None));
+        }
+    }
+
+    #[test]
+    fn pam_tells_us_of_logins_where_sshd_uses_it() {
+        let line = format!("session optional pam_exec.so quiet {SESSION_PROGRAM}\n");
+        for (effective, has_text, expected) in [
+            ("usepam yes", true, true),
+            ("usepam no", true, false),
+            ("usepam yes", false, false),
+            ("", true, false),
+        ] {
+            let survey = survey(&[("sshd_config", INCLUDE)], effective);
+            let survey = Survey { pam_text: survey.pam_text.clone().filter(|_| has_text), ..survey };
+            let changes = survey.plan(Wishes::default()).unwrap().changes;
+            let ours = changes.iter().find_map(|change| match change {
+                Change::Block { path, content } if path == Path::new(PAM) => Some(content),
+                _ => None,
+            });
+            assert_eq!(ours.is_some(), expected, "{effective} {has_text}");
+            if let Some(content) = ours {
+                let (before, after) = content.split_once(&line).unwrap();
+                assert!(before.lines().all(|line| line.starts_with('#')));
+                assert!(after.ends_with("session required pam_unix.so\n"));
+            }
         }
     }
 

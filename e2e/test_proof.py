@@ -1,0 +1,101 @@
+"""Proof of use: what became of a pushed key is on record under the request that pushed it, and nobody changes the record unseen."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dev import PROGRAMS
+from host import Host
+from system import eventually, root_only, run, stop
+
+CLI = PROGRAMS / "instance-connect"
+PAM = "etc/pam.d/sshd"
+
+
+def events(dev, push):
+    """The names of the events of a push, oldest first; of the push itself, intent and record."""
+    return [event["eventName"] for event in dev.events(push.request_id)]
+
+
+def verify(*arguments, status=0):
+    done = run(CLI, "audit", "verify", "--output", "json", *arguments, check=False)
+    assert done.returncode == status, done
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def host(tmp_path_factory):
+    host = Host(tmp_path_factory.mktemp("host"))
+    yield host
+    host.close()
+
+
+@root_only
+def test_a_login_is_on_record_from_push_to_end(host, new_dev, new_key):
+    dev, key, standing = new_dev(), new_key(), new_key()
+    host.add_user("alice", standing_key=standing)
+    host.take_identity(dev.first)
+    before = host.state("etc/pam.d")
+    said = host.install().stdout
+    assert f"put at the beginning of /{PAM}" in said and "session optional pam_exec.so quiet" in said
+    host.start_sshd()
+    stop(dev.first.agent())
+    host.start_agent()
+
+    push = dev.push(key, user="alice")
+    # A login with a key that nobody has pushed is nobody's business.
+    assert host.login(standing) and host.login(key)
+    eventually(lambda: "SessionClosed" in events(dev, push), "the login's end is on record")
+    told = dev.events(push.request_id)
+    push_itself = ["SendSSHPublicKey", "SendSSHPublicKey"]
+    assert events(dev, push) == [*push_itself, "KeyOffered", "KeyUsed", "SessionOpened", "SessionClosed"]
+    for event in told[2:]:
+        assert event["userIdentity"]["type"] == "InstanceConnectAgent"
+        assert event["requestParameters"]["instanceId"] == dev.first.id
+        assert event["requestParameters"]["instanceOSUser"] == "alice"
+        assert event["requestParameters"]["fingerprint"] == run("ssh-keygen", "-lf", f"{key.file}.pub").stdout.split()[1]
+    sessions = {event["additionalEventData"]["sessionID"] for event in told[3:]}
+    assert len(sessions) == 1
+    assert {event["additionalEventData"]["remoteHost"] for event in told[3:]} == {"127.0.0.1"}
+
+    assert host.login(key)
+    again = eventually(lambda: [e for e in dev.events(push.request_id)[6:] if e["eventName"] == "SessionClosed"], "again")
+    assert again[0]["additionalEventData"]["sessionID"] not in sessions
+    assert events(dev, push).count("KeyUsed") == 1
+
+    host.write("etc/instance-connect/host.toml", "max_lifetime_seconds = 1\n")
+    unused = dev.push(new_key(), user="alice")
+    eventually(lambda: "KeyExpiredUnused" in events(dev, unused), "that nobody used it is on record")
+    assert events(dev, unused) == [*push_itself, "KeyExpiredUnused"]
+
+    host.uninstall()
+    assert host.state("etc/pam.d") == before
+    assert host.login(standing)
+
+
+def test_nobody_changes_the_log_unseen(dev, new_key, tmp_path):
+    for _ in range(3):
+        dev.push(new_key())
+    live = Path(dev.ready["audit_log"])
+    copy = tmp_path / "audit.log"
+    shutil.copy(live, copy)
+    found = verify(copy)
+    assert found["Intact"] and found["FromTheBeginning"] and found["Lines"] >= 6
+    newest = found["NewestValue"]
+    # It goes on, and what was kept is still in it. The service takes no notice of being read.
+    dev.push(new_key())
+    assert verify(live, "--expect", newest)["ExpectedValueFound"]
+
+    lines = copy.read_text().splitlines(keepends=True)
+    edited = [*lines[:2], lines[2].replace("SendSSHPublicKey", "SendSerialConsole", 1), *lines[3:]]
+    swapped = [*lines[:2], lines[3], lines[2], *lines[4:]]
+    for changed, at in ((edited, 3), (lines[:2] + lines[3:], 3), (swapped, 3), (lines[:3] + lines[2:], 4)):
+        copy.write_text("".join(changed))
+        found = verify(copy, status=1)
+        assert (found["Intact"], found["FirstBrokenLine"]) == (False, f"{copy}:{at}")
+    copy.write_text("".join(lines[:-1]))
+    assert verify(copy)["Intact"]
+    found = verify(copy, "--expect", newest, status=1)
+    assert (found["Intact"], found["ExpectedValueFound"], found["FirstBrokenLine"]) == (False, False, None)
