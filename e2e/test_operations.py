@@ -1,13 +1,17 @@
 """`instance-connectd serve` in operation: what starts, watches and replaces it, with AWS's clients at work meanwhile."""
 
 import fcntl
+import http.client
 import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import threading
+import time
 from contextlib import ExitStack
+from contextlib import closing as closing_of
 
 import boto3
 import botocore.exceptions
@@ -15,7 +19,7 @@ import pytest
 from botocore.config import Config
 
 from dev import PROGRAMS
-from system import PATIENCE, eventually, kill, run
+from system import PATIENCE, eventually, kill, run, shifted_wall_clock
 from test_serve import KEY, ControlPlane, push
 
 CLI, AGENT = PROGRAMS / "instance-connect", PROGRAMS / "instance-connect-agent"
@@ -189,3 +193,110 @@ def test_restarts_under_a_stream_of_pushes_lose_none(supervised, closing):
         assert attempts or not failed, failed
     # All that was begun is on record as it ended.
     assert not [record for record in supervised.records() if record["eventType"] == "InstanceConnectInterrupted"]
+
+
+def ask(control_plane, path):
+    """What the admin listener answers: status and text."""
+    connection = http.client.HTTPConnection(control_plane.addresses["admin"], timeout=PATIENCE)
+    with closing_of(connection):
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+
+def metric(control_plane, name):
+    status, text = ask(control_plane, "/metrics")
+    assert status == 200
+    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    return float(lines.get(name, "nan"))
+
+
+def test_what_those_who_watch_are_told(supervised, closing):
+    assert ask(supervised, "/healthz") == (200, "ok\n")
+    assert ask(supervised, "/readyz") == (200, "ready\n")
+    machine = Machine(supervised, 0)
+    closing.callback(machine.close)
+    eventually(lambda: metric(supervised, "instance_connect_links") == 1, "the link is counted")
+    supervised.client().send_ssh_public_key(InstanceId=machine.id, InstanceOSUser="ec2-user", SSHPublicKey=KEY)
+    pushes = 'instance_connect_requests_total{operation="SendSSHPublicKey",code="%s"}'
+    assert metric(supervised, pushes % "Success") == 1
+    assert metric(supervised, 'instance_connect_deliveries_total{outcome="delivered"}') == 1
+    assert metric(supervised, 'instance_connect_enrolments_total{code="Success"}') == 1
+    assert push(supervised.client()) == "EC2InstanceNotFoundException"
+    assert metric(supervised, pushes % "EC2InstanceNotFoundException") == 1
+    # They last a year.
+    for listener in ("public", "agents"):
+        left = metric(supervised, f'instance_connect_certificate_expiry_timestamp_seconds{{listener="{listener}"}}')
+        assert 364 * 86400 < left - time.time() < 366 * 86400
+    assert metric(supervised, "instance_connect_audit_sync_duration_seconds_count") >= 4
+    # Neither users nor instances are named.
+    text = ask(supervised, "/metrics")[1]
+    assert not [name for name in (machine.id, "ec2-user", "admin\"", supervised.access_key) if name in text.replace('listener="admin"', "")]
+
+
+def test_it_is_not_ready_when_its_audit_log_is_taken_away(supervised):
+    supervised.audit_log.rename(supervised.audit_log.with_name("taken"))
+    status, said = ask(supervised, "/readyz")
+    assert status == 503 and said.startswith("audit: its file was moved"), said
+    assert metric(supervised, "instance_connect_ready") == 0
+    supervised.audit_log.with_name("taken").rename(supervised.audit_log)
+    assert ask(supervised, "/readyz")[0] == 200
+
+
+def test_it_is_not_ready_when_its_clock_has_jumped(tmp_path, closing):
+    control_plane = ControlPlane(tmp_path)
+    closing.callback(control_plane.stop)
+    offset = tmp_path / "offset"
+    offset.write_text("+0")
+    environment = shifted_wall_clock("+0")
+    del environment["FAKETIME"]
+    environment |= {"FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_NO_CACHE": "1"}
+    control_plane.start(environment=environment)
+    assert ask(control_plane, "/readyz") == (200, "ready\n")
+    offset.write_text("-10m")
+    status, said = ask(control_plane, "/readyz")
+    assert status == 503 and said.startswith("clock: the clock went back"), said
+    offset.write_text("+0")
+    assert ask(control_plane, "/readyz")[0] == 200
+
+
+def test_while_it_ends_those_who_watch_are_told(supervised):
+    # A request that has begun, whose body is on its way.
+    context = ssl.create_default_context(cafile=supervised.ca)
+    plain = socket.create_connection(("127.0.0.1", supervised.port))
+    with context.wrap_socket(plain, server_hostname="localhost") as stream:
+        stream.sendall(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{")
+        supervised.process.send_signal(signal.SIGTERM)
+        supervised.told("STOPPING=1")
+        status, said = ask(supervised, "/readyz")
+        assert (status, said) == (503, "draining: the control plane is about to end\n")
+        stream.sendall(b"}")
+        answer = b""
+        while part := stream.recv(4096):
+            answer += part
+    assert b"connection: close\r\n" in answer and b"x-amzn-requestid" in answer
+    assert supervised.process.wait(PATIENCE) == 0
+
+
+def test_told_twice_it_ends_at_once(supervised):
+    context = ssl.create_default_context(cafile=supervised.ca)
+    plain = socket.create_connection(("127.0.0.1", supervised.port))
+    with context.wrap_socket(plain, server_hostname="localhost") as stream:
+        stream.sendall(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{")
+        supervised.process.send_signal(signal.SIGTERM)
+        supervised.told("STOPPING=1")
+        supervised.process.send_signal(signal.SIGTERM)
+        assert supervised.process.wait(PATIENCE) == 1
+    assert "told to stop once more" in supervised.log.read_text()
+
+
+def test_a_socket_of_another_address_is_not_used(supervised):
+    """Else plain http could be served where the configuration says that it is not."""
+    with socket.create_server(("0.0.0.0", 0)) as other:
+        supervised.stop()
+        supervised.told("STOPPING=1")
+        os.dup2(other.fileno(), supervised.kept["public"], inheritable=False)
+        supervised.start()
+        assert supervised.addresses["public"].startswith("127.0.0.1:")
+        assert supervised.port != other.getsockname()[1]
+    assert "another address" in supervised.log.read_text()

@@ -32,7 +32,8 @@ class ControlPlane:
         self.ca = folder / "etc/ca.pem"
         self.audit_log = folder / "data/audit.log"
         words = [DAEMON, "init", "--config", self.config, "--data-dir", folder / "data"]
-        words += ["--public-listen=127.0.0.1:0", "--agents-listen=127.0.0.1:0", "--public-names=localhost,127.0.0.1"]
+        words += ["--public-listen=127.0.0.1:0", "--agents-listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"]
+        words += ["--public-names=localhost,127.0.0.1"]
         self.said = run(*words, *flags).stdout
         self.access_key = re.search(r"AWS_ACCESS_KEY_ID='(\w+)'", self.said)[1]
         self.secret = re.search(r"AWS_SECRET_ACCESS_KEY='([^']+)'", self.said)[1]

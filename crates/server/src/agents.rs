@@ -7,6 +7,7 @@ mod link;
 #[cfg(test)]
 mod tests;
 
+use crate::agents_tls::AgentsTls;
 use crate::api;
 use crate::audit_log::AuditLog;
 use crate::connections::{self, Connection, Listener};
@@ -14,6 +15,7 @@ use crate::drain::Drain;
 use crate::http::{self, Body, BodyError, Late, Whole};
 use crate::inventory::LiveInventory;
 use crate::links::{Links, lock};
+use crate::metrics::{self, Limit, Metrics};
 use crate::pki;
 use crate::public_tls::TlsSession;
 pub(crate) use enroll::create_join_token;
@@ -39,7 +41,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// What the agents listener needs.
@@ -61,14 +62,14 @@ pub(crate) struct Agents {
     pub(crate) certificate_lifetime: Duration,
     /// What those who enrol are held to; without it, to nothing.
     pub(crate) throttle: Option<Arc<Mutex<Throttle>>>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Agents {
     /// Serves the listener until the process ends.
-    pub(crate) async fn serve(self: Arc<Self>, listener: Listener, tls: rustls::ServerConfig) {
-        let tls = TlsAcceptor::from(Arc::new(tls));
+    pub(crate) async fn serve(self: Arc<Self>, listener: Listener, tls: Arc<AgentsTls>) {
         connections::accept(listener, TrustedProxies::default(), |stream, connection| {
-            Arc::clone(&self).serve_connection(tls.clone(), stream, connection)
+            Arc::clone(&self).serve_connection(Arc::clone(&tls), stream, connection)
         })
         .await;
     }
@@ -79,7 +80,12 @@ impl Agents {
         self.drain.idle().await;
     }
 
-    async fn serve_connection(self: Arc<Self>, tls: TlsAcceptor, stream: TcpStream, connection: Connection) {
+    async fn serve_connection(
+        self: Arc<Self>,
+        tls: Arc<AgentsTls>,
+        stream: TcpStream,
+        connection: Connection,
+    ) {
         let peer = connection.peer();
         let stream = match tls.accept(stream).await {
             Ok(stream) => stream,
@@ -145,6 +151,7 @@ impl Agents {
             tls: Some(session.details(request.headers())),
         };
         let enrolled = self.enroll_throttled(request, &origin).await;
+        self.metrics.enrolled(enrolled.as_ref().map_or_else(|error| error.code.name(), |_| metrics::SUCCESS));
         if let Err(error) = &enrolled {
             let code = error.code.name();
             self.audit.refuse(Share::Enrolments, origin.source, code, || {
@@ -160,7 +167,8 @@ impl Agents {
         let Some(throttle) = &self.throttle else { return self.enroll_from(request, origin).await };
         let now = || self.links.clock().monotonic();
         if cfg!(not(feature = "planted-enrolments-unthrottled")) {
-            lock(throttle).admit_enrolment(origin.source, now())?;
+            let admitted = lock(throttle).admit_enrolment(origin.source, now());
+            admitted.inspect_err(|_| self.metrics.throttled(Limit::Enrolment))?;
         }
         let enrolled = self.enroll_from(request, origin).await;
         let has_a_good_token = match &enrolled {

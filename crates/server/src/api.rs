@@ -5,6 +5,7 @@ use crate::connections::{self, Connection, Listener};
 use crate::http::{self, Body, BodyError, Late, Whole};
 use crate::inventory::LiveInventory;
 use crate::links::{Delivered, DeliveryError, Links, lock};
+use crate::metrics::{self, Limit, Metrics};
 use crate::proxies::Proxies;
 use crate::public_tls::{PublicTls, TlsSession};
 use hyper::body::Bytes;
@@ -45,7 +46,7 @@ pub(crate) struct Api {
     pub(crate) links: Arc<Links>,
     pub(crate) audit: AuditLog,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) clock_guard: ClockGuard,
+    pub(crate) clock_guard: Arc<ClockGuard>,
     pub(crate) readiness: Readiness,
     /// How far a signed request's time may be from ours.
     pub(crate) clock_window: ClockWindow,
@@ -54,6 +55,7 @@ pub(crate) struct Api {
     pub(crate) throttle: Option<Arc<Mutex<Throttle>>>,
     /// Load balancers in front.
     pub(crate) proxies: Proxies,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Api {
@@ -124,39 +126,52 @@ impl Api {
             user_agent: user_agent(request.headers()),
             tls: tls.map(|session| session.details(request.headers())),
         };
-        if let Err(error) = self.throttled(|throttle, now| throttle.admit_source(origin.source, now)) {
-            self.sample(&origin, &error, None);
-            let mut response = response(&origin.request, &Err(error));
-            response.extensions_mut().insert(Late);
-            return response;
-        }
-        let result = self.handle(request, &origin).await;
+        let begun = self.clock.monotonic();
+        let admitted =
+            self.throttled(Limit::Source, |throttle, now| throttle.admit_source(origin.source, now));
+        let mut claimed = Claimed::default();
+        let (result, late) = match admitted {
+            Ok(()) => (self.handle(request, &origin, &mut claimed).await, None),
+            Err(error) => {
+                self.sample(&origin, &error, &claimed);
+                (Err(error), Some(Late))
+            }
+        };
         kill_point("answer-before");
-        response(&origin.request, &result)
+        let (mut response, code) = response(&origin.request, &result);
+        if let Some(late) = late {
+            response.extensions_mut().insert(late);
+        }
+        self.metrics.answered(claimed.operation, code, self.clock.monotonic().since(begun));
+        response
     }
 
     /// From bytes to what the caller is told.
-    async fn handle(&self, request: Whole, origin: &Origin) -> Result<String, ApiError> {
+    async fn handle(
+        &self,
+        request: Whole,
+        origin: &Origin,
+        claimed: &mut Claimed,
+    ) -> Result<String, ApiError> {
         let (parts, body) = request.into_parts();
-        let mut claimed = None;
-        match self.authenticate(&parts, body, origin, &mut claimed) {
+        match self.authenticate(&parts, body, origin, claimed) {
             Ok(call) => self.perform(call, origin).await,
             Err(error) => {
                 self.count_unauthenticated(origin, &error);
-                self.sample(origin, &error, claimed.as_ref());
+                self.sample(origin, &error, claimed);
                 Err(error)
             }
         }
     }
 
     /// From bytes to a verified caller: unambiguous, bounded, well-formed, authenticated, in the order of wire.md 1.10.
-    /// `claimed` is set once the request claims an access key.
+    /// `claimed` is filled in as far as it gets.
     fn authenticate(
         &self,
         parts: &Parts,
         body: Result<Bytes, BodyError>,
         origin: &Origin,
-        claimed: &mut Option<AccessKeyId>,
+        claimed: &mut Claimed,
     ) -> Result<Call, ApiError> {
         let target = parts.uri.to_string();
         let head = http::read_head(parts, &target)?;
@@ -170,11 +185,12 @@ impl Api {
             return Err(ApiError::Serialization);
         }
         let operation = api::route(&head)?;
+        claimed.operation = Some(operation);
         self.clock_guard.admit(origin.time).map_err(|error| self.readiness.lost(&error))?;
         let (region, window) = (self.region.as_str(), self.clock_window);
         let expected = Expected { region, service: operation.service(), now: origin.time, window };
         let presented = Presented::read(&head, &expected)?;
-        *claimed = presented.access_key_id().cloned();
+        claimed.access_key = presented.access_key_id().cloned();
         let inventory = self.inventory.current().map_err(|error| self.readiness.lost(&error))?;
         self.readiness.kept();
         let key = presented.access_key_id().and_then(|claimed| claimed_caller(&inventory, claimed));
@@ -232,7 +248,7 @@ impl Api {
         audited: &mut AuditedRequest,
     ) -> Result<Delivered, ApiError> {
         let Call { operation, caller, body, inventory, .. } = call;
-        self.throttled(|throttle, now| throttle.admit_caller(&caller, now))?;
+        self.throttled(Limit::Principal, |throttle, now| throttle.admit_caller(&caller, now))?;
         match operation {
             Operation::SendSshPublicKey => self.push(caller, &body, &inventory, origin, audited).await,
             Operation::SendSerialConsoleSshPublicKey => {
@@ -255,13 +271,15 @@ impl Api {
         audited.parameters(&parameters);
         let authorized = authorize(caller, parameters, inventory, &self.region, origin)?;
         audited.decided_by(authorized.decided_by());
-        self.throttled(|throttle, now| throttle.admit_operation(&authorized, now))?;
+        self.throttled(Limit::Instance, |throttle, now| throttle.admit_operation(&authorized, now))?;
         let grant =
             Grant::issue(&authorized, origin.request.clone(), self.clock.wall(), self.clock.monotonic())?;
         kill_point("intent-before");
         self.audit.commit(audited.intent()).await.map_err(|error| internal(origin, error))?;
         kill_point("intent-after");
-        self.links.deliver(grant).await.map_err(|error| delivery_error(origin, error))
+        let sent = self.links.deliver(grant).await;
+        self.metrics.sent(&sent);
+        sent.map_err(|error| delivery_error(origin, error))
     }
 
     /// `SendSerialConsoleSSHPublicKey`: verified, parsed and authorised; no account can switch the console on yet.
@@ -277,17 +295,18 @@ impl Api {
         audited.parameters(&parameters);
         let authorized = authorize(caller, parameters, inventory, &self.region, origin)?;
         audited.decided_by(authorized.decided_by());
-        self.throttled(|throttle, now| throttle.admit_operation(&authorized, now))?;
+        self.throttled(Limit::Instance, |throttle, now| throttle.admit_operation(&authorized, now))?;
         Err(ApiError::SerialConsoleAccessDisabled)
     }
 
     /// Asks the throttle, where there is one.
     pub(crate) fn throttled(
         &self,
+        limit: Limit,
         admit: impl FnOnce(&mut Throttle, ServerInstant) -> Result<(), ApiError>,
     ) -> Result<(), ApiError> {
         let Some(throttle) = &self.throttle else { return Ok(()) };
-        admit(&mut lock(throttle), self.clock.monotonic())
+        admit(&mut lock(throttle), self.clock.monotonic()).inspect_err(|_| self.metrics.throttled(limit))
     }
 
     /// Counts a request that ended before anybody was authenticated against its source.
@@ -300,13 +319,21 @@ impl Api {
     }
 
     /// Counts a request of nobody we know, and puts a few of them on record.
-    fn sample(&self, origin: &Origin, error: &ApiError, claimed: Option<&AccessKeyId>) {
+    fn sample(&self, origin: &Origin, error: &ApiError, claimed: &Claimed) {
         let code = error.to_wire().code;
         self.audit.refuse(Share::Strangers, origin.source, code, || {
             let event_id = fresh_uuid(self.random.as_ref());
-            audit::refusal(Refused::ApiRequest, origin, &self.region, code, claimed, &event_id)
+            let access_key = claimed.access_key.as_ref();
+            audit::refusal(Refused::ApiRequest, origin, &self.region, code, access_key, &event_id)
         });
     }
+}
+
+/// What a request says of itself, before anything of it is verified.
+#[derive(Debug, Default)]
+struct Claimed {
+    operation: Option<Operation>,
+    access_key: Option<AccessKeyId>,
 }
 
 /// A request of a verified caller.
@@ -341,7 +368,9 @@ pub(crate) struct ClockGuard(AtomicI64);
 pub(crate) struct ClockWentBack;
 
 impl ClockGuard {
-    fn admit(&self, now: UnixSeconds) -> Result<(), ClockWentBack> {
+    /// # Errors
+    /// [`ClockWentBack`].
+    pub(crate) fn admit(&self, now: UnixSeconds) -> Result<(), ClockWentBack> {
         let highest = self.0.fetch_max(now.0, Ordering::Relaxed);
         let tolerated = i64::try_from(limits::CLOCK_STEP_BACK.as_secs()).unwrap_or(0);
         if now.0 < highest.saturating_sub(tolerated) { Err(ClockWentBack) } else { Ok(()) }
@@ -391,8 +420,8 @@ pub(crate) fn user_agent(headers: &HeaderMap) -> String {
     String::from_utf8_lossy(value).chars().take(limits::USER_AGENT).collect()
 }
 
-/// The answer on the wire (wire.md 1.5, 1.8).
-fn response(request: &RequestId, result: &Result<String, ApiError>) -> Response<Body> {
+/// The answer on the wire (wire.md 1.5, 1.8), and what it is counted as.
+fn response(request: &RequestId, result: &Result<String, ApiError>) -> (Response<Body>, &'static str) {
     let (status, code, body) = match result {
         Ok(body) => (200, None, body.clone()),
         Err(error) => {
@@ -415,7 +444,7 @@ fn response(request: &RequestId, result: &Result<String, ApiError>) -> Response<
     if let Some(code) = code {
         headers.insert("x-amzn-errortype", HeaderValue::from_static(code));
     }
-    response
+    (response, code.unwrap_or(metrics::SUCCESS))
 }
 
 #[cfg(test)]

@@ -4,17 +4,21 @@
 //! gathers them and tells those who wait; one thread writes, since a sync blocks.
 
 mod files;
+mod live;
 mod recovery;
 #[cfg(test)]
 mod tests;
 
 use crate::api::fresh_uuid;
+use crate::metrics::Histogram;
 use anyhow::Context as _;
 use files::LogFile;
 use instance_connect_core::audit::{self, Line, Sampler, Share};
 use instance_connect_core::environment::{Clock, Random};
 use instance_connect_core::ids::Region;
 use instance_connect_core::limits;
+pub(crate) use live::AuditProblem;
+use live::LiveFile;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -88,6 +92,8 @@ impl fmt::Display for FileSize {
 pub(crate) struct AuditLog {
     queue: mpsc::Sender<Entry>,
     refused: Arc<Mutex<Sampler>>,
+    live: Arc<LiveFile>,
+    syncs: Histogram,
     #[cfg(test)]
     failing: Arc<std::sync::atomic::AtomicBool>,
 }
@@ -131,16 +137,21 @@ impl AuditLog {
     }
 
     fn start(file: LogFile, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+        let live = Arc::new(LiveFile::of(&file)?);
+        let syncs = Histogram::default();
+        let (written, durations) = (Arc::clone(&live), syncs.clone());
         let (to_disk, batches) = blocking::sync_channel(1);
         std::thread::Builder::new()
             .name("audit-log".to_owned())
-            .spawn(move || write_batches(file, &batches, clock.as_ref()))
+            .spawn(move || write_batches(file, &batches, clock.as_ref(), &written, &durations))
             .context("cannot start the audit log's writer")?;
         let (queue, entries) = mpsc::channel(QUEUE);
         tokio::spawn(gather(entries, to_disk));
         Ok(Self {
             queue,
             refused: Arc::default(),
+            live,
+            syncs,
             #[cfg(test)]
             failing: Arc::default(),
         })
@@ -176,6 +187,27 @@ impl AuditLog {
         let entry = Entry { line, committed: Some(committed) };
         self.queue.send(entry).await.map_err(|_| AuditUnavailable)?;
         on_disk.await.map_err(|_| AuditUnavailable)
+    }
+
+    /// Whether the next record can be expected to reach the disk, and in the file it belongs in.
+    ///
+    /// # Errors
+    /// [`AuditProblem`].
+    pub(crate) fn check(&self) -> Result<(), AuditProblem> {
+        if self.queue.is_closed() {
+            return Err(AuditProblem::Failed);
+        }
+        self.live.check()
+    }
+
+    /// How many lines wait for the writer.
+    pub(crate) fn waiting(&self) -> usize {
+        QUEUE - self.queue.capacity()
+    }
+
+    /// How long writes have taken.
+    pub(crate) fn syncs(&self) -> Histogram {
+        self.syncs.clone()
     }
 
     /// Counts a refused request, and records a few of them with the line that is made for it. Nobody waits for that.
@@ -272,9 +304,17 @@ async fn gather(mut entries: mpsc::Receiver<Entry>, to_disk: blocking::SyncSende
     }
 }
 
-fn write_batches(mut file: LogFile, batches: &blocking::Receiver<Batch>, clock: &dyn Clock) {
+fn write_batches(
+    mut file: LogFile,
+    batches: &blocking::Receiver<Batch>,
+    clock: &dyn Clock,
+    live: &LiveFile,
+    durations: &Histogram,
+) {
     while let Ok(Batch { lines, written }) = batches.recv() {
-        let result = file.append(&lines, clock.wall());
+        let begun = clock.monotonic();
+        let result = file.append(&lines, clock.wall()).and_then(|()| live.is(&file));
+        durations.observe(clock.monotonic().since(begun));
         let failed = result.is_err();
         let _ = written.send(result);
         if failed {

@@ -6,6 +6,7 @@
 
 use crate::drain::{Drain, UnderWay};
 use crate::links::lock;
+use crate::metrics::ListenerMetrics;
 use futures_util::task::AtomicWaker;
 use instance_connect_core::places::{Closed, ConnectionId, ConnectionLimits, NoPlace, PerSource, Places};
 use instance_connect_core::proxies::TrustedProxies;
@@ -42,6 +43,9 @@ const LINGERING: Duration = Duration::from_secs(2);
 
 /// Bytes that are read meanwhile and thrown away.
 const LINGERING_BYTES: usize = 256 * 1024;
+
+/// How long a failure to accept counts. While it lasts there is another one every [`ACCEPT_PAUSE`].
+const FAILURE_COUNTS: Duration = Duration::from_secs(5);
 
 /// How long a client may still begin a request once the end has begun. Where it keeps its connection busy, it is told with
 /// the answer that this is the last one, rather than finding the connection closed under its next request.
@@ -92,13 +96,51 @@ pub(crate) struct Listener {
     pub(crate) limits: ConnectionLimits,
     /// The end of all this.
     pub(crate) drain: Arc<Drain>,
+    pub(crate) acceptance: Arc<Acceptance>,
+    pub(crate) metrics: ListenerMetrics,
+}
+
+impl Listener {
+    /// One that nobody watches, and that never ends.
+    #[cfg(test)]
+    pub(crate) fn new(socket: TcpListener, limits: ConnectionLimits) -> Self {
+        let (drain, acceptance) = (Arc::default(), Arc::default());
+        Self { socket, limits, drain, acceptance, metrics: ListenerMetrics::default() }
+    }
+}
+
+/// Whether a listener accepts connections.
+#[derive(Debug, Default)]
+pub(crate) struct Acceptance {
+    /// When that has failed last, and how.
+    failed: Mutex<Option<(Instant, io::ErrorKind)>>,
+}
+
+/// A listener could not accept connections a moment ago.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("connections cannot be accepted: {0}")]
+pub(crate) struct NotAccepting(io::ErrorKind);
+
+impl Acceptance {
+    /// # Errors
+    /// [`NotAccepting`] for a moment after each failure.
+    pub(crate) fn check(&self) -> Result<(), NotAccepting> {
+        match *lock(&self.failed) {
+            Some((at, error)) if at.elapsed() < FAILURE_COUNTS => Err(NotAccepting(error)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    pub(crate) fn failed(&self, error: &io::Error) {
+        *lock(&self.failed) = Some((Instant::now(), error.kind()));
+    }
 }
 
 /// Accepts connections until the end begins, and serves each in a task of its own until it ends, or is closed for
 /// waiting too long, or for another. Those that come later wait in the kernel for whoever listens next.
 /// Connections of `trusted` proxies have no limit of their own.
 pub(crate) async fn accept<F>(
-    Listener { socket, limits, drain }: Listener,
+    Listener { socket, limits, drain, acceptance, metrics }: Listener,
     trusted: TrustedProxies,
     serve: impl Fn(TcpStream, Connection) -> F,
 ) where
@@ -114,15 +156,17 @@ pub(crate) async fn accept<F>(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let Some(connection) = Connection::admit(&places, peer, &trusted, drain.under_way()) else {
-                    continue;
-                };
+                metrics.accepted.inc();
+                let admitted = Connection::admit(&places, peer, &trusted, drain.under_way(), &metrics);
+                let Some(connection) = admitted else { continue };
                 // Answers are small and whole; waiting to fill a packet only delays them.
                 let _ = stream.set_nodelay(true);
                 spawn(connection, |connection| serve(stream, connection));
             }
             Err(error) => {
                 // Out of descriptors, most likely: the next accept would fail at once, again and again.
+                acceptance.failed(&error);
+                metrics.accept_failures.inc();
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -169,6 +213,7 @@ pub(crate) struct Connection {
     places: Arc<Mutex<Places<Progress>>>,
     progress: Progress,
     under_way: UnderWay,
+    metrics: ListenerMetrics,
 }
 
 impl Connection {
@@ -177,6 +222,7 @@ impl Connection {
         peer: SocketAddr,
         trusted: &TrustedProxies,
         under_way: UnderWay,
+        metrics: &ListenerMetrics,
     ) -> Option<Self> {
         let is_proxy = trusted.contain(peer.ip());
         let per_source = if is_proxy { PerSource::Shared } else { PerSource::Limited };
@@ -184,11 +230,13 @@ impl Connection {
         let admitted = lock(places).admit(peer.ip(), per_source, progress.clone());
         match admitted {
             Ok((id, closed)) => {
-                close(closed);
-                let (peer, places) = (peer.ip().to_canonical(), Arc::clone(places));
-                Some(Self { peer, id, places, progress, under_way })
+                close(closed, metrics);
+                metrics.open.inc();
+                let (peer, places, metrics) = (peer.ip().to_canonical(), Arc::clone(places), metrics.clone());
+                Some(Self { peer, id, places, progress, under_way, metrics })
             }
             Err(error) => {
+                metrics.closed_for_others.inc();
                 tracing::debug!(%peer, %error, "refusing a connection");
                 None
             }
@@ -218,7 +266,7 @@ impl Connection {
     pub(crate) fn is_from(&mut self, client: IpAddr) -> Result<(), NoPlace> {
         self.peer = client;
         let closed = lock(&self.places).moves(self.id, client)?;
-        close(closed);
+        close(closed, &self.metrics);
         Ok(())
     }
 
@@ -252,8 +300,9 @@ impl Connection {
 }
 
 /// Closes the connection that had to go for another one.
-fn close(closed: Option<Progress>) {
+fn close(closed: Option<Progress>, metrics: &ListenerMetrics) {
     if let Some(closed) = closed {
+        metrics.closed_for_others.inc();
         closed.close();
     }
 }
@@ -261,6 +310,7 @@ fn close(closed: Option<Progress>) {
 impl Drop for Connection {
     fn drop(&mut self) {
         lock(&self.places).left(self.id);
+        self.metrics.open.dec();
     }
 }
 

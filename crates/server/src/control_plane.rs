@@ -1,6 +1,8 @@
 //! The wiring: from settings to listeners that accept, in a process of its own.
 
+use crate::admin::{self, Admin};
 use crate::agents::Agents;
+use crate::agents_tls::AgentsTls;
 use crate::api::{Api, ClockGuard, Readiness};
 use crate::audit_log::AuditLog;
 use crate::config::{Settings, Source};
@@ -9,6 +11,7 @@ use crate::drain::Drain;
 use crate::inventory::LiveInventory;
 use crate::links::Links;
 use crate::master_key::MasterKeyPlace;
+use crate::metrics::Metrics;
 use crate::pki::Pki;
 use crate::public_tls::PublicTls;
 use crate::sockets::Inherited;
@@ -129,9 +132,11 @@ pub(crate) struct Listening {
     pub(crate) public: SocketAddr,
     /// Agents.
     pub(crate) agents: SocketAddr,
+    /// Those who watch.
+    pub(crate) admin: SocketAddr,
 }
 
-/// Starts everything; when it returns, both listeners accept connections.
+/// Starts everything; when it returns, all listeners accept connections.
 async fn start(
     settings: Settings,
     mut inherited: Inherited,
@@ -150,12 +155,18 @@ async fn start(
     let audit = AuditLog::open(&settings.audit, Arc::clone(&clock), random.as_ref())?;
     let throttle = settings.throttle.map(|limits| Arc::new(Mutex::new(Throttle::new(limits))));
     let public_tls = PublicTls::load(settings.public.transport, &pki, clock.wall())?;
-    let tls = pki.agents_tls(&settings.agents_names, clock.wall())?;
+    let agents_tls = Arc::new(AgentsTls::new(Arc::clone(&pki), settings.agents_names, clock.wall())?);
+    let metrics = Arc::new(Metrics::new(audit.syncs()));
 
     let public_listener = inherited.listen("public", settings.public.listen, notify)?;
     let agents_listener = inherited.listen("agents", settings.agents, notify)?;
+    let admin_listener = inherited.listen("admin", settings.admin, notify)?;
     inherited.finish()?;
-    let (agents_address, public_address) = (agents_listener.local_addr()?, public_listener.local_addr()?);
+    let listening = Listening {
+        public: public_listener.local_addr()?,
+        agents: agents_listener.local_addr()?,
+        admin: admin_listener.local_addr()?,
+    };
     let agents = Arc::new(Agents {
         region: region.clone(),
         store,
@@ -168,7 +179,9 @@ async fn start(
         clock_id: system::boot_id()?,
         certificate_lifetime: settings.agents_certificate_lifetime,
         throttle: throttle.clone(),
+        metrics: Arc::clone(&metrics),
     });
+    let clock_guard = Arc::<ClockGuard>::default();
     let api = Api {
         region: region.clone(),
         key_types: settings.key_types,
@@ -176,23 +189,50 @@ async fn start(
         links,
         audit: audit.clone(),
         clock: Arc::clone(&clock),
-        clock_guard: ClockGuard::default(),
+        clock_guard: Arc::clone(&clock_guard),
         readiness: Readiness::default(),
         clock_window: settings.clock_window,
         random: Arc::clone(&random),
         throttle,
         proxies: settings.public.proxies,
+        metrics: Arc::clone(&metrics),
     };
 
     let connections = Arc::<Drain>::default();
-    let listener = |socket, limits| Listener { socket, limits, drain: Arc::clone(&connections) };
+    let listener = |name, socket, limits| Listener {
+        socket,
+        limits,
+        drain: Arc::clone(&connections),
+        acceptance: Arc::default(),
+        metrics: metrics.listener(name),
+    };
+    let public = listener("public", public_listener, capacity.public);
+    let at_agents = listener("agents", agents_listener, capacity.agents);
+    // It goes on to the last: whoever watches is to see how the others end.
+    let watched = Listener { drain: Arc::default(), ..listener("admin", admin_listener, admin::CONNECTIONS) };
+    let admin = Arc::new(Admin {
+        metrics: Arc::clone(&metrics),
+        inventory: Arc::clone(&inventory),
+        audit: audit.clone(),
+        clock: Arc::clone(&clock),
+        clock_guard,
+        drain: Arc::clone(&connections),
+        public_tls: public_tls.clone(),
+        agents_tls: Arc::clone(&agents_tls),
+        listeners: [
+            ("public", Arc::clone(&public.acceptance)),
+            ("agents", Arc::clone(&at_agents.acceptance)),
+        ],
+    });
+
     tokio::spawn(async move { inventory.follow().await });
     tokio::spawn(audit.record_refusals(region, Arc::clone(&clock), random));
-    tokio::spawn(Arc::clone(&agents).serve(listener(agents_listener, capacity.agents), tls));
     if let Some(tls) = &public_tls {
         tokio::spawn(Arc::clone(tls).keep(Arc::clone(&clock)));
     }
-    tokio::spawn(Arc::new(api).serve(listener(public_listener, capacity.public), public_tls));
-    let listening = Listening { public: public_address, agents: agents_address };
+    tokio::spawn(Arc::clone(&agents_tls).keep(Arc::clone(&clock)));
+    tokio::spawn(Arc::clone(&agents).serve(at_agents, agents_tls));
+    tokio::spawn(Arc::new(api).serve(public, public_tls));
+    tokio::spawn(admin.serve(watched));
     Ok(Running { listening, connections, agents, clock })
 }

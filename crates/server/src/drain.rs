@@ -21,6 +21,11 @@ impl Drain {
         self.0.send_replace(true);
     }
 
+    /// Whether the end has begun.
+    pub(crate) fn has_begun(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Returns when nothing is under way.
     pub(crate) async fn idle(&self) {
         self.0.closed().await;
@@ -58,9 +63,9 @@ mod tests {
         let mut first = drain.under_way();
         let mut second = first.clone();
         assert!(!first.is_draining() && first.draining().now_or_never().is_none());
-        assert!(drain.begun().now_or_never().is_none());
+        assert!(!drain.has_begun() && drain.begun().now_or_never().is_none());
         drain.begin();
-        assert!(drain.begun().now_or_never().is_some());
+        assert!(drain.has_begun() && drain.begun().now_or_never().is_some());
         // Told, however often it asks, and also what begins only now.
         let mut late = drain.under_way();
         for under_way in [&mut first, &mut second, &mut late] {

@@ -67,6 +67,12 @@ impl LiveInventory {
         Ok(self.snapshot.load_full())
     }
 
+    /// How long ago the store has confirmed it.
+    pub(crate) fn age(&self) -> Duration {
+        let confirmed_at = ServerInstant(self.confirmed_at.load(Ordering::Relaxed));
+        self.clock.monotonic().since(confirmed_at)
+    }
+
     /// Where the inventory is kept.
     pub(crate) fn store(&self) -> &dyn Store {
         self.store.as_ref()

@@ -1,7 +1,9 @@
 //! The control plane: listeners and the wiring of `instance-connectd`.
 
+mod admin;
 mod administration;
 mod agents;
+mod agents_tls;
 mod api;
 mod audit_log;
 pub mod config;
@@ -16,6 +18,7 @@ mod inventory;
 mod links;
 mod log;
 mod master_key;
+mod metrics;
 mod new_file;
 mod new_ids;
 mod os_accounts;

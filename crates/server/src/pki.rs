@@ -23,8 +23,8 @@ use time::{Duration, OffsetDateTime};
 const BACKDATED: Duration = Duration::DAY;
 
 const CA_LIFETIME: Duration = Duration::days(10 * 365);
-/// Servers' certificates are made anew with each start.
-const SERVER_LIFETIME: Duration = Duration::days(365);
+/// How long the certificates of servers last.
+pub(crate) const SERVER_LIFETIME: Duration = Duration::days(365);
 
 /// How long a signer statement holds. It is issued again each day.
 const SIGNER_LIFETIME_DAYS: u32 = 30;

@@ -134,8 +134,7 @@ impl PublicTls {
     }
 
     /// When the certificate ends that it has now.
-    #[cfg(test)]
-    fn expires(&self) -> UnixSeconds {
+    pub(crate) fn expires(&self) -> UnixSeconds {
         self.current.load().expires
     }
 

@@ -6,6 +6,7 @@ mod reads;
 mod revocations;
 
 use crate::api::{Api, Call, internal};
+use crate::metrics::Limit;
 use answer::Answer;
 use instance_connect_core::administration::{Operation, Request};
 use instance_connect_core::api::{self, AdministrationErrorCode as Code, ApiError};
@@ -49,7 +50,7 @@ impl Api {
         audited: &mut AuditedRequest,
     ) -> Result<Answer, ApiError> {
         let Call { caller, body, inventory, used, .. } = call;
-        self.throttled(|throttle, now| throttle.admit_caller(&caller, now))?;
+        self.throttled(Limit::Principal, |throttle, now| throttle.admit_caller(&caller, now))?;
         let (request, recorded) = Request::parse(operation, &body)?;
         audited.administered(&recorded);
         let authorized =

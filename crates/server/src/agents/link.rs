@@ -53,7 +53,9 @@ pub(super) async fn run(
     let mut conversation =
         Conversation { agents, identity, source, socket, signer_day: None, probes: Probes::default() };
     let Places { link: _place, opening } = places;
-    let Some(goodbye) = conversation.hold(opening).await else { return };
+    let ended = conversation.hold(opening).await;
+    agents.metrics.link_ended(ended.as_ref().map_or("closed_by_agent", |goodbye| goodbye.code.name()));
+    let Some(goodbye) = ended else { return };
     tracing::info!(instance = %identity.instance, code = %goodbye.code, text = goodbye.text.as_str(), "closing a link");
     let _ = conversation.send(&ServerFrame::Goodbye(goodbye)).await;
     let _ = timeout(limits::WRITE_STALL, conversation.socket.close(None)).await;
@@ -99,6 +101,7 @@ impl Conversation<'_> {
             Err(ended) => return ended,
         };
         drop(opening);
+        self.agents.metrics.link_opened();
         if let Some(replaced) = replaced {
             tracing::warn!(%instance, "a second link of one identity; the first is closed");
             replaced.send(ServerFrame::Goodbye(Goodbye::new(
@@ -119,6 +122,7 @@ impl Conversation<'_> {
             Err(ended) => ended,
         };
         slot.close(&link);
+        self.agents.metrics.link_closed();
         tracing::info!(%instance, "link closed");
         ended
     }

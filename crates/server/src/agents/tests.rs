@@ -80,14 +80,15 @@ impl Setting {
         let instance: &Instance = &world.inventory.instances[&world.instance];
         store.create_instance(instance).await.unwrap();
         let pki = Pki::load(store.as_ref(), random.as_ref(), &world.region, today).await.unwrap();
-        let tls = pki.agents_tls(&["127.0.0.1".to_owned()], today).unwrap();
+        let pki = Arc::new(pki);
+        let tls = AgentsTls::new(Arc::clone(&pki), vec!["127.0.0.1".to_owned()], today).unwrap();
         let settings =
             AuditSettings { path: directory.path().join("audit.log"), max_bytes: FileSize::default() };
         let audit = AuditLog::open(&settings, clock.clone(), random.as_ref()).unwrap();
         let agents = Arc::new(Agents {
             region: world.region.clone(),
             inventory: Arc::new(LiveInventory::load(Arc::clone(&store), clock.clone()).await.unwrap()),
-            links: Arc::new(Links::new(Arc::new(pki), clock.clone())),
+            links: Arc::new(Links::new(pki, clock.clone())),
             store,
             random,
             places: Arc::new(Semaphore::new(10)),
@@ -95,12 +96,13 @@ impl Setting {
             audit,
             clock_id: read_boot_id().unwrap(),
             certificate_lifetime: Duration::from_secs(90 * 86_400),
+            metrics: Arc::default(),
             throttle: throttle.map(|limits| Arc::new(Mutex::new(Throttle::new(limits)))),
         });
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
-        let listener = Listener { socket, limits: connections, drain: Arc::default() };
-        tokio::spawn(Arc::clone(&agents).serve(listener, tls));
+        let listener = Listener::new(socket, connections);
+        tokio::spawn(Arc::clone(&agents).serve(listener, Arc::new(tls)));
         Self { agents, world, clock, address, directory }
     }
 

@@ -55,12 +55,13 @@ impl Setting {
             links: Arc::new(Links::new(Arc::new(pki), clock.clone())),
             audit: open(clock.clone(), random.as_ref()),
             clock: clock.clone(),
-            clock_guard: ClockGuard::default(),
+            clock_guard: Arc::default(),
             readiness: Readiness::default(),
             clock_window: limits::CLOCK_WINDOW,
             random,
             throttle: None,
             proxies: Proxies::default(),
+            metrics: Arc::default(),
         };
         Self { api: Arc::new(api), world, clock, directory }
     }
@@ -102,7 +103,7 @@ impl Setting {
     async fn exchange(&self, request: &[u8]) -> String {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut stream = TcpStream::connect(socket.local_addr().unwrap()).await.unwrap();
-        let listener = Listener { socket, limits: limits::API_CONNECTIONS, drain: Arc::default() };
+        let listener = Listener::new(socket, limits::API_CONNECTIONS);
         let server = tokio::spawn(Arc::clone(&self.api).serve(listener, None));
         stream.write_all(request).await.unwrap();
         let mut answer = String::new();

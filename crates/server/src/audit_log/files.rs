@@ -85,6 +85,16 @@ impl LogFile {
         }
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.paths.live
+    }
+
+    /// Which file it is that is written to now.
+    pub(super) fn inode(&self) -> io::Result<u64> {
+        self.file.metadata().map(|metadata| metadata.ino())
+    }
+
     /// Says what the lines that are there amount to.
     pub(super) fn continue_chain(&mut self, chain: Chain) {
         self.chain = chain;

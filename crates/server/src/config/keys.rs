@@ -105,6 +105,13 @@ pub(super) static AGENTS_CERTIFICATE_DAYS: Key<u64> = Key::with_default(
 )
 .within(1, 365);
 
+pub(super) static ADMIN_LISTEN: Key<SocketAddr> = Key::with_default(
+    "admin.listen",
+    "ADDRESS",
+    "\"127.0.0.1:9464\"",
+    "Where /metrics, /healthz and /readyz are, in plain http for everybody who can connect",
+);
+
 pub(super) static AUDIT_FILE: Key<PathBuf> = Key::optional(
     "audit.file",
     "FILE",
@@ -193,6 +200,7 @@ pub(super) static ALL: &[&Definition] = &[
     &AGENTS_LISTEN.definition,
     &AGENTS_NAMES.definition,
     &AGENTS_CERTIFICATE_DAYS.definition,
+    &ADMIN_LISTEN.definition,
     &AUDIT_FILE.definition,
     &AUDIT_MAX_BYTES.definition,
     &THROTTLE_ENABLED.definition,

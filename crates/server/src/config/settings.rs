@@ -40,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) agents_names: Vec<String>,
     /// How long agents' certificates are good.
     pub(crate) agents_certificate_lifetime: Duration,
+    /// Where those connect who watch.
+    pub(crate) admin: SocketAddr,
     pub(crate) audit: AuditSettings,
     /// What callers are held to; without it, to nothing.
     pub(crate) throttle: Option<ThrottleLimits>,
@@ -83,6 +85,7 @@ impl Settings {
         let agents = keys.get(&keys::AGENTS_LISTEN);
         let agents_names = agents_names(keys, names.as_ref());
         let certificate_days = keys.get(&keys::AGENTS_CERTIFICATE_DAYS);
+        let admin = keys.get(&keys::ADMIN_LISTEN);
         let audit_file = keys.optional_path(&keys::AUDIT_FILE);
         let audit_max_bytes = keys.get(&keys::AUDIT_MAX_BYTES);
         let throttle = throttle(keys);
@@ -105,6 +108,7 @@ impl Settings {
             agents: agents?,
             agents_names: agents_names?,
             agents_certificate_lifetime: DAY * u32::try_from(certificate_days?).unwrap_or(u32::MAX),
+            admin: admin?,
             throttle: throttle?,
             capacity: capacity?,
             log_format: log_format?,

@@ -71,7 +71,13 @@ fn connect(service: Service, on_their_way: usize) -> (DuplexStream, JoinHandle<(
 
 fn admit(places: &Arc<Mutex<Places<Progress>>>) -> Option<Connection> {
     let peer = "192.0.2.1:40000".parse().unwrap();
-    Connection::admit(places, peer, &TrustedProxies::default(), Drain::default().under_way())
+    Connection::admit(
+        places,
+        peer,
+        &TrustedProxies::default(),
+        Drain::default().under_way(),
+        &ListenerMetrics::default(),
+    )
 }
 
 fn one_place() -> Arc<Mutex<Places<Progress>>> {
@@ -327,8 +333,14 @@ async fn an_upgraded_connection_is_let_go() {
     let (mut client, server) = duplex(1000);
     let places = one_place();
     let peer = "192.0.2.1:40000".parse().unwrap();
-    let connection =
-        Connection::admit(&places, peer, &TrustedProxies::default(), Drain::default().under_way()).unwrap();
+    let connection = Connection::admit(
+        &places,
+        peer,
+        &TrustedProxies::default(),
+        Drain::default().under_way(),
+        &ListenerMetrics::default(),
+    )
+    .unwrap();
     let served = spawn(connection, |connection| {
         http::serve(server, connection, 0, async |mut request: Whole| {
             let upgrade = hyper::upgrade::on(&mut request);
@@ -437,7 +449,7 @@ impl Server {
         let (address, service) = (socket.local_addr().unwrap(), Service::new());
         let (served, drain) = (service.clone(), Arc::<Drain>::default());
         let limits = ConnectionLimits { in_all, per_source };
-        let listener = Listener { socket, limits, drain: Arc::clone(&drain) };
+        let listener = Listener { drain: Arc::clone(&drain), ..Listener::new(socket, limits) };
         tokio::spawn(accept(listener, TrustedProxies::default(), move |stream, connection| {
             served.clone().serve(stream, connection)
         }));

@@ -50,6 +50,7 @@ impl ControlPlane {
         program.addresses = vec![
             format!("--public-listen={}", listening.public),
             format!("--agents-listen={}", listening.agents),
+            format!("--admin-listen={}", listening.admin),
         ];
         Ok(Self { program, process, listening })
     }

@@ -270,6 +270,9 @@ names = ["127.0.0.1", "::1", "localhost"]
 listen = "127.0.0.1:0"
 names = ["127.0.0.1"]
 
+[admin]
+listen = "127.0.0.1:0"
+
 [audit]
 file = "audit.log"
 max_bytes = {audit_max_bytes}

@@ -89,7 +89,7 @@ pub(super) async fn listen(setting: &Setting) -> SocketAddr {
     tokio::spawn(acknowledge(link, queue));
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
-    let listener = Listener { socket, limits: limits::API_CONNECTIONS, drain: Arc::default() };
+    let listener = Listener::new(socket, limits::API_CONNECTIONS);
     tokio::spawn(Arc::clone(&setting.api).serve(listener, None));
     address
 }
