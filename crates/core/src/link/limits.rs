@@ -117,8 +117,8 @@ pub const HOST_KEYS: usize = 8;
 /// Longest SSH host key line: an RSA key of 4096 bits has 724 bytes. A frame holds [`HOST_KEYS`] of them.
 pub const HOST_KEY_LINE: usize = 1024;
 
-/// How soon after a report of host keys the next one of that instance is taken: whoever makes up new ones all the time
-/// shall not fill the audit log with them. One that is dropped comes again with the next link.
+/// How soon after a report of host keys the next one of that instance is taken; until then the last one waits. Whoever makes
+/// up new ones all the time shall not fill the audit log with them.
 pub const HOST_KEY_REPORTS: Duration = Duration::from_secs(10);
 
 /// Time a machine may seem to lose before its live keys are shortened by it: clocks drift, pauses are longer.

@@ -10,11 +10,11 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use instance_connect_core::audit::{self, CloneEvidence, LinkClaim, Proof};
 use instance_connect_core::document::UnixDay;
-use instance_connect_core::host_key::claimed;
+use instance_connect_core::host_key::{HostKeys, claimed};
 use instance_connect_core::inventory::AgentStanding;
 use instance_connect_core::link::{
-    AgentFrame, AgentUrn, Capabilities, Goodbye, GoodbyeCode, Hello, HostKeyText, Pong, ReportedHostKeys,
-    ServerFrame, Signer, VersionText, Welcome, limits,
+    AgentFrame, AgentUrn, Capabilities, Goodbye, GoodbyeCode, Hello, HostKeyText, Pong, ServerFrame, Signer,
+    VersionText, Welcome, limits,
 };
 use instance_connect_kill_point::kill_point;
 use std::net::IpAddr;
@@ -50,8 +50,9 @@ pub(super) async fn run(
         .max_message_size(Some(limits::FRAME))
         .max_frame_size(Some(limits::FRAME));
     let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+    let probes = Probes::default();
     let mut conversation =
-        Conversation { agents, identity, source, socket, signer_day: None, probes: Probes::default() };
+        Conversation { agents, identity, source, socket, signer_day: None, probes, reported: None };
     let Places { link: _place, opening } = places;
     let ended = conversation.hold(opening).await;
     agents.metrics.link_ended(ended.as_ref().map_or("closed_by_agent", |goodbye| goodbye.code.name()));
@@ -69,6 +70,8 @@ struct Conversation<'a> {
     /// The day its signer statement was sent on; none yet at first.
     signer_day: Option<UnixDay>,
     probes: Probes,
+    /// The agent's last report of host keys, until it is taken.
+    reported: Option<HostKeys>,
 }
 
 /// The pings that are to show whether there is somebody at the other end, by what is in them.
@@ -241,6 +244,7 @@ impl Conversation<'_> {
     async fn take(&mut self, slot: &Slot, link: &Link, frame: AgentFrame) -> Result<(), Ended> {
         match frame {
             AgentFrame::Ping(ping) => {
+                self.take_host_keys(slot);
                 let server_time = self.agents.links.clock().monotonic();
                 self.send(&ServerFrame::Pong(Pong { sent_at: ping.sent_at, server_time })).await?;
                 self.send_signer().await
@@ -266,7 +270,8 @@ impl Conversation<'_> {
                 Ok(())
             }
             AgentFrame::HostKeys(host_keys) => {
-                self.take_host_keys(slot, &host_keys);
+                self.reported = Some(claimed(host_keys.lines.iter().map(HostKeyText::as_str)));
+                self.take_host_keys(slot);
                 Ok(())
             }
             AgentFrame::Renew(renew) => self.renew(slot, link, renew.request.as_str()).await,
@@ -279,14 +284,16 @@ impl Conversation<'_> {
         }
     }
 
-    /// In a task of its own: acknowledgements do not wait for the store. At most one at a time of each instance, and few.
-    fn take_host_keys(&self, slot: &Slot, host_keys: &ReportedHostKeys) {
-        if !slot.takes_host_keys(self.agents.links.clock().monotonic()) {
-            return tracing::debug!(instance = %self.identity.instance, "reports of host keys come too often");
+    /// Takes what waits, if it is time. In a task of its own: acknowledgements do not wait for the store. There is at most
+    /// one of each instance, and few.
+    fn take_host_keys(&mut self, slot: &Slot) {
+        if self.reported.is_none() || !slot.takes_host_keys(self.agents.links.clock().monotonic()) {
+            return;
         }
-        let keys = claimed(host_keys.lines.iter().map(HostKeyText::as_str));
         let (agents, identity) = (Arc::clone(self.agents), self.identity.clone());
-        tokio::spawn(async move { host_keys::take_or_log(&agents, &identity, &keys).await });
+        if let Some(keys) = self.reported.take() {
+            tokio::spawn(async move { host_keys::take_or_log(&agents, &identity, &keys).await });
+        }
     }
 
     /// Answers a request for the next certificate, unless one was issued just now.
