@@ -3,6 +3,7 @@
 use crate::administration::arguments::Administration;
 use crate::audit::arguments::AuditOptions;
 use crate::failure::Exit;
+use crate::inventory::{ApplyOptions, ExportOptions};
 use crate::target::Target;
 use crate::{output, public_key};
 use clap::error::ErrorKind;
@@ -46,6 +47,10 @@ pub(crate) enum Command {
     Ssh(SshOptions),
     /// Look at the audit log, and prove that nobody has changed it
     Audit(AuditOptions),
+    /// Bring users, groups, policies, instances and settings to what one file says
+    Apply(ApplyOptions),
+    /// Print all of them as such a file
+    Export(ExportOptions),
     #[command(flatten)]
     Administer(Administration),
 }

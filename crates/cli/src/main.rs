@@ -6,6 +6,7 @@ mod arguments;
 mod audit;
 mod confirm;
 mod failure;
+mod inventory;
 mod output;
 mod public_key;
 mod ready_file;
@@ -43,6 +44,8 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
             Command::SendKey(options) => send_key::run(service, &options).await,
             Command::Ssh(options) => ssh::run(service, options).await,
             Command::Audit(options) => audit::run(service, &options).await,
+            Command::Apply(options) => inventory::apply(service, &options).await,
+            Command::Export(options) => inventory::export(service, &options).await,
             Command::Administer(command) => administration::run(service, &command).await,
         }
     })

@@ -1,7 +1,7 @@
 //! The service a command calls: options, ready file, environment and AWS files become a client.
 
 use crate::arguments::ServiceOptions;
-use crate::failure::{self, Failure};
+use crate::failure::{self, Exit, Failure};
 use crate::output;
 use crate::ready_file::ReadyFile;
 use instance_connect_client::{Client, Environment, Event, RetryMode, Settings};
@@ -49,6 +49,19 @@ pub(crate) fn client(options: &ServiceOptions, ready: Option<&mut ReadyFile>) ->
     let settings = builder.resolve(&environment)?;
     debug(options, || shown(&settings));
     Ok(Client::new(settings)?)
+}
+
+/// A client of a service of one's own, for administration.
+pub(crate) fn administration(options: &ServiceOptions) -> Result<Client, Failure> {
+    let mut ready = ready_file(options)?;
+    let client = client(options, ready.as_mut())?;
+    if is_aws(&client) {
+        let message = "AWS has no such command: administration is for a service of your own";
+        let hint =
+            "name its URL with --endpoint-url or AWS_ENDPOINT_URL; AWS's own users are administered by IAM";
+        return Err(Failure::new(Exit::Configuration, message).hint(hint));
+    }
+    Ok(client)
 }
 
 /// Whether it is AWS's own service, which has nothing of what is ours.

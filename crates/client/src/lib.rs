@@ -40,4 +40,4 @@ pub use instance_connect_core::secret::Secret;
 pub use instance_connect_core::sigv4::Credentials;
 pub use observe::Event;
 pub use retry::RetryMode;
-pub use surroundings::Surroundings;
+pub use surroundings::{Surroundings, System};

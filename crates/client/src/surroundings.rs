@@ -21,7 +21,7 @@ pub trait Surroundings: Debug + Send + Sync {
 
 /// The real ones.
 #[derive(Debug)]
-pub(crate) struct System;
+pub struct System;
 
 impl Surroundings for System {
     #[expect(

@@ -296,6 +296,12 @@ pub(crate) enum Policy {
         /// As if: aws:SourceIp=192.0.2.1, aws:SecureTransport=true, aws:UserAgent=… [default: as this call]
         #[arg(long, value_name = "KEY=VALUE")]
         context: Vec<Tag>,
+        /// Answer from an inventory file (`instance-connect export`), without asking the service
+        #[arg(long, requires = "file")]
+        offline: bool,
+        /// The file, for --offline
+        #[arg(short, long, value_name = "FILE", requires = "offline")]
+        file: Option<String>,
     },
     /// Detach a managed policy
     Detach {

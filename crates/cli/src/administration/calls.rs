@@ -182,7 +182,7 @@ pub(crate) async fn policy(command: &Policy, client: &Client) -> Result<Call, Fa
         Policy::Show { policy, user: None, group: None } => call(O::GetPolicy)
             .with("PolicyArn", arn(policy).await?)
             .shown(Shown::Text("Policy.PolicyDocument")),
-        Policy::Test { user, action, instance, os_user, context } => {
+        Policy::Test { user, action, instance, os_user, context, offline: _, file: _ } => {
             let context = context.iter();
             let context: Vec<Value> = context
                 .map(|Tag { key, value }| json!({ "ContextKeyName": key, "ContextKeyValue": value }))

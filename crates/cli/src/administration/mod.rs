@@ -8,22 +8,23 @@ pub(crate) mod show;
 
 use crate::arguments::{OutputFormat, ServiceOptions};
 use crate::failure::{Exit, Failure};
+use crate::inventory::Offline;
 use crate::{output, service};
 use arguments::{Administration, Format};
-use instance_connect_client::{Administer, AdministrativeOperation as Operation, Client};
+use instance_connect_client::{
+    Administer, AdministrativeOperation as Operation, Client, Surroundings as _, System,
+};
 use serde_json::{Map, Value};
 
 /// Runs a command of administration.
 pub(crate) async fn run(service: &ServiceOptions, command: &Administration) -> Result<u8, Failure> {
     use Administration as A;
-    let mut ready = service::ready_file(service)?;
-    let client = service::client(service, ready.as_mut())?;
-    if service::is_aws(&client) {
-        let message = "AWS has no such command: administration is for a service of your own";
-        let hint =
-            "name its URL with --endpoint-url or AWS_ENDPOINT_URL; AWS's own users are administered by IAM";
-        return Err(Failure::new(Exit::Configuration, message).hint(hint));
+    if let A::Policy(options) = command
+        && let Some(question) = offline(service, &options.command)
+    {
+        return question.answer();
     }
+    let client = service::administration(service)?;
     let (call, Format { output: format }) = match command {
         A::Account(options) => (calls::account(&options.command), options.format),
         A::Settings(options) => (calls::settings(&options.command), options.format),
@@ -44,8 +45,20 @@ pub(crate) async fn run(service: &ServiceOptions, command: &Administration) -> R
     Ok(call.shown.exit_code(&answer))
 }
 
+/// A question that an inventory file is to answer.
+fn offline<'a>(service: &'a ServiceOptions, command: &'a arguments::Policy) -> Option<Offline<'a>> {
+    let arguments::Policy::Test { user, action, instance, os_user, context, offline: true, file: Some(file) } =
+        command
+    else {
+        return None;
+    };
+    let (os_user, region) = (os_user.as_ref(), service.region.as_deref());
+    let now = System.now();
+    Some(Offline { file, user, action, instance, os_user, context, region, now })
+}
+
 /// Makes a call, and for a list as many as it takes to have all of it.
-async fn whole(client: &Client, request: Administer) -> Result<Map<String, Value>, Failure> {
+pub(crate) async fn whole(client: &Client, request: Administer) -> Result<Map<String, Value>, Failure> {
     let mut all = client.administer(&request).await?;
     while let Some(marker) = all.remove("Marker").filter(Value::is_string) {
         let next = client.administer(&request.clone().with("Marker", marker)).await?;

@@ -32,10 +32,20 @@ impl SimulatedPush {
     pub(super) fn read(m: &mut Members) -> Result<Self, ApiError> {
         let Bounded(action) = m.required::<Bounded<{ limits::MARKER }>>("ActionName")?;
         let instance = m.required("InstanceId")?;
-        match action.strip_prefix("ec2-instance-connect:").unwrap_or(&action) {
-            "SendSSHPublicKey" => {
-                Ok(Self::SendSshPublicKey { instance, os_user: m.required("InstanceOSUser")? })
-            }
+        Self::of_action(&action, instance, || m.required("InstanceOSUser"))
+    }
+
+    /// The push of this action, with or without the service in front of its name.
+    ///
+    /// # Errors
+    /// Another action, or what `os_user` fails with where the action needs one.
+    pub fn of_action(
+        action: &str,
+        instance: InstanceId,
+        os_user: impl FnOnce() -> Result<OsUser, ApiError>,
+    ) -> Result<Self, ApiError> {
+        match action.strip_prefix("ec2-instance-connect:").unwrap_or(action) {
+            "SendSSHPublicKey" => Ok(Self::SendSshPublicKey { instance, os_user: os_user()? }),
             "SendSerialConsoleSSHPublicKey" => Ok(Self::SendSerialConsoleSshPublicKey { instance }),
             _ => Err(invalid("ActionName is SendSSHPublicKey or SendSerialConsoleSSHPublicKey".to_owned())),
         }
@@ -91,7 +101,11 @@ impl SimulatedContext {
         }
     }
 
-    fn set(&mut self, key: &str, value: String) -> Result<(), ApiError> {
+    /// Sets what one condition key stands for.
+    ///
+    /// # Errors
+    /// `ValidationError` for another key, or a value that it cannot have.
+    pub fn set(&mut self, key: &str, value: String) -> Result<(), ApiError> {
         let refuse = || invalid(format!("ContextEntries: {key} cannot have this value"));
         match key.to_ascii_lowercase().as_str() {
             "aws:sourceip" => self.source = Some(value.parse().map_err(|_| refuse())?),

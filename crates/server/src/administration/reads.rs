@@ -305,6 +305,7 @@ fn authorization_details(details: &AccountDetails, account: &AccountId, page: &P
         items.iter().filter(|(of, _)| *of == kind).map(|(_, item)| item.clone()).collect()
     };
     json!({
+        "AccountId": account.as_str(),
         "UserDetailList": list("UserDetailList"),
         "GroupDetailList": list("GroupDetailList"),
         "Policies": list("Policies"),

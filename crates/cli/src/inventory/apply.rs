@@ -1,0 +1,74 @@
+//! `apply`: what differs is shown, asked about, and changed, step by step.
+
+use super::arguments::ApplyOptions;
+use super::current;
+use super::file::Inventory;
+use super::plan::{Plan, Step};
+use crate::confirm::confirm;
+use crate::failure::{Exit, Failure};
+use crate::output;
+use instance_connect_client::{Client, Error};
+use std::time::Duration;
+
+/// The exit code of a dry run that would change something.
+const WOULD_CHANGE: u8 = 2;
+
+/// How long to wait where the service takes no more requests for now, and how often. It takes 20 a second.
+const PAUSE: Duration = Duration::from_millis(500);
+const PAUSES: u32 = 20;
+
+pub(super) async fn run(client: &Client, options: &ApplyOptions) -> Result<u8, Failure> {
+    let wanted = Inventory::read(&options.file)?;
+    let current = current::read(client).await?;
+    let caller = if options.prune { current::caller(client).await } else { None };
+    let plan = Plan::new(&current, &wanted, options.prune, caller.as_deref())?;
+    if let Some(caller) = caller.filter(|name| plan.spares(&current, &wanted, name)) {
+        output::warning(&format!(
+            "the user {caller} is your own, and stays though the file does not name it"
+        ));
+    }
+    if plan.steps.is_empty() {
+        output::result("Everything is as the file says.");
+        return Ok(0);
+    }
+    output::result(&plan.text());
+    if options.dry_run {
+        return Ok(WOULD_CHANGE);
+    }
+    if !confirm("Shall this be changed?", options.yes)? {
+        return Err(Failure::new(Exit::General, "nothing is changed"));
+    }
+    carry_out(client, &plan.steps).await
+}
+
+/// One step after the other. Where one fails the rest is not tried: it may depend on it.
+async fn carry_out(client: &Client, steps: &[Step]) -> Result<u8, Failure> {
+    for (done, step) in steps.iter().enumerate() {
+        if let Err(error) = make(client, step).await {
+            let mut failure = Failure::from(error);
+            failure.message = format!("{}: {}", step.sentence, failure.message);
+            for (position, step) in steps.iter().enumerate() {
+                let outcome = if position < done { "done" } else { "not done" };
+                output::result(&format!("{outcome}: {}", step.sentence));
+            }
+            let advice =
+                format!("{done} of {} changes were made; run it again to make the others", steps.len());
+            return Err(match failure.hint.take() {
+                Some(hint) => failure.hint(format!("{hint}; {advice}")),
+                None => failure.hint(advice),
+            });
+        }
+    }
+    output::result(&format!("{} changes made.", steps.len()));
+    Ok(0)
+}
+
+async fn make(client: &Client, step: &Step) -> Result<(), Error> {
+    for _ in 0..PAUSES {
+        match client.administer(&step.request).await {
+            Err(Error::Throttling(_)) => tokio::time::sleep(PAUSE).await,
+            made => return made.map(drop),
+        }
+    }
+    client.administer(&step.request).await.map(drop)
+}

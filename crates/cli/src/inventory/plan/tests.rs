@@ -1,0 +1,138 @@
+use super::*;
+
+const ALLOW: &str = r#"{"Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}"#;
+const DENY: &str = r#"{"Statement":{"Effect":"Deny","Action":"*","Resource":"*"}}"#;
+
+fn inventory(text: &str) -> Inventory {
+    let text = text.replace("ALLOW", &format!("'{ALLOW}'")).replace("DENY", &format!("'{DENY}'"));
+    toml::from_str(&text).unwrap()
+}
+
+/// Of account 111122223333.
+fn current(text: &str) -> Inventory {
+    Inventory { account: Some("111122223333".parse().unwrap()), ..inventory(text) }
+}
+
+fn plan(now: &str, wanted: &str, prune: bool) -> Plan {
+    Plan::new(&current(now), &inventory(wanted), prune, Some("me")).unwrap()
+}
+
+fn sentences(plan: &Plan) -> Vec<&str> {
+    plan.steps.iter().map(|step| step.sentence.as_str()).collect()
+}
+
+const EVERYTHING: &str = "
+[policies]
+push = ALLOW
+[groups.ops]
+attached = [\"push\"]
+[groups.ops.inline]
+own = DENY
+[users.bob]
+tags = { team = \"web\" }
+groups = [\"ops\"]
+attached = [\"push\"]
+boundary = \"push\"
+[users.bob.inline]
+own = DENY
+[instances.i-0123456789abcdef0]
+availability_zone = \"us-east-1a\"
+state = \"stopped\"
+";
+
+#[test]
+fn what_others_refer_to_is_there_before_them() {
+    assert_eq!(
+        sentences(&plan("", EVERYTHING, false)),
+        [
+            "policy push: its document",
+            "group ops: made",
+            "user bob: made",
+            "user bob: ~ boundary = push",
+            "user bob: tags set",
+            "group ops: + inline policy own",
+            "group ops: + attached policy push",
+            "user bob: + in group ops",
+            "user bob: + inline policy own",
+            "user bob: + attached policy push",
+            "instance i-0123456789abcdef0: + availability_zone = us-east-1a",
+            "instance i-0123456789abcdef0: + state = stopped",
+        ]
+    );
+}
+
+#[test]
+fn what_is_pruned_is_used_by_nobody_when_it_goes() {
+    assert_eq!(
+        sentences(&plan(EVERYTHING, "", true)),
+        [
+            "user bob: ~ status = suspended",
+            "group ops: - inline policy own",
+            "group ops: - attached policy push",
+            "user bob: tags taken",
+            "user bob: - in group ops",
+            "user bob: - inline policy own",
+            "user bob: - attached policy push",
+            "instance i-0123456789abcdef0: ~ state = terminated",
+            "user bob: - boundary",
+            "group ops: deleted",
+            "policy push: deleted",
+        ]
+    );
+    assert!(plan(EVERYTHING, "", false).steps.is_empty(), "what is not named stays");
+    let stripped = "[users.bob]\nstatus = \"suspended\"\n[users.me]\nattached = []";
+    assert!(plan(stripped, "", true).steps.is_empty(), "who is suspended and has nothing, and who calls");
+}
+
+#[test]
+fn what_is_so_already_is_not_changed() {
+    assert!(plan(EVERYTHING, EVERYTHING, true).steps.is_empty());
+    let laid_out = EVERYTHING
+        .replace("push = ALLOW", &format!("push = '''\n{}\n'''", super::super::document::laid_out(ALLOW)));
+    assert!(plan(EVERYTHING, &laid_out, false).steps.is_empty());
+}
+
+#[test]
+fn changes_are_shown_part_by_part() {
+    let wanted = EVERYTHING
+        .replace("team = \"web\"", "team = \"ops\", \"x\\u001b\" = \"1\"")
+        .replace("push = ALLOW", "push = DENY")
+        .replace("boundary = \"push\"", "status = \"suspended\"");
+    let text = plan(EVERYTHING, &wanted, false).text();
+    for line in [
+        "~ policy push",
+        "      -     \"Effect\": \"Allow\",",
+        "      +     \"Effect\": \"Deny\",",
+        "~ user bob",
+        "    ~ status = suspended",
+        "    - boundary",
+        "    ~ tag team = ops",
+        r"    + tag x\u{1b} = 1",
+        "0 new, 2 changed, 0 gone.",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
+    }
+    assert!(!text.contains("Action") && !text.contains('\u{1b}'), "{text}");
+}
+
+#[test]
+fn what_cannot_become_so_is_refused_before_anything_is_changed() {
+    let account = "account = \"444455556666\"";
+    let zone = "[instances.i-0123456789abcdef0]\navailability_zone = \"us-east-1b\"";
+    for (now, wanted, prune, says) in [
+        ("", account, false, "is the inventory of account 444455556666"),
+        (EVERYTHING, zone, false, "an instance stays in its zone"),
+        ("", "[users.bob]\nattached = [\"p\"]", false, "user bob refers to policy p"),
+        ("", "[users.bob]\nboundary = \"p\"", false, "user bob refers to policy p"),
+        ("", "[users.bob]\ngroups = [\"g\"]", false, "user bob refers to group g"),
+        ("", "[groups.g]\nattached = [\"p\"]", false, "group g refers to policy p"),
+        // It is there, but is to go.
+        (EVERYTHING, "[users.bob]\ngroups = [\"ops\"]", true, "user bob refers to group ops"),
+    ] {
+        let refused = Plan::new(&current(now), &inventory(wanted), prune, None).unwrap_err();
+        assert!(refused.message.contains(says), "{wanted}: {}", refused.message);
+    }
+    assert!(
+        !plan(EVERYTHING, "[users.eve]\ngroups = [\"ops\"]\nattached = [\"push\"]", false).steps.is_empty()
+    );
+}
