@@ -300,3 +300,20 @@ def test_a_socket_of_another_address_is_not_used(supervised):
         assert supervised.addresses["public"].startswith("127.0.0.1:")
         assert supervised.port != other.getsockname()[1]
     assert "another address" in supervised.log.read_text()
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_lines_about_a_request_have_its_id(supervised, form):
+    supervised.stop()
+    supervised.told("STOPPING=1")
+    supervised.start(f"--log-format={form}")
+    instance = "i-0123456789abcdeff"
+    supervised.administrate("instance", "create", "--id", instance, "--availability-zone", "us-east-1a")
+    with pytest.raises(botocore.exceptions.ClientError) as refused:
+        supervised.client().send_ssh_public_key(InstanceId=instance, InstanceOSUser="ec2-user", SSHPublicKey=KEY)
+    request = refused.value.response["ResponseMetadata"]["RequestId"]
+    [line] = [line for line in supervised.log.read_text().splitlines() if "a push was not delivered" in line]
+    if form == "json":
+        assert json.loads(line)["span"] == {"name": "request", "id": request}
+    else:
+        assert f"request{{id={request}}}: " in line

@@ -15,6 +15,7 @@ use crate::drain::Drain;
 use crate::http::{self, Body, BodyError, Late, Whole};
 use crate::inventory::LiveInventory;
 use crate::links::{Links, lock};
+use crate::log;
 use crate::metrics::{self, Limit, Metrics};
 use crate::pki;
 use crate::public_tls::TlsSession;
@@ -42,6 +43,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tracing::Instrument as _;
 
 /// What the agents listener needs.
 #[derive(Debug)]
@@ -150,7 +152,8 @@ impl Agents {
             user_agent: api::user_agent(request.headers()),
             tls: Some(session.details(request.headers())),
         };
-        let enrolled = self.enroll_throttled(request, &origin).await;
+        let span = log::request_span(&origin.request);
+        let enrolled = self.enroll_throttled(request, &origin).instrument(span).await;
         self.metrics.enrolled(enrolled.as_ref().map_or_else(|error| error.code.name(), |_| metrics::SUCCESS));
         if let Err(error) = &enrolled {
             let code = error.code.name();

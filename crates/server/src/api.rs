@@ -5,6 +5,7 @@ use crate::connections::{self, Connection, Listener};
 use crate::http::{self, Body, BodyError, Late, Whole};
 use crate::inventory::LiveInventory;
 use crate::links::{Delivered, DeliveryError, Links, lock};
+use crate::log;
 use crate::metrics::{self, Limit, Metrics};
 use crate::proxies::Proxies;
 use crate::public_tls::{PublicTls, TlsSession};
@@ -36,6 +37,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tracing::Instrument as _;
 
 /// What the control API needs.
 #[derive(Debug)]
@@ -126,14 +128,19 @@ impl Api {
             user_agent: user_agent(request.headers()),
             tls: tls.map(|session| session.details(request.headers())),
         };
+        let span = log::request_span(&origin.request);
+        self.answer_from(request, &origin).instrument(span).await
+    }
+
+    async fn answer_from(&self, request: Whole, origin: &Origin) -> Response<Body> {
         let begun = self.clock.monotonic();
         let admitted =
             self.throttled(Limit::Source, |throttle, now| throttle.admit_source(origin.source, now));
         let mut claimed = Claimed::default();
         let (result, late) = match admitted {
-            Ok(()) => (self.handle(request, &origin, &mut claimed).await, None),
+            Ok(()) => (self.handle(request, origin, &mut claimed).await, None),
             Err(error) => {
-                self.sample(&origin, &error, &claimed);
+                self.sample(origin, &error, &claimed);
                 (Err(error), Some(Late))
             }
         };
@@ -279,7 +286,7 @@ impl Api {
         kill_point("intent-after");
         let sent = self.links.deliver(grant).await;
         self.metrics.sent(&sent);
-        sent.map_err(|error| delivery_error(origin, error))
+        sent.map_err(delivery_error)
     }
 
     /// `SendSerialConsoleSSHPublicKey`: verified, parsed and authorised; no account can switch the console on yet.
@@ -399,8 +406,8 @@ impl Readiness {
 }
 
 /// What a caller is told of a failed delivery. The reason in our words is in the log, under the request id.
-fn delivery_error(origin: &Origin, error: DeliveryError) -> ApiError {
-    tracing::warn!(request = %origin.request, %error, "a push was not delivered");
+fn delivery_error(error: DeliveryError) -> ApiError {
+    tracing::warn!(%error, "a push was not delivered");
     match error {
         DeliveryError::Busy => ApiError::Busy,
         DeliveryError::Refused(reason) => ApiError::Refused(reason),
