@@ -95,6 +95,11 @@ impl HostFiles {
         }
     }
 
+    /// Whom this machine trusts; `None` where the file cannot be used.
+    pub(crate) fn anchors(&mut self) -> Option<&Anchors> {
+        self.anchors.refresh()
+    }
+
     /// What a grant is judged by.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 //! sshd command checks everything again.
 
 mod accounts;
+mod anchors;
 mod clock;
 mod connect;
 mod doctor;
@@ -29,6 +30,7 @@ mod sshd;
 mod state;
 mod status;
 
+pub use anchors::{UpdateFailure, update_anchors};
 pub use clock::{MachineClock, SystemClock};
 pub use doctor::{Diagnosis, doctor};
 pub use enroll::{EnrollFailure, Enrolled, Enrollment, enroll};

@@ -80,8 +80,15 @@ pub(crate) async fn converse(
 ) -> End {
     let (link, hello) = AgentLink::start(&machine.facts, machine.clock.boot());
     let renewal = Renewal::new(machine.state.clone());
-    let mut conversation =
-        Conversation { socket, link, machine, renewal, lookups: JoinSet::new(), server_clock: None };
+    let mut conversation = Conversation {
+        socket,
+        link,
+        machine,
+        renewal,
+        anchors_told: None,
+        lookups: JoinSet::new(),
+        server_clock: None,
+    };
     let mut ticks = interval(conversation.machine.tick);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut going = conversation.send(&hello).await;
@@ -97,6 +104,8 @@ struct Conversation<'a> {
     link: AgentLink,
     machine: &'a mut Machine,
     renewal: Renewal,
+    /// Whether the server knows of renewals and anchor sets, and the set that it was told of last.
+    anchors_told: Option<Option<u32>>,
     /// Acks that wait to hear whether their OS user exists.
     lookups: JoinSet<(GrantId, OsUser, Option<bool>)>,
     /// The server's clock, once it has welcomed us.
@@ -207,6 +216,8 @@ impl Conversation<'_> {
                 self.make_up_for_lost_time()?;
                 if welcome.capabilities.contains(Capabilities::RENEWAL) {
                     self.renewal.enable(random());
+                    self.anchors_told = Some(None);
+                    self.tell_anchors().await?;
                 }
                 if welcome.capabilities.contains(Capabilities::HOST_KEYS) {
                     self.report_host_keys().await?;
@@ -221,6 +232,19 @@ impl Conversation<'_> {
             }
             AgentEvent::Grant { grant, deadline } => self.on_grant(&grant, deadline).await,
             AgentEvent::Withdraw(withdraw) => self.on_withdraw(&withdraw).await,
+            AgentEvent::Anchors(set) => {
+                let kept = match self.machine.host.anchors() {
+                    Some(current) => crate::anchors::keep(&self.machine.state, current, set.as_str()),
+                    None => Err("the anchors of this machine cannot be read".to_owned()),
+                };
+                match kept {
+                    Ok(set) => {
+                        tracing::info!(set, "anchors for root to take: instance-connect-agent update-anchors")
+                    }
+                    Err(reason) => tracing::warn!(reason, "anchors that were sent are not taken"),
+                }
+                Ok(())
+            }
             AgentEvent::RenewalAsked => {
                 let request = self.renewal.request(self.machine.clock.boot());
                 self.renew(request).await
@@ -322,8 +346,22 @@ impl Conversation<'_> {
         if let Some(ping) = self.link.on_tick(self.machine.clock.boot())? {
             self.send(&ping).await?;
         }
+        self.tell_anchors().await?;
         let request = self.renewal.request_if_due(self.machine.clock.now());
         self.renew(request).await
+    }
+
+    /// Says which anchor set this machine trusts, where that is news to the server.
+    async fn tell_anchors(&mut self) -> Result<(), Parting> {
+        let Some(told) = self.anchors_told else { return Ok(()) };
+        let set = self.machine.host.anchors().map(instance_connect_core::document::Anchors::set);
+        match set {
+            Some(held) if told != Some(held) => {
+                self.anchors_told = Some(Some(held));
+                self.send(&AgentFrame::Anchors(held)).await
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     async fn renew(&mut self, request: Option<Renew>) -> Result<(), Parting> {

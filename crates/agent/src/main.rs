@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use host_commands::{DoctorArguments, InstallArguments, StatusArguments, UninstallArguments};
 use instance_connect_agent::{
     Directories, EnrollFailure, Enrollment, InstallFailure, NotifySocket, RunFailure, RunSettings,
-    SSH_DIRECTORY, ServerUrl, enroll, read_boot_id, run,
+    SSH_DIRECTORY, ServerUrl, UpdateFailure, enroll, read_boot_id, run, update_anchors,
 };
 use instance_connect_core::link::{JoinTokenText, TokenError};
 use rustix::fs::Mode;
@@ -53,6 +53,10 @@ enum Command {
     /// Keys that have been delivered keep working to their deadline, whether this runs or not. Where NOTIFY_SOCKET is set,
     /// it is told READY=1 as soon as the first link is open (sd_notify(3)).
     Run(RunArguments),
+    /// Takes the anchors that the agent was sent, where one that this machine trusts has signed them
+    ///
+    /// Run as root, by instance-connect-anchors.path. Anchors that are as new as those of this machine are left alone.
+    UpdateAnchors(Places),
     /// Sets this machine up: sshd asks for pushed keys from now on
     Install(InstallArguments),
     /// Puts this machine back as it was before install
@@ -131,6 +135,8 @@ enum Failure {
     #[error(transparent)]
     Install(#[from] InstallFailure),
     #[error(transparent)]
+    Update(#[from] UpdateFailure),
+    #[error(transparent)]
     Token(#[from] TokenError),
     #[error("{}: {error}", path.display())]
     TokenFile { path: PathBuf, error: io::Error },
@@ -166,6 +172,11 @@ fn start(arguments: Arguments) -> Result<ExitCode, Failure> {
     match arguments.command {
         Command::Enroll(arguments) => runtime.block_on(start_enroll(arguments))?,
         Command::Run(arguments) => runtime.block_on(start_run(arguments))?,
+        Command::UpdateAnchors(Places { etc, state }) => {
+            let directories = Directories { etc, state, ..Directories::default() };
+            let set = update_anchors(&directories)?;
+            let _ = writeln!(io::stdout(), "this machine trusts anchor set {set}");
+        }
         Command::Install(arguments) => arguments.start()?,
         Command::Uninstall(arguments) => arguments.start()?,
         Command::Status(arguments) => return Ok(arguments.start()),

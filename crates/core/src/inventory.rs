@@ -211,6 +211,8 @@ pub struct AgentIdentity {
     pub enrolled_at: UnixSeconds,
     /// Whether its certificates count at all.
     pub state: AgentState,
+    /// Which anchor set the machine says that it trusts; 0 before it has said so.
+    pub anchor_set: u32,
 }
 
 /// Whether an agent's identity may be used.
@@ -247,6 +249,58 @@ pub enum AgentChange {
     Rearm,
     /// It is refused from now on.
     Revoke,
+    /// The machine says which anchors it trusts.
+    TrustAnchors {
+        /// The number of the set.
+        set: u32,
+    },
+}
+
+/// Which anchors vouch for the signers of a region. Each has a number, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnchorRotation {
+    /// The one that does.
+    pub current: u32,
+    /// Whether machines are told to trust the next one, too.
+    pub is_rolling_over: bool,
+    /// When that was changed last.
+    pub changed_at: UnixSeconds,
+}
+
+/// A step of a roll-over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnchorChange {
+    /// Machines are told to trust the next anchor, too.
+    Begin,
+    /// The next anchor is the current one, and machines are told to forget the one before.
+    Finish,
+}
+
+impl AnchorRotation {
+    /// Before any roll-over.
+    pub const FIRST: Self = Self { current: 1, is_rolling_over: false, changed_at: UnixSeconds(0) };
+
+    /// The rotation after a step; `None` for one that is not its turn.
+    #[must_use]
+    pub const fn changed(self, change: AnchorChange, now: UnixSeconds) -> Option<Self> {
+        match (change, self.is_rolling_over) {
+            (AnchorChange::Begin, false) => {
+                Some(Self { current: self.current, is_rolling_over: true, changed_at: now })
+            }
+            (AnchorChange::Finish, true) => Some(Self {
+                current: self.current.saturating_add(1),
+                is_rolling_over: false,
+                changed_at: now,
+            }),
+            (AnchorChange::Begin, true) | (AnchorChange::Finish, false) => None,
+        }
+    }
+
+    /// The number of the set of anchors that machines are to trust: it goes up by one with each step.
+    pub const fn set(self) -> u32 {
+        let before = self.current.saturating_sub(1).saturating_mul(2);
+        before.saturating_add(if self.is_rolling_over { 2 } else { 1 })
+    }
 }
 
 /// What a certificate of some generation is worth.
@@ -273,6 +327,7 @@ impl AgentIdentity {
             newest: generation,
             enrolled_at: now,
             state: AgentState::Active,
+            anchor_set: 0,
         }
     }
 
@@ -296,6 +351,7 @@ impl AgentIdentity {
             AgentChange::Rearm if self.state == AgentState::Suspended => {
                 Some(Self { state: AgentState::Active, newest: self.newest.saturating_add(1), ..changed })
             }
+            AgentChange::TrustAnchors { set } => Some(Self { anchor_set: set, ..changed }),
             AgentChange::Revoke => Some(Self { state: AgentState::Revoked, ..changed }),
             AgentChange::Renew { .. }
             | AgentChange::Use { .. }
@@ -368,6 +424,18 @@ mod tests {
         assert_eq!((again.enrolled, again.used, again.newest), (6, 6, 6));
     }
 
+    #[test]
+    fn a_roll_over_has_two_steps_and_each_has_a_set_of_its_own() {
+        let (begin, finish, now) = (AnchorChange::Begin, AnchorChange::Finish, UnixSeconds(7));
+        let first = AnchorRotation::FIRST;
+        assert_eq!((first.set(), first.changed(finish, now)), (1, None));
+        let both = first.changed(begin, now).unwrap();
+        assert_eq!((both.set(), both.current, both.changed(begin, now)), (2, 1, None));
+        let second = both.changed(finish, now).unwrap();
+        assert_eq!((second.set(), second.current, second.changed_at), (3, 2, now));
+        assert_eq!(second.changed(begin, now).unwrap().set(), 4);
+    }
+
     fn change() -> impl Strategy<Value = AgentChange> {
         let generation = || 0..8u64;
         prop_oneof![
@@ -376,6 +444,7 @@ mod tests {
             generation().prop_map(|presented| AgentChange::Suspend { presented }),
             Just(AgentChange::Rearm),
             Just(AgentChange::Revoke),
+            (0..4u32).prop_map(|set| AgentChange::TrustAnchors { set }),
         ]
     }
 

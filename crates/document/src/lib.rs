@@ -9,6 +9,7 @@
 //! [`HostVeto`] about the user, and reports an [`Offer`]. What
 //! becomes of the login, sshd's PAM stack reports as a [`SessionEvent`].
 
+mod anchor_set;
 mod base64;
 mod deadline;
 mod decimal;
@@ -24,6 +25,7 @@ mod statement;
 mod time;
 mod veto;
 
+pub use anchor_set::{ANCHOR_SET_LIMIT, AnchorSet, AnchorSetError, AnchorSetRefusal};
 pub use base64::{decode as base64_decode, encode as base64_encode};
 pub use deadline::{ClockSample, DeadlineRefusal, LONGEST_LIFETIME, OLDEST_SAMPLE, transfer};
 pub use document::{

@@ -3,6 +3,7 @@
 #[cfg(all(
     not(debug_assertions),
     any(
+        feature = "planted-anchors-unsigned",
         feature = "planted-deadline-ignored",
         feature = "planted-parser-panics",
         feature = "planted-reboot-ignored",

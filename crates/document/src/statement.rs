@@ -4,6 +4,7 @@
 //! between fields. The signature is that of an anchor of the region over a line naming what is signed, then the four
 //! fields before it. This stands in for X.509: the sshd command checks two signatures and parses no certificate.
 
+use crate::anchor_set::number_of;
 use crate::signing::{SigningKey, VerifyingKey};
 use crate::time::UnixDay;
 use crate::{Refusal, Region, base64_decode, base64_encode, decimal, planted};
@@ -85,7 +86,11 @@ impl FromStr for SignerStatement {
 
 /// The anchors a machine trusts, each for one region. Several for a region are how anchors roll over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Anchors(Vec<(Region, VerifyingKey)>);
+pub struct Anchors {
+    /// Which set of its region the file is; 0 when it is none.
+    set: u32,
+    each: Vec<(Region, VerifyingKey)>,
+}
 
 /// A signer that an anchor of this machine vouches for. Only [`Anchors::vouch_for`] makes one. Whoever verifies many
 /// documents keeps it for as long as the anchors are the same.
@@ -134,12 +139,21 @@ impl Anchors {
             }
             anchors.push(anchor);
         }
-        Ok(Self(anchors))
+        Ok(Self { set: number_of(text), each: anchors })
     }
 
     /// The line of an anchors file for one anchor, without a line feed.
     pub fn line(region: &Region, anchor: &VerifyingKey) -> String {
         format!("{region} {ALGORITHM} {anchor}")
+    }
+
+    /// Which [`AnchorSet`](crate::AnchorSet) the file is; 0 when it is none.
+    pub const fn set(&self) -> u32 {
+        self.set
+    }
+
+    pub(crate) fn each(&self) -> &[(Region, VerifyingKey)] {
+        &self.each
     }
 
     /// Checks a statement: one of its region's anchors signed it. Whether its last day is over is for
@@ -152,7 +166,7 @@ impl Anchors {
         let SignerStatement { signer, region, not_after, signature } = &statement;
         let signed = signed_text(signer, region, *not_after);
         let vouches = |anchor: &VerifyingKey| anchor.verifies(signed.as_bytes(), signature);
-        if self.0.iter().any(|(of, anchor)| of == region && vouches(anchor)) {
+        if self.each.iter().any(|(of, anchor)| of == region && vouches(anchor)) {
             Ok(VouchedSigner { signer: *signer, not_after: *not_after })
         } else {
             Err(Refusal::UnknownSigner)

@@ -225,6 +225,8 @@ async fn start(
         ],
     });
 
+    let (pki, followed, drawn) = (Arc::clone(&pki), Arc::clone(&inventory), Arc::clone(&random));
+    tokio::spawn(async move { pki.follow(&followed, drawn.as_ref()).await });
     tokio::spawn(async move { inventory.follow().await });
     tokio::spawn(audit.record_refusals(region, Arc::clone(&clock), random));
     if let Some(tls) = &public_tls {

@@ -25,6 +25,7 @@ mod os_accounts;
 mod pki;
 mod proxies;
 mod public_tls;
+pub mod rotate_anchor;
 mod sockets;
 mod stop;
 mod system;

@@ -1,8 +1,13 @@
 //! The certificate authority of the links, and the keys that sign documents (one root, an intermediate for
 //! each kind of identity, anchors that are bare Ed25519 keys).
 
+mod anchors;
+
+use crate::inventory::LiveInventory;
+use anchors::AnchorKeys;
 use anyhow::{Context as _, anyhow, bail, ensure};
-use instance_connect_core::document::{Anchors, SignerStatement, SigningKey, UnixDay, UnixSeconds};
+use arc_swap::ArcSwap;
+use instance_connect_core::document::{SignerStatement, SigningKey, UnixDay, UnixSeconds};
 use instance_connect_core::environment::Random;
 use instance_connect_core::ids::Region;
 use instance_connect_core::link::AgentUrn;
@@ -35,7 +40,7 @@ pub(crate) struct Pki {
     root: CertificateDer<'static>,
     agents: Intermediate,
     nodes: Intermediate,
-    anchor: SigningKey,
+    anchors: ArcSwap<AnchorKeys>,
     signer: SigningKey,
     region: Region,
 }
@@ -83,10 +88,10 @@ impl Pki {
         let root_issuer = issuer(&root)?;
         let agents = Intermediate::load(store, "agents", &root_issuer, now).await?;
         let nodes = Intermediate::load(store, "nodes", &root_issuer, now).await?;
-        let anchor = ed25519(store, "anchor", random).await?;
+        let anchors = ArcSwap::from_pointee(AnchorKeys::load(store, random, region).await?);
         let signer = ed25519(store, "signer", random).await?;
         let root = CertificateDer::from(root.public);
-        Ok(Self { root, agents, nodes, anchor, signer, region: region.clone() })
+        Ok(Self { root, agents, nodes, anchors, signer, region: region.clone() })
     }
 
     /// The key that signs documents.
@@ -97,12 +102,53 @@ impl Pki {
     /// The anchor's statement for the signer, issued on the day of `now`.
     pub(crate) fn signer_statement(&self, now: UnixSeconds) -> SignerStatement {
         let not_after = UnixDay(now.day().0.saturating_add(SIGNER_LIFETIME_DAYS));
-        SignerStatement::issue(&self.anchor, self.signer.verifying_key(), &self.region, not_after)
+        SignerStatement::issue(
+            &self.anchors.load().current,
+            self.signer.verifying_key(),
+            &self.region,
+            not_after,
+        )
     }
 
-    /// The anchors file of a machine.
+    /// The number of the anchor that vouches for signers.
+    pub(crate) fn anchor(&self) -> u32 {
+        self.anchors.load().rotation.current
+    }
+
+    /// The number of the current anchor set.
+    pub(crate) fn newest_anchor_set(&self) -> u32 {
+        self.anchors.load().rotation.set()
+    }
+
+    /// The current anchor set: the anchors file of a machine that is enrolled now.
     pub(crate) fn anchors(&self) -> String {
-        format!("{}\n", Anchors::line(&self.region, &self.anchor.verifying_key()))
+        self.anchors.load().set.clone()
+    }
+
+    /// The anchor set for a machine that trusts `held`, if there is a later one that it may have now.
+    pub(crate) fn anchors_after(&self, held: u32, now: UnixSeconds) -> Option<(u32, String)> {
+        let anchors = self.anchors.load();
+        let (number, set) = anchors.to_send(now).filter(|(number, _)| *number > held)?;
+        Some((number, set.to_owned()))
+    }
+
+    /// Follows roll-overs until the process ends.
+    pub(crate) async fn follow(&self, inventory: &LiveInventory, random: &dyn Random) {
+        let mut changes = inventory.changes();
+        while changes.changed().await.is_ok() {
+            if let Err(error) = self.follow_once(inventory.store(), random).await {
+                tracing::error!(error = format!("{error:#}"), "cannot follow the anchors");
+            }
+        }
+    }
+
+    async fn follow_once(&self, store: &dyn Store, random: &dyn Random) -> anyhow::Result<()> {
+        if store.anchor_rotation().await? != self.anchors.load().rotation {
+            let anchors = AnchorKeys::load(store, random, &self.region).await?;
+            tracing::warn!(rotation = ?anchors.rotation, "the anchors roll over");
+            self.anchors.store(Arc::new(anchors));
+        }
+        Ok(())
     }
 
     /// SHA-256 of the root certificate: what a join token carries.

@@ -173,6 +173,10 @@ pub enum Refusal {
     #[error("the agent's identity is not in a state for this")]
     AgentState,
 
+    /// A roll-over of anchors is to begin while one is under way, or to end while none is.
+    #[error("a roll-over of anchors begins when none is under way, and ends when one is")]
+    AnchorChange,
+
     /// More tags than an instance or a user has.
     #[error("an instance or a user has at most {TAGS} tags")]
     TooManyTags,

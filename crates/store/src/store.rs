@@ -9,8 +9,8 @@ use instance_connect_core::ids::{
     AccessKeyId, AccountId, Fingerprint, GroupName, InstanceId, UserId, UserName,
 };
 use instance_connect_core::inventory::{
-    AccessKey, Account, AgentChange, AgentIdentity, Instance, InstanceState, Inventory, JoinToken, Status,
-    policy_arn,
+    AccessKey, Account, AgentChange, AgentIdentity, AnchorChange, AnchorRotation, Instance, InstanceState,
+    Inventory, JoinToken, Status, policy_arn,
 };
 use instance_connect_core::secret::Secret;
 use instance_connect_core::sigv4::UsedSignature;
@@ -242,6 +242,17 @@ pub trait Store: fmt::Debug + Send + Sync {
         instance: &InstanceId,
         change: AgentChange,
     ) -> Result<AgentIdentity, StoreError>;
+
+    /// Which anchors there are.
+    async fn anchor_rotation(&self) -> Result<AnchorRotation, StoreError>;
+
+    /// Takes a step of a roll-over, and gives what there is then. One that is not its turn is
+    /// [`Refusal::AnchorChange`](crate::Refusal::AnchorChange).
+    async fn change_anchors(
+        &self,
+        change: AnchorChange,
+        now: UnixSeconds,
+    ) -> Result<AnchorRotation, StoreError>;
 
     /// Keeps a key pair unless one of this name is kept already, and returns the one that is: of several that start at
     /// the same time, all go on with the same. The secret is sealed, bound to the name and the public part.

@@ -424,12 +424,13 @@ impl ServerLink {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
-    /// The next frame, pings included. That keys were not used is told in between, and most tests use none.
+    /// The next frame, pings included. What the agent says of its anchors is passed over, and that keys were not used,
+    /// which is told in between: most tests use none.
     pub(crate) async fn receive(&mut self) -> AgentFrame {
         loop {
-            let frame = self.receive_any().await;
-            if !matches!(frame, AgentFrame::ExpiredUnused(_)) {
-                return frame;
+            match self.receive_any().await {
+                AgentFrame::Anchors(_) | AgentFrame::ExpiredUnused(_) => {}
+                frame => return frame,
             }
         }
     }

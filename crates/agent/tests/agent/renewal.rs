@@ -1,9 +1,11 @@
 //! The next certificate: when it is asked for, and what becomes of it.
 
-use crate::control_plane::{ControlPlane, LONG_DUE, ServerLink, Validity};
+use crate::control_plane::{ControlPlane, LONG_DUE, REGION, ServerLink, Validity};
 use crate::machine::{Machine, Push, mode};
+use instance_connect_agent::update_anchors;
+use instance_connect_core::document::{AnchorSet, SigningKey};
 use instance_connect_core::link::{
-    AckOutcome, AgentFrame, Capabilities, GoodbyeCode, Renew, Renewed, ServerFrame,
+    AckOutcome, AgentFrame, Capabilities, GoodbyeCode, Renew, Renewed, ServerFrame, Signer,
 };
 use rcgen::{CertificateSigningRequestParams, KeyPair};
 use std::fs;
@@ -132,4 +134,41 @@ async fn what_a_crash_leaves_behind_is_the_old_pair_or_the_new_one() {
     machine.start_agent();
     control_plane.accept(&*machine.clock).await;
     assert_eq!(control_plane.generations(), [1, 1, 1, 2]);
+}
+
+#[tokio::test]
+async fn an_anchor_set_is_kept_for_root_and_told_of_once_it_is_trusted() {
+    let mut control_plane = ControlPlane::start().await;
+    let machine = Machine::start(&control_plane);
+    let mut link = control_plane.accept_raw().await;
+    link.welcome(&*machine.clock).await;
+    assert_eq!(link.receive_any().await, AgentFrame::Anchors(0), "its anchors are no set");
+    let authority = &control_plane.authority;
+    let next = SigningKey::from_seed(&[5; 32]).unwrap();
+    let region = REGION.parse().unwrap();
+    let set = |by: &SigningKey, number| {
+        AnchorSet::issue(by, number, &region, &[authority.anchor.verifying_key(), next.verifying_key()])
+    };
+    let (forged, good) = (set(&next, 9), set(&authority.anchor, 2));
+    for text in [&forged, &good] {
+        link.send(ServerFrame::Anchors(text.parse().unwrap())).await;
+    }
+    let push = Push::default();
+    let statement = authority.statement(&*machine.clock).to_string().parse().unwrap();
+    link.send(ServerFrame::Signer(Signer { statement })).await;
+    let installed = AckOutcome::Installed { os_user_exists: true };
+    assert_eq!(link.grant(&machine.sign(&push), machine.clock.in_a_minute()).await, installed);
+    let anchors = machine.directories.etc.join("anchors");
+    assert_eq!(fs::read_to_string(machine.directories.state.join("anchors.next")).unwrap(), good);
+    assert_eq!(
+        fs::read_to_string(&anchors).unwrap(),
+        authority.anchors(),
+        "the agent does not write root's file"
+    );
+
+    assert_eq!(update_anchors(&machine.directories).unwrap(), 2);
+    assert_eq!(fs::read_to_string(&anchors).unwrap(), good);
+    assert_eq!(link.receive_any().await, AgentFrame::Anchors(2));
+    let push = Push { request: 1, ..push };
+    assert_eq!(link.grant(&machine.sign(&push), machine.clock.in_a_minute()).await, installed);
 }

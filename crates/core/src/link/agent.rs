@@ -4,7 +4,7 @@
 use super::codes::{Capabilities, GoodbyeCode};
 use super::frame::{AgentFrame, Goodbye, Grant, Hello, Ping, Renewed, ServerFrame, Welcome, Withdraw};
 use super::limits;
-use super::text::{StatementText, VersionText};
+use super::text::{AnchorSetText, StatementText, VersionText};
 use instance_connect_document::{BootId, BootInstant, ClockSample, DeadlineRefusal, ServerInstant, transfer};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -44,6 +44,8 @@ pub enum AgentEvent {
     RenewalAsked,
     /// The next certificate.
     Renewed(Renewed),
+    /// An anchor set for the machine.
+    Anchors(AnchorSetText),
     /// The server ends the link; close without an answer.
     Goodbye(Goodbye),
     /// An optional frame of a later version.
@@ -112,6 +114,7 @@ impl AgentLink {
             (ServerFrame::Withdraw(withdraw), true) => Ok(AgentEvent::Withdraw(withdraw)),
             (ServerFrame::Renew, true) => Ok(AgentEvent::RenewalAsked),
             (ServerFrame::Renewed(renewed), true) => Ok(AgentEvent::Renewed(renewed)),
+            (ServerFrame::Anchors(set), true) => Ok(AgentEvent::Anchors(set)),
             (ServerFrame::Goodbye(goodbye), true) => Ok(AgentEvent::Goodbye(goodbye)),
         }
     }

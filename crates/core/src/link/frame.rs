@@ -6,7 +6,8 @@ use super::codes::{Capabilities, GoodbyeCode, Refusal};
 use super::limits;
 use super::report::{ExpiredUnused, KeyUse, Offered};
 use super::text::{
-    CertificatesPem, DocumentText, GoodbyeText, HostKeyText, RequestPem, StatementText, VersionText,
+    AnchorSetText, CertificatesPem, DocumentText, GoodbyeText, HostKeyText, RequestPem, StatementText,
+    VersionText,
 };
 use instance_connect_document::{BootId, BootInstant, Fingerprint, OsUser, RequestId, ServerInstant};
 
@@ -28,6 +29,7 @@ mod kind {
     pub(super) const HOST_KEYS: u8 = 0x11;
     pub(super) const RENEW: u8 = 0x8e;
     pub(super) const RENEWED: u8 = 0x8f;
+    pub(super) const ANCHORS: u8 = 0x90;
 
     /// Whether a receiver that does not know the kind must close.
     pub(super) const fn is_critical(kind: u8) -> bool {
@@ -56,6 +58,8 @@ pub enum AgentFrame {
     KeyUse(KeyUse),
     /// A report that a key's time ended without sshd having been given it.
     ExpiredUnused(ExpiredUnused),
+    /// Which anchor set the machine trusts; 0 for anchors that are no set.
+    Anchors(u32),
     /// The last frame of a link.
     Goodbye(Goodbye),
 }
@@ -77,6 +81,8 @@ pub enum ServerFrame {
     Renew,
     /// The agent's next certificate.
     Renewed(Renewed),
+    /// An anchor set for the machine.
+    Anchors(AnchorSetText),
     /// The last frame of a link.
     Goodbye(Goodbye),
 }
@@ -269,6 +275,7 @@ impl AgentFrame {
             Self::ExpiredUnused(unused) => unused.encode(kind::EXPIRED_UNUSED),
             Self::HostKeys(host_keys) => host_keys.encode(),
             Self::Renew(renew) => Writer::new(kind::RENEW).text16(renew.request.as_str()).finish(),
+            Self::Anchors(set) => Writer::new(kind::ANCHORS).u32(*set).finish(),
             Self::Goodbye(goodbye) => goodbye.encode(),
         }
     }
@@ -289,6 +296,7 @@ impl AgentFrame {
             kind::RENEW => Self::Renew(Renew { request: body.text16("certificate request")? }),
             kind::KEY_USE => Self::KeyUse(KeyUse::decode(&mut body)?),
             kind::EXPIRED_UNUSED => Self::ExpiredUnused(ExpiredUnused::decode(&mut body)?),
+            kind::ANCHORS => Self::Anchors(body.u32()?),
             kind::GOODBYE => Self::Goodbye(Goodbye::decode(&mut body)?),
             kind if kind::is_critical(kind) => return Err(FrameError::UnknownCritical(kind)),
             _ => return Ok(None),
@@ -309,6 +317,7 @@ impl ServerFrame {
             Self::Withdraw(withdraw) => withdraw.encode(),
             Self::Renew => Writer::new(kind::RENEW).finish(),
             Self::Renewed(renewed) => renewed.encode(),
+            Self::Anchors(set) => Writer::new(kind::ANCHORS).text16(set.as_str()).finish(),
             Self::Goodbye(goodbye) => goodbye.encode(),
         }
     }
@@ -327,6 +336,7 @@ impl ServerFrame {
             kind::WITHDRAW => Self::Withdraw(Withdraw::decode(&mut body)?),
             kind::RENEW => Self::Renew,
             kind::RENEWED => Self::Renewed(Renewed::decode(&mut body)?),
+            kind::ANCHORS => Self::Anchors(body.text16("anchor set")?),
             kind::GOODBYE => Self::Goodbye(Goodbye::decode(&mut body)?),
             kind if kind::is_critical(kind) => return Err(FrameError::UnknownCritical(kind)),
             _ => return Ok(None),

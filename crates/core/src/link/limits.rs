@@ -26,6 +26,13 @@ pub const REQUEST: usize = 2048;
 /// Longest chain, and longest CA, in a renewed: two certificates each, of about 900 bytes in PEM.
 pub const CERTIFICATES: usize = 6144;
 
+/// Longest anchor set.
+pub const ANCHOR_SET: usize = instance_connect_document::ANCHOR_SET_LIMIT;
+
+/// How long the last anchor set of a roll-over waits: the keys that are on machines when it ends live a minute longer by the old
+/// anchor.
+pub const ANCHORS_WITHHELD: Duration = Duration::from_secs(120);
+
 /// How long the first of two links has to show that there is somebody at its other end.
 pub const PROBE: Duration = Duration::from_secs(5);
 

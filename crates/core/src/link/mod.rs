@@ -41,7 +41,7 @@ pub use live::{LiveIndex, ReportRate};
 pub use renewal::renewal_due;
 pub use report::{ExpiredUnused, KeyUse, Offered, UseEvent};
 pub use text::{
-    CertificatesPem, DocumentText, GoodbyeText, HostKeyText, Line, Pem, RequestPem, StatementText, TextError,
-    VersionText,
+    AnchorSetText, CertificatesPem, DocumentText, GoodbyeText, HostKeyText, Line, Lines, RequestPem,
+    StatementText, TextError, VersionText,
 };
 pub use token::{JoinTokenText, TokenError};

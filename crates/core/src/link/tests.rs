@@ -104,6 +104,7 @@ fn golden_agent_frames() -> Vec<(AgentFrame, String)> {
             AgentFrame::HostKeys(ReportedHostKeys { lines: vec!["ssh-x A".parse().unwrap(); 2] }),
             format!("1102{0}{0}", "00077373682d782041"),
         ),
+        (AgentFrame::Anchors(2), "9000000002".to_owned()),
         (AgentFrame::Renew(Renew { request: "--\n".parse().unwrap() }), "8e00032d2d0a".to_owned()),
         (AgentFrame::Goodbye(Goodbye::new(GoodbyeCode::ShuttingDown, "bye")), "8b0103627965".to_owned()),
     ]
@@ -150,6 +151,7 @@ fn golden_server_frames() -> Vec<(ServerFrame, String)> {
             format!("880000000000000003{UUID_HEX}{}04726f6f74", "ab".repeat(32)),
         ),
         (ServerFrame::Renew, "8e".to_owned()),
+        (ServerFrame::Anchors("#\n".parse().unwrap()), "900002230a".to_owned()),
         (
             ServerFrame::Renewed(Renewed { chain: "a\n".parse().unwrap(), server_ca: "b".parse().unwrap() }),
             "8f0002610a000162".to_owned(),
@@ -239,6 +241,7 @@ fn malformed_fields_are_named() {
     assert_eq!(agent("8e00010d".to_owned()), malformed("certificate request"));
     assert_eq!(agent(format!("8e0801{}", "61".repeat(0x801))), malformed("certificate request"));
     assert_eq!(server("8f00010900016a".to_owned()), malformed("certificate chain"));
+    assert_eq!(server(format!("901001{}", "61".repeat(0x1001))), malformed("anchor set"));
     assert_eq!(server(format!("8f00001801{}", "61".repeat(0x1801))), malformed("server CA"));
     let large = format!("86000000000000000900000000000000001c01{}", "61".repeat(0x1c01));
     assert_eq!(server(large), malformed("document"));
@@ -360,6 +363,7 @@ fn agent_frame() -> impl Strategy<Value = AgentFrame> {
             let lines = lines.iter().map(|line| line.parse().unwrap()).collect();
             AgentFrame::HostKeys(ReportedHostKeys { lines })
         }),
+        any::<u32>().prop_map(AgentFrame::Anchors),
         "[ -~\n]{0,2048}".prop_map(|text| AgentFrame::Renew(Renew { request: text.parse().unwrap() })),
         key_use.prop_map(AgentFrame::KeyUse),
         unused.prop_map(AgentFrame::ExpiredUnused),
@@ -401,6 +405,7 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
         grant.prop_map(ServerFrame::Grant),
         withdraw.prop_map(ServerFrame::Withdraw),
         Just(ServerFrame::Renew),
+        "[ -~\n]{0,4096}".prop_map(|text| ServerFrame::Anchors(text.parse().unwrap())),
         ["[ -~\n]{0,6144}", "[ -~\n]{0,6144}"].prop_map(|[chain, server_ca]| {
             let (chain, server_ca) = (chain.parse().unwrap(), server_ca.parse().unwrap());
             ServerFrame::Renewed(Renewed { chain, server_ca })
@@ -422,7 +427,7 @@ proptest! {
 
     /// One spelling: whatever is taken at all is what encoding would have written. Catches `planted-parser-panics`.
     #[test]
-    fn any_bytes_are_refused_or_a_frame(kind in prop_oneof![0x80..=0x90u8, any::<u8>()], body: Vec<u8>) {
+    fn any_bytes_are_refused_or_a_frame(kind in prop_oneof![0x80..=0x91u8, any::<u8>()], body: Vec<u8>) {
         let bytes = [&[kind][..], &body].concat();
         if let Ok(Some(frame)) = AgentFrame::decode(&bytes) {
             prop_assert_eq!(frame.encode(), bytes.clone());

@@ -70,24 +70,27 @@ impl<const MAX: usize> fmt::Debug for Line<MAX> {
     }
 }
 
-/// PEM of at most `MAX` bytes: lines of printable ASCII. What is in it is judged by whoever uses it.
+/// At most `MAX` bytes of printable ASCII in lines. What is in it is judged by whoever uses it.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Pem<const MAX: usize>(Box<str>);
+pub struct Lines<const MAX: usize>(Box<str>);
 
 /// A certificate request in a renew.
-pub type RequestPem = Pem<{ limits::REQUEST }>;
+pub type RequestPem = Lines<{ limits::REQUEST }>;
 
 /// Certificates in a renewed.
-pub type CertificatesPem = Pem<{ limits::CERTIFICATES }>;
+pub type CertificatesPem = Lines<{ limits::CERTIFICATES }>;
 
-impl<const MAX: usize> Pem<MAX> {
+/// An anchor set.
+pub type AnchorSetText = Lines<{ limits::ANCHOR_SET }>;
+
+impl<const MAX: usize> Lines<MAX> {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl<const MAX: usize> FromStr for Pem<MAX> {
+impl<const MAX: usize> FromStr for Lines<MAX> {
     type Err = TextError;
 
     fn from_str(text: &str) -> Result<Self, TextError> {
@@ -101,7 +104,7 @@ impl<const MAX: usize> FromStr for Pem<MAX> {
     }
 }
 
-impl<const MAX: usize> fmt::Debug for Pem<MAX> {
+impl<const MAX: usize> fmt::Debug for Lines<MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
     }

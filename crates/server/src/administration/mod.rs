@@ -161,6 +161,7 @@ const fn refusal_code(refusal: &Refusal) -> Code {
         | Refusal::OtherHostKeys
         | Refusal::HostKeyInUse(_)
         | Refusal::AgentState
+        | Refusal::AnchorChange
         | Refusal::TagKey
         | Refusal::TagValue
         | Refusal::UserTagKey

@@ -45,6 +45,19 @@ impl Agents {
         Ok(())
     }
 
+    /// Notes which anchors a machine says that it trusts.
+    pub(super) async fn trusts_anchors(&self, identity: &AgentUrn, set: u32) {
+        let known = self.inventory.current().ok();
+        let known = known.and_then(|inventory| Some(inventory.agents.get(&identity.instance)?.anchor_set));
+        if known == Some(set) {
+            return;
+        }
+        match self.store.change_agent(&identity.instance, AgentChange::TrustAnchors { set }).await {
+            Ok(_) => self.follow_store().await,
+            Err(error) => tracing::error!(%error, "cannot note a machine's anchors"),
+        }
+    }
+
     /// Issues the next certificate of an agent, for a key of which it has the private one.
     ///
     /// # Errors

@@ -50,9 +50,16 @@ pub(super) async fn run(
         .max_message_size(Some(limits::FRAME))
         .max_frame_size(Some(limits::FRAME));
     let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-    let probes = Probes::default();
-    let mut conversation =
-        Conversation { agents, identity, source, socket, signer_day: None, probes, reported: None };
+    let mut conversation = Conversation {
+        agents,
+        identity,
+        source,
+        socket,
+        signer_sent: None,
+        anchor_sets: None,
+        probes: Probes::default(),
+        reported: None,
+    };
     let Places { link: _place, opening } = places;
     let ended = conversation.hold(opening).await;
     agents.metrics.link_ended(ended.as_ref().map_or("closed_by_agent", |goodbye| goodbye.code.name()));
@@ -67,8 +74,10 @@ struct Conversation<'a> {
     identity: &'a AgentUrn,
     source: IpAddr,
     socket: WebSocketStream<TokioIo<Upgraded>>,
-    /// The day its signer statement was sent on; none yet at first.
-    signer_day: Option<UnixDay>,
+    /// Of which day and anchor its signer statement is; none yet at first.
+    signer_sent: Option<(UnixDay, u32)>,
+    /// Which anchor set the machine says that it trusts, and the last that it was sent.
+    anchor_sets: Option<(u32, u32)>,
     probes: Probes,
     /// The agent's last report of host keys, until it is taken.
     reported: Option<HostKeys>,
@@ -247,7 +256,8 @@ impl Conversation<'_> {
                 self.take_host_keys(slot);
                 let server_time = self.agents.links.clock().monotonic();
                 self.send(&ServerFrame::Pong(Pong { sent_at: ping.sent_at, server_time })).await?;
-                self.send_signer().await
+                self.send_signer().await?;
+                self.send_anchors().await
             }
             AgentFrame::Ack(ack) => {
                 link.acknowledged(ack.id, ack.outcome);
@@ -274,6 +284,7 @@ impl Conversation<'_> {
                 self.take_host_keys(slot);
                 Ok(())
             }
+            AgentFrame::Anchors(set) => self.take_anchors(set).await,
             AgentFrame::Renew(renew) => self.renew(slot, link, renew.request.as_str()).await,
             AgentFrame::Goodbye(goodbye) => {
                 let (instance, code) = (&self.identity.instance, goodbye.code);
@@ -337,14 +348,34 @@ impl Conversation<'_> {
         });
     }
 
-    /// Sends today's signer statement, if it was not sent yet.
+    /// Takes the machine's word on its anchors. They only go forward, so this writes little whatever it says.
+    async fn take_anchors(&mut self, set: u32) -> Result<(), Ended> {
+        let (held, sent) = self.anchor_sets.map_or((None, 0), |(held, sent)| (Some(held), sent));
+        if set <= self.agents.links.pki().newest_anchor_set() && held.is_none_or(|held| set > held) {
+            self.anchor_sets = Some((set, sent));
+            self.agents.trusts_anchors(self.identity, set).await;
+        }
+        self.send_anchors().await
+    }
+
+    /// Sends the anchor set that the machine is to trust, if it has an earlier one and was not sent it yet.
+    async fn send_anchors(&mut self) -> Result<(), Ended> {
+        let Some((held, sent)) = self.anchor_sets else { return Ok(()) };
+        let (pki, now) = (self.agents.links.pki(), self.agents.links.clock().wall());
+        let Some((number, set)) = pki.anchors_after(held.max(sent), now) else { return Ok(()) };
+        self.anchor_sets = Some((held, number));
+        let too_long = |_| Some(Goodbye::new(GoodbyeCode::InternalError, "no anchor set"));
+        self.send(&ServerFrame::Anchors(set.parse().map_err(too_long)?)).await
+    }
+
+    /// Sends the signer statement of today and of the current anchor, if it was not sent yet.
     async fn send_signer(&mut self) -> Result<(), Ended> {
         let (pki, now) = (self.agents.links.pki(), self.agents.links.clock().wall());
-        let today = now.day();
-        if Some(today) == self.signer_day {
+        let of = (now.day(), pki.anchor());
+        if Some(of) == self.signer_sent {
             return Ok(());
         }
-        self.signer_day = Some(today);
+        self.signer_sent = Some(of);
         let statement = pki.signer_statement(now).to_string();
         let too_long = |_| Some(Goodbye::new(GoodbyeCode::InternalError, "no signer statement"));
         let statement = statement.parse().map_err(too_long)?;

@@ -12,7 +12,8 @@ use crate::{AuthorityName, Entity, RedeemRefusal, Refusal, StoreError};
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId};
 use instance_connect_core::inventory::{
-    AccessKey, Account, AgentChange, AgentIdentity, Instance, InstanceState, JoinToken, Status,
+    AccessKey, Account, AgentChange, AgentIdentity, AnchorChange, AnchorRotation, Instance, InstanceState,
+    JoinToken, Status,
 };
 use instance_connect_core::sigv4::UsedSignature;
 use rusqlite::{OptionalExtension, Params, Transaction};
@@ -171,12 +172,25 @@ pub(super) fn change_agent(
     Ok(changed)
 }
 
+pub(super) fn change_anchors(
+    tx: &Transaction<'_>,
+    change: AnchorChange,
+    now: UnixSeconds,
+) -> Result<AnchorRotation, StoreError> {
+    let changed = load::anchor_rotation(tx)?.changed(change, now).ok_or(Refusal::AnchorChange)?;
+    let statement = "UPDATE anchor_rotation SET current = ?1, is_rolling_over = ?2, changed_at = ?3";
+    tx.execute(statement, (changed.current, changed.is_rolling_over, changed.changed_at.0))?;
+    raise_sequence(tx)?;
+    Ok(changed)
+}
+
 fn put_agent(tx: &Transaction<'_>, identity: &AgentIdentity) -> Done {
-    let statement = "INSERT INTO agents (instance, enrolled, used, newest, enrolled_at, state)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    let statement = "INSERT INTO agents (instance, enrolled, used, newest, enrolled_at, state, anchor_set)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                      ON CONFLICT (instance) DO UPDATE
                      SET enrolled = excluded.enrolled, used = excluded.used, newest = excluded.newest,
-                         enrolled_at = excluded.enrolled_at, state = excluded.state";
+                         enrolled_at = excluded.enrolled_at, state = excluded.state,
+                         anchor_set = excluded.anchor_set";
     let number =
         |generation| i64::try_from(generation).map_err(|error| damaged("an agent's generation", error));
     let row = (
@@ -186,6 +200,7 @@ fn put_agent(tx: &Transaction<'_>, identity: &AgentIdentity) -> Done {
         number(identity.newest)?,
         identity.enrolled_at.0,
         identity.state.as_str(),
+        identity.anchor_set,
     );
     tx.prepare_cached(statement)?.execute(row)?;
     raise_sequence(tx)

@@ -11,7 +11,7 @@ use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::host_key::{HostKey, KnownHostKeys};
 use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId};
 use instance_connect_core::inventory::{
-    AccessKey, Account, AgentIdentity, AgentState, Instance, InstanceState, Inventory, Status,
+    AccessKey, Account, AgentIdentity, AgentState, AnchorRotation, Instance, InstanceState, Inventory, Status,
 };
 use rusqlite::types::FromSql;
 use rusqlite::{OptionalExtension, Row, Transaction};
@@ -158,7 +158,7 @@ pub(super) fn agent(
     rows.next()?.map(agent_of).transpose()
 }
 
-const AGENTS: &str = "SELECT instance, enrolled, used, newest, enrolled_at, state FROM agents";
+const AGENTS: &str = "SELECT instance, enrolled, used, newest, enrolled_at, state, anchor_set FROM agents";
 
 fn agent_of(row: &Row<'_>) -> Result<AgentIdentity, StoreError> {
     let generation = |index, name| {
@@ -174,7 +174,20 @@ fn agent_of(row: &Row<'_>) -> Result<AgentIdentity, StoreError> {
         newest: generation(3, "agents.newest")?,
         enrolled_at: UnixSeconds(column(row, 4, "agents.enrolled_at")?),
         state: state.ok_or_else(|| damaged("agents.state", "no state of an agent"))?,
+        anchor_set: column(row, 6, "agents.anchor_set")?,
     })
+}
+
+pub(super) fn anchor_rotation(tx: &Transaction<'_>) -> Result<AnchorRotation, StoreError> {
+    let query = "SELECT current, is_rolling_over, changed_at FROM anchor_rotation";
+    let found: Vec<AnchorRotation> = each_row(tx, query, |row| {
+        Ok(AnchorRotation {
+            current: column(row, 0, "anchor_rotation.current")?,
+            is_rolling_over: column(row, 1, "anchor_rotation.is_rolling_over")?,
+            changed_at: UnixSeconds(column(row, 2, "anchor_rotation.changed_at")?),
+        })
+    })?;
+    found.into_iter().next().ok_or_else(|| damaged("anchor_rotation", "no row"))
 }
 
 fn each_row<T, C: FromIterator<T>>(

@@ -14,7 +14,8 @@ use instance_connect_core::ids::{
     AccessKeyId, AccountId, Fingerprint, GroupName, InstanceId, UserId, UserName,
 };
 use instance_connect_core::inventory::{
-    AccessKey, Account, AgentChange, AgentIdentity, Instance, InstanceState, JoinToken, Status,
+    AccessKey, Account, AgentChange, AgentIdentity, AnchorChange, AnchorRotation, Instance, InstanceState,
+    JoinToken, Status,
 };
 use instance_connect_core::secret::Secret;
 use instance_connect_core::sigv4::UsedSignature;
@@ -351,6 +352,19 @@ impl Store for SqliteStore {
     ) -> Result<AgentIdentity, StoreError> {
         let instance = instance.clone();
         let change = move |tx: &Transaction<'_>| changes::change_agent(tx, &instance, change);
+        self.transact(TransactionBehavior::Immediate, change).await
+    }
+
+    async fn anchor_rotation(&self) -> Result<AnchorRotation, StoreError> {
+        self.transact(TransactionBehavior::Deferred, load::anchor_rotation).await
+    }
+
+    async fn change_anchors(
+        &self,
+        change: AnchorChange,
+        now: UnixSeconds,
+    ) -> Result<AnchorRotation, StoreError> {
+        let change = move |tx: &Transaction<'_>| changes::change_anchors(tx, change, now);
         self.transact(TransactionBehavior::Immediate, change).await
     }
 

@@ -21,10 +21,23 @@ CREATE TABLE agents (
     used INTEGER NOT NULL CHECK (used >= enrolled),
     newest INTEGER NOT NULL CHECK (newest >= used),
     enrolled_at INTEGER NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('active', 'suspended', 'revoked'))
+    state TEXT NOT NULL CHECK (state IN ('active', 'suspended', 'revoked')),
+    -- What its machine says of itself.
+    anchor_set INTEGER NOT NULL CHECK (anchor_set >= 0)
 ) STRICT;
 
-INSERT INTO agents (instance, enrolled, used, newest, enrolled_at, state)
-SELECT instance, generation, generation, generation, enrolled_at, 'active' FROM agents_3;
+INSERT INTO agents (instance, enrolled, used, newest, enrolled_at, state, anchor_set)
+SELECT instance, generation, generation, generation, enrolled_at, 'active', 0 FROM agents_3;
 
 DROP TABLE agents_3;
+
+-- Anchors that roll over. The keys are authorities.
+
+CREATE TABLE anchor_rotation (
+    only_row INTEGER NOT NULL PRIMARY KEY CHECK (only_row = 1),
+    current INTEGER NOT NULL CHECK (current >= 1),
+    is_rolling_over INTEGER NOT NULL CHECK (is_rolling_over IN (0, 1)),
+    changed_at INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO anchor_rotation (only_row, current, is_rolling_over, changed_at) VALUES (1, 1, 0, 0);

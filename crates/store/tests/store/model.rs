@@ -99,6 +99,7 @@ fn agent_change() -> impl Strategy<Value = AgentChange> {
         2 => (0..4u64).prop_map(|presented| AgentChange::Suspend { presented }),
         2 => Just(AgentChange::Rearm),
         1 => Just(AgentChange::Revoke),
+        1 => (0..4u32).prop_map(|set| AgentChange::TrustAnchors { set }),
     ]
 }
 

@@ -25,9 +25,18 @@ CREATE TABLE agents (
     used INTEGER NOT NULL CHECK (used >= enrolled),
     newest INTEGER NOT NULL CHECK (newest >= used),
     enrolled_at INTEGER NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('active', 'suspended', 'revoked'))
+    state TEXT NOT NULL CHECK (state IN ('active', 'suspended', 'revoked')),
+    -- What its machine says of itself.
+    anchor_set INTEGER NOT NULL CHECK (anchor_set >= 0)
 ) STRICT;
-INSERT INTO "agents" VALUES('i-00000000000000001',1,1,1,1800000000,'active');
+INSERT INTO "agents" VALUES('i-00000000000000001',1,1,1,1800000000,'active',0);
+CREATE TABLE anchor_rotation (
+    only_row INTEGER NOT NULL PRIMARY KEY CHECK (only_row = 1),
+    current INTEGER NOT NULL CHECK (current >= 1),
+    is_rolling_over INTEGER NOT NULL CHECK (is_rolling_over IN (0, 1)),
+    changed_at INTEGER NOT NULL
+) STRICT;
+INSERT INTO "anchor_rotation" VALUES(1,1,0,0);
 CREATE TABLE attached_group_policies (
     account TEXT NOT NULL,
     group_name TEXT NOT NULL,

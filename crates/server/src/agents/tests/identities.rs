@@ -281,3 +281,69 @@ async fn a_nodes_certificate_is_no_agents() {
     let error = timeout(PATIENCE, refused).await.unwrap().unwrap_err().to_string();
     assert!(error.contains("fatal alert") && error.contains("Certificate"), "{error}");
 }
+
+/// At every stage a machine that follows takes what is pushed to it.
+#[tokio::test]
+async fn anchors_roll_over_while_keys_are_pushed() {
+    use instance_connect_core::document::{AnchorSet, Anchors};
+    use instance_connect_core::inventory::AnchorChange;
+    let setting = Setting::new().await;
+    setting.enroll("first").await.unwrap();
+    let read = || std::fs::read_to_string(setting.directory.path().join("first/etc/anchors")).unwrap();
+    let mut trusted = Anchors::parse(&read()).unwrap();
+    assert_eq!(trusted.set(), 1);
+    let (agents, random) = (Arc::clone(&setting.agents), Arc::clone(&setting.agents.random));
+    tokio::spawn(async move { agents.links.pki().follow(&agents.inventory, random.as_ref()).await });
+    let mut socket = setting.say_hello("first", read_boot_id().unwrap().as_str()).await;
+    send(&mut socket, &AgentFrame::Anchors(1)).await;
+    let mut statement = None;
+    let steps = [None, Some(AnchorChange::Begin), Some(AnchorChange::Finish), Some(AnchorChange::Begin)];
+    for (set, step) in (1..).zip(steps) {
+        if let Some(step) = step {
+            agents_step(&setting, step).await;
+        }
+        // Signers are vouched for by what the machine trusts before it follows, and after.
+        for follows in [false, true] {
+            let wait = if step == Some(AnchorChange::Finish) && follows { 120 } else { 0 };
+            setting.wait(Duration::from_secs(wait)).await;
+            loop {
+                send(&mut socket, &AgentFrame::Ping(Ping { sent_at: BootInstant(2) })).await;
+                let mut next_set = None;
+                // What comes because of the ping comes before the answer to the one behind it.
+                send(&mut socket, &AgentFrame::Ping(Ping { sent_at: BootInstant(3) })).await;
+                let mut pongs = 0;
+                while pongs < 2 {
+                    match next(&mut socket).await.expect("the link stays open") {
+                        ServerFrame::Signer(signer) => statement = Some(signer.statement),
+                        ServerFrame::Anchors(text) => next_set = Some(text),
+                        ServerFrame::Pong(_) => pongs += 1,
+                        ServerFrame::Welcome(_) => {}
+                        other => panic!("{other:?}"),
+                    }
+                }
+                let vouched = statement.as_ref().expect("a signer").as_str();
+                assert!(trusted.vouch_for(vouched).is_ok(), "set {set}, anchors {trusted:?}");
+                if let Some(text) = next_set {
+                    let text: AnchorSet = text.as_str().parse().unwrap();
+                    assert_eq!((text.number(), text.replaces(&trusted)), (set, Ok(())));
+                    trusted = Anchors::parse(text.as_str()).unwrap();
+                    assert!(trusted.vouch_for(vouched).is_ok());
+                    send(&mut socket, &AgentFrame::Anchors(set)).await;
+                }
+                if !follows || trusted.set() == set {
+                    break;
+                }
+            }
+        }
+        let known = || setting.agents.inventory.current().unwrap().agents[&setting.world.instance].anchor_set;
+        while known() != set {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+async fn agents_step(setting: &Setting, step: instance_connect_core::inventory::AnchorChange) {
+    let now = setting.clock.wall();
+    setting.agents.store.change_anchors(step, now).await.unwrap();
+    setting.agents.inventory.refresh().await.unwrap();
+}

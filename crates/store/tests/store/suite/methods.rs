@@ -4,7 +4,8 @@ use crate::engine::Engine;
 use crate::fixtures::*;
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::inventory::{
-    AgentChange, AgentIdentity, AgentState, Instance, InstanceState, JoinToken, Status,
+    AgentChange, AgentIdentity, AgentState, AnchorChange, AnchorRotation, Instance, InstanceState, JoinToken,
+    Status,
 };
 use instance_connect_core::secret::Secret;
 use instance_connect_store::{
@@ -184,6 +185,7 @@ pub(crate) async fn join_tokens(engine: impl Engine) {
         newest: generation,
         enrolled_at,
         state: AgentState::Active,
+        anchor_set: 0,
     };
     let first = changes!(store.redeem_join_token(&[1; 32], &instance_id(1), later(1), false));
     assert_eq!(first, identity(1, later(1)));
@@ -255,6 +257,22 @@ pub(crate) async fn agents(engine: impl Engine) {
     refuses!(store.change_agent(&instance_id(1), Rearm), StoreError::Refused(Refusal::AgentState));
     let after = changes!(store.redeem_join_token(&[3; 32], &instance_id(1), NOW, false));
     assert_eq!((after.enrolled, after.state), (11, AgentState::Active));
+}
+
+pub(crate) async fn anchors_roll_over(engine: impl Engine) {
+    let store = engine.open().await;
+    let mut rotation = AnchorRotation::FIRST;
+    assert_eq!(store.anchor_rotation().await.unwrap(), rotation);
+    use AnchorChange::{Begin, Finish};
+    for (seconds, change) in (1..).zip([Begin, Finish, Begin]) {
+        let wrong = if change == Begin { Finish } else { Begin };
+        refuses!(store.change_anchors(wrong, NOW), StoreError::Refused(Refusal::AnchorChange));
+        assert_eq!(store.anchor_rotation().await.unwrap(), rotation);
+        rotation = rotation.changed(change, later(seconds)).unwrap();
+        assert_eq!(changes!(store.change_anchors(change, later(seconds))), rotation);
+    }
+    drop(store);
+    assert_eq!(engine.open().await.anchor_rotation().await.unwrap(), rotation);
 }
 
 pub(crate) async fn refusals_are_checked_in_order(engine: impl Engine) {
