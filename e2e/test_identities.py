@@ -13,7 +13,7 @@ import pytest
 
 from dev import PROGRAMS
 from system import eventually, kill, root_only, run, shifted_wall_clock
-from test_serve import ControlPlane
+from test_serve import DAEMON, KEY, ControlPlane
 
 AGENT, CLI = PROGRAMS / "instance-connect-agent", PROGRAMS / "instance-connect"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -250,3 +250,42 @@ def test_an_agents_certificate_is_good_for_nothing_but_its_link(site):
                 client.wrap_socket(connection)
     assert "unsuitable certificate purpose" in str(refused.value) or "unsupported certificate purpose" in str(refused.value)
     print("an agent's certificate as a server's:", refused.value)
+
+
+def test_another_anchor_without_a_refused_key(site):
+    """From the first step to the last a push is taken, by a machine that follows."""
+    instance = site.create_instance()
+    machine = site.machine("machine")
+    machine.enroll(site.token(instance))
+    machine.start().says("the link is open")
+    anchors = machine.folder / "etc/anchors"
+    first = anchors.read_text()
+
+    def push():
+        client = site.control_plane.client()
+        answer = client.send_ssh_public_key(InstanceId=instance, InstanceOSUser="daemon", SSHPublicKey=KEY)
+        assert answer["Success"]
+
+    def rotate(step, *flags, check=True):
+        return run(DAEMON, "rotate-anchor", step, "--config", site.control_plane.config, *flags, check=check)
+
+    push()
+    rotate("begin")
+    assert instance in rotate("status").stdout
+    refused = rotate("finish", check=False)
+    assert refused.returncode == 1 and instance in refused.stderr
+    print("finish before the machine has followed:", refused.stderr.strip())
+    eventually((machine.folder / "state/anchors.next").exists, "the agent keeps the set for root")
+    assert anchors.read_text() == first
+    push()
+    run(AGENT, "update-anchors", *machine.places)
+    assert len([line for line in anchors.read_text().splitlines() if not line.startswith("#")]) == 2
+    eventually(lambda: "without this set: 0\n" in rotate("status").stdout, "the machine has said so")
+    push()
+    print("finish:", rotate("finish").stdout.strip())
+    push()
+    # Enrolled now, a machine trusts the next anchor alone.
+    other = site.machine("other")
+    other.enroll(site.token(site.create_instance()))
+    (only,) = [line for line in (other.folder / "etc/anchors").read_text().splitlines() if not line.startswith("#")]
+    assert only in anchors.read_text() and only not in first

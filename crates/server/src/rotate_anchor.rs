@@ -77,9 +77,8 @@ async fn step(
             )
         }
         Step::Finish { force, .. } if rotation.is_rolling_over && !behind.is_empty() && !force => bail!(
-            "{} of the enrolled machines have not said that they trust the next anchor, and would refuse every key: {}; \
+            "machines in use that have not said that they trust the next anchor, and would refuse every key: {}; \
              see that they have a link and run instance-connect-agent update-anchors, or give them up with --force",
-            behind.len(),
             named(&behind)
         ),
         Step::Finish { .. } => {

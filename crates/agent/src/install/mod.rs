@@ -43,7 +43,10 @@ pub(crate) const KEYS_GROUP: &str = KEYS_USER;
 const AGENT_GROUP: &str = KEYS_GROUP;
 /// The agent's service.
 pub(crate) const UNIT: &str = "instance-connect-agent.service";
-const WANTED_BY: &str = "/etc/systemd/system/multi-user.target.wants/instance-connect-agent.service";
+/// What has root take the anchors that the agent was sent.
+pub(crate) const ANCHORS_UNIT: &str = "instance-connect-anchors.path";
+/// What starts with the system.
+const WANTED_BY: &str = "/etc/systemd/system/multi-user.target.wants";
 /// Where the administrator's own units are, and links that mask what packages have brought.
 const LOCAL_UNITS: &str = "/etc/systemd/system";
 /// Where packages have their units.

@@ -3,8 +3,8 @@
 use super::block::with_block;
 use super::change::Change;
 use super::{
-    AGENT_GROUP, AGENT_PROGRAM, AGENT_USER, COMMAND_PROGRAM, DROP_IN, ETC, InstallFailure, KEYS_GROUP,
-    KEYS_USER, LOCAL_UNITS, PACKAGED_UNITS, PAM, RUN, SESSION_PROGRAM, STATE, UNIT, WANTED_BY,
+    AGENT_GROUP, AGENT_PROGRAM, AGENT_USER, ANCHORS_UNIT, COMMAND_PROGRAM, DROP_IN, ETC, InstallFailure,
+    KEYS_GROUP, KEYS_USER, LOCAL_UNITS, PACKAGED_UNITS, PAM, RUN, SESSION_PROGRAM, STATE, UNIT, WANTED_BY,
 };
 use crate::sshd::{COMMAND, COMMAND_USER, Effective, Setting, UnitOptions, words};
 use std::path::{Path, PathBuf};
@@ -56,6 +56,16 @@ pub(super) struct Plan {
     pub(super) chained: Option<SshdCommand>,
 }
 
+/// The units that are put where no package has brought them.
+const SHIPPED_UNITS: [(&str, &str); 3] = [
+    (UNIT, include_str!("../../../../packaging/systemd/instance-connect-agent.service")),
+    (ANCHORS_UNIT, include_str!("../../../../packaging/systemd/instance-connect-anchors.path")),
+    (
+        "instance-connect-anchors.service",
+        include_str!("../../../../packaging/systemd/instance-connect-anchors.service"),
+    ),
+];
+
 impl Survey {
     pub(super) fn plan(&self, wishes: Wishes) -> Result<Plan, InstallFailure> {
         let masked =
@@ -77,11 +87,14 @@ impl Survey {
         }
         if self.has_systemd {
             if !self.unit_is_packaged {
-                let unit = include_str!("../../../../packaging/systemd/instance-connect-agent.service");
-                changes.push(Change::file(Path::new(LOCAL_UNITS).join(UNIT), unit));
+                let file = |(name, unit)| Change::file(Path::new(LOCAL_UNITS).join(name), unit);
+                changes.extend(SHIPPED_UNITS.map(file));
             }
-            let directory = if self.unit_is_packaged { PACKAGED_UNITS } else { LOCAL_UNITS };
-            changes.push(Change::Link { path: WANTED_BY.into(), target: Path::new(directory).join(UNIT) });
+            let directory = Path::new(if self.unit_is_packaged { PACKAGED_UNITS } else { LOCAL_UNITS });
+            changes.extend([UNIT, ANCHORS_UNIT].map(|unit| Change::Link {
+                path: Path::new(WANTED_BY).join(unit),
+                target: directory.join(unit),
+            }));
         }
         changes.extend(self.pam_change());
         changes.extend(masked);

@@ -1,7 +1,7 @@
 //! Telling sshd and systemd what has changed.
 
 use super::change::Change;
-use super::{InstallFailure, NOBODY, STATE, UNIT};
+use super::{ANCHORS_UNIT, InstallFailure, NOBODY, STATE, UNIT};
 use crate::root::Root;
 use crate::sshd::{Sshd, UNITS};
 use rustix::process::{Pid, Signal, kill_process};
@@ -39,7 +39,8 @@ pub(super) fn start_agent(root: &Root, changes: &[Change]) -> String {
         );
     }
     let reload = root.run_well("systemctl", &["daemon-reload"], "");
-    match reload.and_then(|_| root.run_well("systemctl", &["restart", "--no-block", UNIT], "")) {
+    let restart = ["restart", "--no-block", ANCHORS_UNIT, UNIT];
+    match reload.and_then(|_| root.run_well("systemctl", &restart, "")) {
         Ok(_) => {
             "The agent is started; instance-connect-agent status says whether it has a link.\n".to_owned()
         }

@@ -3,7 +3,7 @@
 use super::change::Changing;
 use super::service::{is_booted, reload_sshd};
 use super::undo::{Record, Undo, replace, undo_one};
-use super::{DROP_IN, ETC, InstallFailure, LOCAL_UNITS, RECORD, RUN, STATE, UNIT, tell};
+use super::{ANCHORS_UNIT, DROP_IN, ETC, InstallFailure, LOCAL_UNITS, RECORD, RUN, STATE, UNIT, tell};
 use crate::root::Root;
 use crate::sshd::Sshd;
 use std::fs;
@@ -51,7 +51,7 @@ pub fn uninstall(uninstall: &Uninstall, out: &mut dyn Write) -> Result<(), Insta
     }
     if is_booted(&root) {
         // One that does not run, or is not there any more, is stopped.
-        let _ = root.run_well("systemctl", &["stop", UNIT], "");
+        let _ = root.run_well("systemctl", &["stop", UNIT, ANCHORS_UNIT], "");
     }
     remove_live_keys(&root).map_err(InstallFailure::system(RUN))?;
     if uninstall.purge {
