@@ -12,6 +12,7 @@ import threading
 import time
 from contextlib import ExitStack
 from contextlib import closing as closing_of
+from pathlib import Path
 
 import boto3
 import botocore.exceptions
@@ -317,3 +318,50 @@ def test_lines_about_a_request_have_its_id(supervised, form):
         assert json.loads(line)["span"] == {"name": "request", "id": request}
     else:
         assert f"request{{id={request}}}: " in line
+
+
+def killed_at(point, *command):
+    """Runs a command of the daemon that is killed at this point."""
+    program = Path(os.environ["PROGRAMS_WITH_KILL_POINTS"]) / "instance-connectd"
+    environment = {**os.environ, "INSTANCE_CONNECT_KILL_AT": f"{point}:1"}
+    assert run(program, *command, check=False, env=environment).returncode == -signal.SIGKILL
+
+
+def test_the_master_key_is_rotated(supervised):
+    key_file = supervised.folder / "etc/master.key"
+    rotate = (PROGRAMS / "instance-connectd", "rotate-master-key", "--config", supervised.config)
+    before = key_file.read_bytes()
+    assert "another process has the database open; stop it first" in run(*rotate, check=False).stderr
+    assert key_file.read_bytes() == before
+    supervised.stop()
+    supervised.told("STOPPING=1")
+    assert "is a new master key" in run(*rotate).stdout
+    after = key_file.read_bytes()
+    assert before != after and oct(key_file.stat().st_mode)[-3:] == "600"
+    assert not key_file.with_name("master.key.next").exists()
+    supervised.start()
+    assert push(supervised.client()) == "EC2InstanceNotFoundException"
+    # The old one is the wrong one.
+    supervised.stop()
+    key_file.write_bytes(before)
+    done = run(PROGRAMS / "instance-connectd", "serve", "--config", supervised.config, check=False)
+    assert done.returncode == 1 and "this is not the master key the database was made with" in done.stderr
+
+
+@pytest.mark.parametrize("point, is_new", [("next-key-after", False), ("rotation-after", True)])
+@pytest.mark.parametrize("next_command", ["serve", "rotate"])
+def test_a_rotation_that_was_interrupted_is_finished(supervised, point, is_new, next_command):
+    key_file = supervised.folder / "etc/master.key"
+    before = key_file.read_bytes()
+    supervised.stop()
+    supervised.told("STOPPING=1")
+    killed_at(point, "rotate-master-key", "--config", supervised.config)
+    following = key_file.with_name("master.key.next").read_bytes()
+    assert key_file.read_bytes() == before
+    if next_command == "rotate":
+        run(PROGRAMS / "instance-connectd", "rotate-master-key", "--config", supervised.config)
+        assert key_file.read_bytes() not in (before, following)
+    supervised.start()
+    assert push(supervised.client()) == "EC2InstanceNotFoundException"
+    if next_command == "serve":
+        assert key_file.read_bytes() == (following if is_new else before)

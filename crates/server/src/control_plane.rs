@@ -22,7 +22,7 @@ use anyhow::{Context as _, bail};
 use instance_connect_core::environment::{Clock, Random};
 use instance_connect_core::throttle::Throttle;
 use instance_connect_notify::{NotifySocket, State};
-use instance_connect_store::{SqliteStore, Store};
+use instance_connect_store::{MasterKey, SqliteStore, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -33,8 +33,25 @@ use tokio::sync::Semaphore;
 impl Settings {
     /// Opens the store. Blocks on the disk.
     pub(crate) fn open_store(&self) -> anyhow::Result<Arc<dyn Store>> {
-        let master_key = MasterKeyPlace::here(self).read()?;
-        let store = SqliteStore::open(&self.data_dir, &master_key, Arc::new(SystemRandom));
+        let place = MasterKeyPlace::here(self);
+        let open = |key: MasterKey| SqliteStore::open(&self.data_dir, &key, Arc::new(SystemRandom));
+        let store = match open(place.read()?) {
+            // A rotation was interrupted after the last moment at which the current key was the right one.
+            Err(StoreError::WrongMasterKey) if place.next().exists() => {
+                let store = open(place.read_next()?);
+                if store.is_ok()
+                    && let Err(error) = place.promote_next()
+                {
+                    let error = format!("{error:#}");
+                    tracing::warn!(
+                        error,
+                        "the next master key is in use; run rotate-master-key to put it in place"
+                    );
+                }
+                store
+            }
+            store => store,
+        };
         let store =
             store.with_context(|| format!("cannot use the inventory in {}", self.data_dir.display()))?;
         Ok(Arc::new(store))

@@ -26,6 +26,7 @@ mod pki;
 mod proxies;
 mod public_tls;
 pub mod rotate_anchor;
+pub mod rotate_master_key;
 mod sockets;
 mod stop;
 mod system;

@@ -1,7 +1,11 @@
 //! Where the key is that the store's secrets are sealed with: a systemd credential, or a file.
 
 use crate::config::Settings;
+use crate::new_file;
+use anyhow::Context as _;
 use instance_connect_store::{MasterKey, MasterKeyError};
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 
 /// The name of the systemd credential.
@@ -54,5 +58,41 @@ impl MasterKeyPlace {
             Self::Credential(path) => MasterKey::read_credential(path, own_uid),
             Self::File(path) => MasterKey::read_file(path, own_uid),
         }
+    }
+
+    /// Where the next key is while it takes the place of this one.
+    pub(crate) fn next(&self) -> PathBuf {
+        let mut name = self.path().as_os_str().to_owned();
+        name.push(".next");
+        name.into()
+    }
+
+    /// Reads the next key.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) fn read_next(&self) -> Result<MasterKey, MasterKeyError> {
+        MasterKey::read_file(&self.next(), rustix::process::geteuid().as_raw())
+    }
+
+    /// Puts the next key in the place of this one.
+    ///
+    /// # Errors
+    /// It cannot be renamed.
+    pub(crate) fn promote_next(&self) -> anyhow::Result<()> {
+        new_file::promote(&self.next(), self.path())
+    }
+
+    /// Gives a file to whoever owns the key.
+    ///
+    /// # Errors
+    /// It cannot be given away.
+    pub(crate) fn give_to_owner(&self, file: &Path) -> anyhow::Result<()> {
+        let (owner, own) = (fs::metadata(self.path())?, fs::metadata(file)?);
+        if (owner.uid(), owner.gid()) != (own.uid(), own.gid()) {
+            chown(file, Some(owner.uid()), Some(owner.gid()))
+                .with_context(|| format!("cannot give {} away", file.display()))?;
+        }
+        Ok(())
     }
 }

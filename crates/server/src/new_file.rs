@@ -37,6 +37,15 @@ pub(crate) fn replace(path: &Path, contents: &[u8], mode: u32) -> anyhow::Result
     replaced.with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Puts a file in the place of another one in the same directory.
+///
+/// # Errors
+/// It cannot be renamed.
+pub(crate) fn promote(path: &Path, into: &Path) -> anyhow::Result<()> {
+    let renamed = fs::rename(path, into).and_then(|()| sync_directory(into));
+    renamed.with_context(|| format!("cannot put {} in place", path.display()))
+}
+
 /// Writes it under another name in the same directory, down to the disk, with this mode whatever the umask.
 fn beside(path: &Path, contents: &[u8], mode: u32) -> io::Result<PathBuf> {
     let mut random = [0; 4];

@@ -33,7 +33,8 @@ pub enum StoreError {
     /// The database was made with another master key. Nothing was changed.
     #[error(
         "this is not the master key the database was made with: \
-         give the right one, or restore the backup of the database that belongs to this key"
+         give the right one, or restore the backup of the database that belongs to this key. \
+         If rotate-master-key was interrupted, run it again"
     )]
     WrongMasterKey,
 

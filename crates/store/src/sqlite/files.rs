@@ -1,19 +1,35 @@
 //! The files of a database: who may reach them.
 
 use crate::StoreError;
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 const DATABASE: &str = "inventory.sqlite";
 const LOCK: &str = "inventory.lock";
+const OPEN: &str = "inventory.open";
 
 /// The files of one database while it is being opened.
 pub(super) struct Files {
     pub(super) database: PathBuf,
+    /// Locked together with everybody else who has the database open.
+    pub(super) open: File,
     /// Held until this is dropped.
     _lock: File,
+}
+
+impl Files {
+    /// Makes sure that nobody else has the database open, or opens it before this is dropped.
+    pub(super) fn own_alone(&self) -> Result<(), StoreError> {
+        match self.open.try_lock() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => {
+                Err(StoreError::Unavailable("another process has the database open; stop it first"))
+            }
+            Err(TryLockError::Error(error)) => Err(internal(error)),
+        }
+    }
 }
 
 /// Makes sure of a directory and a database file that only their owner can use. Waits for other programs that are opening
@@ -43,7 +59,14 @@ pub(super) fn prepare(directory: &Path) -> Result<Files, StoreError> {
         }
         Err(error) => return Err(internal(error)),
     }
-    Ok(Files { database, _lock: lock })
+    let open = private().create(true).truncate(false).open(directory.join(OPEN)).map_err(internal)?;
+    // Root may be the first to use this file; those whose database it is have to be able to.
+    let (owner, own) = (std::fs::metadata(&database).map_err(internal)?, open.metadata().map_err(internal)?);
+    if own.uid() != owner.uid() {
+        fchown(&open, Some(owner.uid()), Some(owner.gid())).map_err(internal)?;
+    }
+    open.lock_shared().map_err(internal)?;
+    Ok(Files { database, open, _lock: lock })
 }
 
 /// Where the database of a directory is.

@@ -7,6 +7,7 @@ mod changes;
 mod files;
 mod load;
 mod methods;
+mod rotate;
 mod schema;
 mod worker;
 
@@ -16,6 +17,7 @@ use crate::{MasterKey, StoreError};
 use instance_connect_core::environment::Random;
 use instance_connect_core::secret::Secret;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use worker::Worker;
@@ -27,6 +29,8 @@ use worker::Worker;
 pub struct SqliteStore {
     worker: Worker,
     sealer: Arc<Sealer>,
+    /// Shows others that the database is open.
+    _open: File,
 }
 
 impl SqliteStore {
@@ -47,7 +51,7 @@ impl SqliteStore {
         let mut connection = connect(&files.database)?;
         schema::migrate(&mut connection, &files.database, schema::MIGRATIONS, &sealer)?;
         let worker = Worker::start(connection).map_err(|error| StoreError::Internal(Box::new(error)))?;
-        Ok(Self { worker, sealer: Arc::new(sealer) })
+        Ok(Self { worker, sealer: Arc::new(sealer), _open: files.open })
     }
 
     /// Whether there is a database in `directory`.

@@ -69,7 +69,10 @@ fn version(transaction: &Transaction<'_>, path: &Path) -> Result<u32, StoreError
     }
 }
 
-fn keep_master_key_check(transaction: &Transaction<'_>, sealer: &Sealer) -> Result<(), StoreError> {
+pub(super) fn keep_master_key_check(
+    transaction: &Transaction<'_>,
+    sealer: &Sealer,
+) -> Result<(), StoreError> {
     let sealed = sealer.seal(SealedRow::MasterKeyCheck, &Secret::new(b"instance-connect".to_vec()));
     let sealed = sealed.map_err(|error| StoreError::Internal(Box::new(error)))?;
     transaction.execute("INSERT INTO meta (name, value) VALUES ('master-key-check', ?1)", [sealed])?;

@@ -82,7 +82,16 @@ async fn files_are_their_owners_alone() {
         names.push(file.file_name().into_string().unwrap());
     }
     names.sort();
-    assert_eq!(names, ["inventory.lock", "inventory.sqlite", "inventory.sqlite-shm", "inventory.sqlite-wal"]);
+    assert_eq!(
+        names,
+        [
+            "inventory.lock",
+            "inventory.open",
+            "inventory.sqlite",
+            "inventory.sqlite-shm",
+            "inventory.sqlite-wal"
+        ]
+    );
 
     drop(store);
     for (path, open_mode, closed_mode) in [
