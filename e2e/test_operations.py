@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import threading
@@ -365,3 +366,24 @@ def test_a_rotation_that_was_interrupted_is_finished(supervised, point, is_new, 
     assert push(supervised.client()) == "EC2InstanceNotFoundException"
     if next_command == "serve":
         assert key_file.read_bytes() == (following if is_new else before)
+
+
+def test_a_backup_is_restored_elsewhere(supervised, closing):
+    """As docs/operations.md has it: a copy that SQLite made while it ran, the master key, and the configuration."""
+    machine = Machine(supervised, 0)
+    closing.callback(machine.close)
+    eventually(lambda: metric(supervised, "instance_connect_links") == 1, "the machine is there")
+    with closing_of(sqlite3.connect(supervised.folder / "data/inventory.sqlite")) as running:
+        elsewhere = supervised.folder / "elsewhere"
+        elsewhere.mkdir(0o700)
+        backup = elsewhere / "inventory.sqlite"
+        backup.touch(0o600)
+        with closing_of(sqlite3.connect(backup)) as copy:
+            running.backup(copy)
+    supervised.stop()
+    supervised.told("STOPPING=1")
+    # The names of the agents listener lead there now.
+    supervised.start("--data-dir", elsewhere)
+    eventually(lambda: metric(supervised, "instance_connect_links") == 1, "the machine comes back")
+    answer = supervised.client().send_ssh_public_key(InstanceId=machine.id, InstanceOSUser="ec2-user", SSHPublicKey=KEY)
+    assert answer["Success"] is True
