@@ -34,6 +34,7 @@ mod system;
 #[cfg(all(
     not(debug_assertions),
     any(
+        feature = "planted-any-socket-used",
         feature = "planted-audit-skipped",
         feature = "planted-clones-unnoticed",
         feature = "planted-doubtful-connection-kept",

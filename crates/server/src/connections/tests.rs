@@ -1,13 +1,15 @@
 //! Clients that keep us waiting. Those in memory are on a clock that stands until all wait; those over TCP are real.
 
 use super::*;
+use crate::drain::Drain;
 use crate::http::{self, Body, Late, Whole};
 use hyper::{Response, body::Bytes};
 use hyper_util::rt::TokioIo;
+use instance_connect_core::places::ConnectionLimits;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
