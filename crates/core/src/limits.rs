@@ -110,6 +110,18 @@ pub const TAG_VALUE: usize = 256;
 /// What an answer of an administrative operation lists at most: IAM's own default.
 pub const PAGE: usize = 100;
 
+/// Events that one look-up answers at most: CloudTrail's own limit.
+pub const EVENTS: usize = 50;
+
+/// Longest value that events are looked up by, in characters: CloudTrail's own limit.
+pub const ATTRIBUTE: usize = 2000;
+
+/// Bytes of the audit log that one look-up reads at most; what it has not come to, the next one does.
+pub const LOOKUP_READ: u64 = 8 * 1024 * 1024;
+
+/// Look-ups that read the audit log at a time, so that they leave a core to those who push.
+pub const LOOKUPS: usize = 1;
+
 /// Longest marker of a list, in characters: a name of IAM, with what kind of thing it names.
 pub const MARKER: usize = 256;
 

@@ -5,6 +5,7 @@
 
 mod files;
 mod live;
+mod lookup;
 mod recovery;
 #[cfg(test)]
 mod tests;
@@ -12,20 +13,21 @@ mod tests;
 use crate::api::fresh_uuid;
 use crate::metrics::Histogram;
 use anyhow::Context as _;
-use files::LogFile;
+use files::{LogFile, Paths};
 use instance_connect_core::audit::{self, Line, Sampler, Share};
 use instance_connect_core::environment::{Clock, Random};
 use instance_connect_core::ids::Region;
 use instance_connect_core::limits;
 pub(crate) use live::AuditProblem;
 use live::LiveFile;
+pub(crate) use lookup::{Found, Wanted};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::mpsc as blocking;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::yield_now;
 use tokio::time::MissedTickBehavior;
 
@@ -94,6 +96,9 @@ pub(crate) struct AuditLog {
     refused: Arc<Mutex<Sampler>>,
     live: Arc<LiveFile>,
     syncs: Histogram,
+    /// Where it is read.
+    paths: Paths,
+    lookups: Arc<Semaphore>,
     #[cfg(test)]
     failing: Arc<std::sync::atomic::AtomicBool>,
 }
@@ -140,6 +145,7 @@ impl AuditLog {
         let live = Arc::new(LiveFile::of(&file)?);
         let syncs = Histogram::default();
         let (written, durations) = (Arc::clone(&live), syncs.clone());
+        let paths = file.paths().clone();
         let (to_disk, batches) = blocking::sync_channel(1);
         std::thread::Builder::new()
             .name("audit-log".to_owned())
@@ -152,6 +158,8 @@ impl AuditLog {
             refused: Arc::default(),
             live,
             syncs,
+            paths,
+            lookups: Arc::new(Semaphore::new(limits::LOOKUPS)),
             #[cfg(test)]
             failing: Arc::default(),
         })
@@ -208,6 +216,13 @@ impl AuditLog {
     /// How long writes have taken.
     pub(crate) fn syncs(&self) -> Histogram {
         self.syncs.clone()
+    }
+
+    /// Looks for events, newest first. It reads the files as anybody could, apart from the writer, and a bounded part of them.
+    pub(crate) async fn lookup(&self, wanted: Wanted) -> anyhow::Result<Found> {
+        let _turn = self.lookups.acquire().await?;
+        let paths = self.paths.clone();
+        tokio::task::spawn_blocking(move || lookup::lookup(&paths, &wanted)).await?
     }
 
     /// Counts a refused request, and records a few of them with the line that is made for it. Nobody waits for that.

@@ -7,12 +7,14 @@
 use super::policy_arn::PolicyArn;
 use super::request::{PolicyDocument, Tags};
 use crate::api::{AdministrationErrorCode, ApiError, Constraint, Violations};
+use crate::audit::{AttributeKey, LogPosition};
 use crate::ids::{
     AccessKeyId, AccountId, AvailabilityZone, Fingerprint, GroupName, InstanceId, OsUser, PolicyName,
     UserName,
 };
 use crate::inventory::{InstanceState, Status};
 use crate::{limits, link};
+use instance_connect_document::UnixSeconds;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -248,6 +250,41 @@ impl Member for BTreeSet<Fingerprint> {
     fn read(name: &str, value: &Value) -> Result<Self, ApiError> {
         let fingerprints = list(name, value, link::limits::HOST_KEYS)?.iter();
         fingerprints.map(|fingerprint| Fingerprint::read(name, fingerprint)).collect()
+    }
+}
+
+/// Seconds since 1970, as AWS's JSON has times; whole ones, as records have them.
+impl Member for UnixSeconds {
+    fn read(_: &str, value: &Value) -> Result<Self, ApiError> {
+        value.as_i64().map(Self).ok_or(ApiError::Serialization)
+    }
+}
+
+/// `[{"AttributeKey": …, "AttributeValue": …}]`
+impl Member for Vec<(AttributeKey, String)> {
+    fn read(name: &str, value: &Value) -> Result<Self, ApiError> {
+        let attributes = list(name, value, AttributeKey::ALL.len())?.iter();
+        let attributes = attributes.map(|attribute| {
+            let Value::Object(attribute) = attribute else { return Err(ApiError::Serialization) };
+            let mut attribute = Members(attribute.clone());
+            let key = attribute.required("AttributeKey")?;
+            let Bounded(value) = attribute.required::<Bounded<{ limits::ATTRIBUTE }>>("AttributeValue")?;
+            attribute.finish()?;
+            Ok((key, value))
+        });
+        attributes.collect()
+    }
+}
+
+impl Member for AttributeKey {
+    fn read(name: &str, value: &Value) -> Result<Self, ApiError> {
+        word(name, value, &Self::ALL.map(|key| (key.as_str(), key)))
+    }
+}
+
+impl Member for LogPosition {
+    fn read(name: &str, value: &Value) -> Result<Self, ApiError> {
+        text(name, value, &[Constraint::AtMost(limits::MARKER), Constraint::AtLeast(1)])
     }
 }
 

@@ -115,6 +115,9 @@ operations! {
     ListAgents, Read, Any;
     RevokeAgent, Write, Instance;
     RearmAgent, Write, Instance;
+
+    // The audit log. Its name and members are CloudTrail's.
+    LookupEvents, Read, Any;
 }
 
 impl Operation {

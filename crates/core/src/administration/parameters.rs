@@ -4,6 +4,7 @@ use super::members::{Bounded, Members};
 use super::request::{Change, Page, Read, Request, Revoke};
 use super::{Operation, PolicyArn, PolicyDocument, SimulatedPush};
 use crate::api::{AdministrationErrorCode, ApiError};
+use crate::audit::EventFilter;
 use crate::ids::{GroupName, InstanceId, PolicyName, UserName};
 use crate::limits;
 
@@ -101,6 +102,13 @@ pub(super) fn read(operation: Operation, m: &mut Members) -> Result<Request, Api
         O::ListAgents => Read::ListAgents { page: page(m)? }.into(),
         O::RevokeAgent => Change::RevokeAgent { instance: instance(m)? }.into(),
         O::RearmAgent => Change::RearmAgent { instance: instance(m)? }.into(),
+        O::LookupEvents => {
+            let attributes = m.optional("LookupAttributes")?.unwrap_or_default();
+            let filter =
+                EventFilter { attributes, start: m.optional("StartTime")?, end: m.optional("EndTime")? };
+            let max_results = at_most(m, "MaxResults", limits::EVENTS)?;
+            Read::LookupEvents { filter, max_results, from: m.optional("NextToken")? }.into()
+        }
     })
 }
 
@@ -142,14 +150,19 @@ fn tagged(m: &mut Members) -> Result<InstanceId, ApiError> {
 
 fn page(m: &mut Members) -> Result<Page, ApiError> {
     let marker = m.optional::<Bounded<{ limits::MARKER }>>("Marker")?.map(|Bounded(marker)| marker);
-    let max_items = m.optional::<u32>("MaxItems")?.map_or(limits::PAGE, |n| n as usize);
-    if !(1..=limits::PAGE).contains(&max_items) {
-        let message = format!(
-            "1 validation error detected: Value '{max_items}' at 'maxItems' failed to satisfy constraint: \
-             Member must have value from 1 to {}",
-            limits::PAGE
-        );
-        return Err(ApiError::Administration { code: AdministrationErrorCode::ValidationError, message });
+    Ok(Page { marker, max_items: at_most(m, "MaxItems", limits::PAGE)? })
+}
+
+/// How many are asked for: all there may be, unless it is said.
+fn at_most(m: &mut Members, name: &str, most: usize) -> Result<usize, ApiError> {
+    let asked = m.optional::<u32>(name)?.map_or(most, |n| n as usize);
+    if (1..=most).contains(&asked) {
+        return Ok(asked);
     }
-    Ok(Page { marker, max_items })
+    let name = super::first_lowered(name);
+    let message = format!(
+        "1 validation error detected: Value '{asked}' at '{name}' failed to satisfy constraint: \
+         Member must have value from 1 to {most}"
+    );
+    Err(ApiError::Administration { code: AdministrationErrorCode::ValidationError, message })
 }

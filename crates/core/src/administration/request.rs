@@ -3,6 +3,7 @@
 use super::members::Members;
 use super::{Operation, PolicyArn, SimulatedContext, SimulatedPush, parameters, recorded};
 use crate::api::ApiError;
+use crate::audit::{EventFilter, LogPosition};
 use crate::iam::{Policy, PolicyError};
 use crate::ids::{
     AccessKeyId, AccountId, AvailabilityZone, Fingerprint, GroupName, InstanceId, OsUser, PolicyName, Region,
@@ -84,6 +85,7 @@ pub enum Read {
     DescribeInstances { instances: Vec<InstanceId>, page: Page },
     ListAgents { page: Page },
     GetHostKeys { instance: InstanceId, os_user: Option<OsUser> },
+    LookupEvents { filter: EventFilter, max_results: usize, from: Option<LogPosition> },
 }
 
 /// An operation that withdraws keys before their minute is over.
@@ -235,7 +237,8 @@ impl Read {
             | Self::ListGroups { .. }
             | Self::ListPolicies { .. }
             | Self::DescribeInstances { .. }
-            | Self::ListAgents { .. } => Resource::Any,
+            | Self::ListAgents { .. }
+            | Self::LookupEvents { .. } => Resource::Any,
             Self::SimulatePrincipalPolicy { user, .. }
             | Self::GetUser { user }
             | Self::GetUserPolicy { user, .. } => Resource::User(user),

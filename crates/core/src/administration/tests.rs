@@ -90,8 +90,9 @@ fn every_operation_is_named_once_and_known_to_policies() {
         assert_eq!(named.count(), 1, "{operation:?}");
         assert_eq!(operation.action(), format!("{SERVICE}:{}", operation.name()));
         assert!(Action::all().any(|action| action == Action::Administer(*operation)));
-        let reads =
-            ["Get", "List", "Describe", "Simulate"].iter().any(|verb| operation.name().starts_with(verb));
+        let reads = ["Get", "List", "Describe", "Lookup", "Simulate"]
+            .iter()
+            .any(|verb| operation.name().starts_with(verb));
         assert_eq!(operation.is_read_only(), reads, "{operation:?}");
         let request = parse(*operation, &body(*operation)).unwrap();
         assert_eq!(matches!(request, Request::Read(_)), reads, "{operation:?}");

@@ -20,8 +20,7 @@ pub struct NotAFinishedFile;
 impl FinishedFile {
     /// The one that is finished `now`, and behind the `last` one even where the clock has gone back since.
     pub fn after(last: Option<&Self>, now: UnixSeconds) -> Self {
-        let time =
-            jiff::Timestamp::from_second(now.0).unwrap_or_default().strftime("%Y%m%dT%H%M%SZ").to_string();
+        let time = time_text(now);
         match last {
             Some(last) if last.time >= time => {
                 Self { time: last.time.clone(), number: last.number.saturating_add(1) }
@@ -29,6 +28,17 @@ impl FinishedFile {
             _ => Self { time, number: 1 },
         }
     }
+}
+
+impl FinishedFile {
+    /// Whether it was finished before this, so that nothing in it is as new.
+    pub fn is_before(&self, time: UnixSeconds) -> bool {
+        self.time < time_text(time)
+    }
+}
+
+fn time_text(time: UnixSeconds) -> String {
+    jiff::Timestamp::from_second(time.0).unwrap_or_default().strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
 impl fmt::Display for FinishedFile {

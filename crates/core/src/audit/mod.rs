@@ -4,6 +4,7 @@
 mod chain;
 mod finished;
 mod line;
+mod lookup;
 mod own;
 mod proof;
 mod recovery;
@@ -16,6 +17,7 @@ mod tests;
 pub use chain::{Chain, ChainValue, NotAChainValue, Tie};
 pub use finished::{FinishedFile, LogNames, NotAFinishedFile};
 pub use line::Line;
+pub use lookup::{AttributeKey, Event, EventFilter, LogPosition, NotALogPosition, parse_time};
 pub use own::{
     CloneEvidence, LinkClaim, Refused, enrolment, host_key_report, refusal, refusal_counts, renewal,
     suspension,

@@ -4,6 +4,7 @@ use super::answer::{Answer, attached, key_status, status, tags};
 use super::changes::{find_instance, find_owner, find_user, own_policy};
 use super::{Code, refused, store_error};
 use crate::api::{Api, internal};
+use crate::audit_log::{Found, Wanted};
 use instance_connect_core::administration::{Page, Read as R, SimulatedPush, timestamp};
 use instance_connect_core::api::ApiError;
 use instance_connect_core::authz::{AuthorizedAdministration, InstanceOperation as _, explain};
@@ -86,6 +87,19 @@ impl Api {
                 json!({ "Policy": { "PolicyName": name, "Arn": arn, "PolicyDocument": document } })
             }
             R::ListPolicies { page } => policies(&details().await?, account, page),
+            R::LookupEvents { filter, max_results, from } => {
+                // The management account's principals see all, also what is nobody's.
+                let sees_all = inventory.management_account.as_ref() == Some(account);
+                let wanted = Wanted {
+                    filter: filter.clone(),
+                    account: (!sees_all).then(|| account.clone()),
+                    max_results: *max_results,
+                    from: from.clone(),
+                };
+                let found = self.audit.lookup(wanted).await;
+                let Found { events, next } = found.map_err(|error| internal(origin, format!("{error:#}")))?;
+                json!({ "Events": events, "NextToken": next.map(|position| position.to_string()) })
+            }
         };
         Ok(Answer::new(members))
     }

@@ -85,9 +85,9 @@ impl LogFile {
         }
     }
 
-    /// Where it is.
-    pub(super) fn path(&self) -> &Path {
-        &self.paths.live
+    /// Where its files are.
+    pub(super) fn paths(&self) -> &Paths {
+        &self.paths
     }
 
     /// Which file it is that is written to now.
@@ -159,10 +159,10 @@ impl LogFile {
 }
 
 /// Where the files are.
-#[derive(Debug)]
-struct Paths {
+#[derive(Clone, Debug)]
+pub(super) struct Paths {
     directory: PathBuf,
-    live: PathBuf,
+    pub(super) live: PathBuf,
     names: LogNames,
 }
 
@@ -177,12 +177,12 @@ impl Paths {
         })
     }
 
-    fn of_finished(&self, finished: &FinishedFile) -> PathBuf {
+    pub(super) fn of_finished(&self, finished: &FinishedFile) -> PathBuf {
         self.directory.join(self.names.finished(finished))
     }
 
     /// The finished files, in the order in which they were finished.
-    fn finished(&self) -> io::Result<Vec<FinishedFile>> {
+    pub(super) fn finished(&self) -> io::Result<Vec<FinishedFile>> {
         let mut finished = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
             finished.extend(entry?.file_name().to_str().and_then(|name| self.names.read(name)));

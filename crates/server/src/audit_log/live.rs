@@ -31,7 +31,7 @@ pub(crate) enum AuditProblem {
 
 impl LiveFile {
     pub(super) fn of(file: &LogFile) -> io::Result<Self> {
-        let live = Self { path: file.path().to_owned(), inode: AtomicU64::new(0) };
+        let live = Self { path: file.paths().live.clone(), inode: AtomicU64::new(0) };
         live.is(file)?;
         Ok(live)
     }

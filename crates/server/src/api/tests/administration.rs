@@ -302,6 +302,48 @@ async fn an_administrative_request_is_performed_once() {
     }
 }
 
+/// Page by page, newest first, each event once.
+#[tokio::test]
+async fn events_are_looked_up() {
+    let setting = Setting::new().await;
+    for user in ["one", "two", "three"] {
+        setting.done(Administrative::CreateUser, json!({ "UserName": user })).await;
+    }
+    let look_up = async |body: Value| setting.done(Administrative::LookupEvents, body).await;
+    let attribute = |key: &str, value: &str| json!([{ "AttributeKey": key, "AttributeValue": value }]);
+    let (mut found, mut token) = (Vec::new(), Value::Null);
+    loop {
+        let attributes = attribute("EventName", "CreateUser");
+        let answer =
+            look_up(json!({ "LookupAttributes": attributes, "MaxResults": 1, "NextToken": token })).await;
+        let events = answer["Events"].as_array().unwrap().iter();
+        found.extend(events.map(|event| event["Resources"][0]["ResourceName"].as_str().unwrap().to_owned()));
+        token = answer["NextToken"].clone();
+        if token.is_null() {
+            break;
+        }
+    }
+    assert_eq!(found, ["three", "two", "one"]);
+    let two = look_up(json!({ "LookupAttributes": attribute("ResourceName", "two") })).await;
+    assert_eq!(two["Events"].as_array().unwrap().len(), 1);
+    let later = setting.clock.wall().0 + 1;
+    assert_eq!(look_up(json!({ "StartTime": later })).await["Events"], json!([]));
+    for wrong in [
+        json!({ "NextToken": "../../etc/passwd" }),
+        json!({ "MaxResults": 51 }),
+        json!({ "MaxResults": 0 }),
+        json!({ "LookupAttributes": attribute("Password", "x") }),
+        json!({ "LookupAttributes": [] }),
+    ] {
+        let answered = setting.administer(Administrative::LookupEvents, wrong.clone()).await;
+        assert_eq!(answered.code, "ValidationError", "{wrong}");
+    }
+    // A token that somebody has made up is no more than a place to begin at.
+    for token in ["99990101T000000Z-0001.7", "-.7", "-.18446744073709551615"] {
+        look_up(json!({ "NextToken": token })).await;
+    }
+}
+
 #[tokio::test]
 async fn accounts_do_not_see_each_other() {
     let setting = Setting::new().await;
@@ -339,6 +381,14 @@ async fn accounts_do_not_see_each_other() {
                 let text = answered.body.to_string();
                 let foreign = ["111122223333", "alice", setting.world.instance.as_str()];
                 assert!(!foreign.iter().any(|foreign| text.contains(foreign)), "{operation:?}: {text}");
+                ""
+            }
+            // What they have asked for themselves names what they must not see.
+            Administrative::LookupEvents => {
+                let events = answered.body["Events"].as_array().unwrap();
+                assert!(
+                    events.iter().all(|event| event["AccessKeyId"] == root.0.as_str()) && !events.is_empty()
+                );
                 ""
             }
             _ => "NoSuchEntity",
