@@ -1,6 +1,7 @@
 """Proof of use: what became of a pushed key is on record under the request that pushed it, and nobody changes the record unseen."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -25,11 +26,25 @@ def verify(*arguments, status=0):
     return json.loads(done.stdout)
 
 
+def query(dev, *arguments):
+    """Events, newest first."""
+    environment = {**os.environ, "INSTANCE_CONNECT_READY_FILE": str(dev.ready_file)}
+    return json.loads(run(CLI, "audit", "query", "--output", "json", *arguments, env=environment).stdout)["Events"]
+
+
 @pytest.fixture
 def host(tmp_path_factory):
     host = Host(tmp_path_factory.mktemp("host"))
     yield host
     host.close()
+
+
+def test_the_tail_of_the_log_is_a_table(dev, new_key):
+    push = dev.push(new_key())
+    environment = {**os.environ, "INSTANCE_CONNECT_READY_FILE": str(dev.ready_file)}
+    lines = run(CLI, "audit", "tail", "-n", "3", "--event-name", "SendSSHPublicKey", env=environment).stdout.splitlines()
+    assert lines[0].split()[:3] == ["TIME", "EVENT", "WHO"]
+    assert push.request_id in lines[-1] and dev.first.id in lines[-1] and " ok " in lines[-1]
 
 
 @root_only
@@ -59,6 +74,13 @@ def test_a_login_is_on_record_from_push_to_end(host, new_dev, new_key):
     sessions = {event["additionalEventData"]["sessionID"] for event in told[3:]}
     assert len(sessions) == 1
     assert {event["additionalEventData"]["remoteHost"] for event in told[3:]} == {"127.0.0.1"}
+
+    found = query(dev, "--request-id", push.request_id)
+    assert [json.loads(event["CloudTrailEvent"])["eventName"] for event in found] == list(reversed(events(dev, push)[1:]))
+    from_files = query(dev, "--request-id", push.request_id, "--file", dev.ready["audit_log"])
+    assert from_files == found
+    opened = query(dev, "--event-name", "SessionOpened", "--instance", dev.first.id)
+    assert [event["EventId"] for event in opened] == [told[4]["eventID"]]
 
     assert host.login(key)
     again = eventually(lambda: [e for e in dev.events(push.request_id)[6:] if e["eventName"] == "SessionClosed"], "again")
