@@ -2,9 +2,14 @@
 
 import json
 import os
+import sqlite3
+import threading
 import time
 
+import boto3
+import botocore.exceptions
 import pytest
+from botocore.config import Config
 
 from dev import PROGRAMS
 from system import eventually, kill, run
@@ -218,6 +223,69 @@ def test_a_suspended_user_whose_keys_are_revoked_is_out(dev, admin, new_key):
     admin("revoke", "--user", "mallory")
     assert dev.first.login(pushed).refused
     assert "AuthException" in admin(*push, new_key().public, key=key, status=254).stderr
+
+
+class Pusher(threading.Thread):
+    """Somebody who pushes all the time, and when each push that succeeded had begun."""
+
+    def __init__(self, dev, key, public):
+        super().__init__(daemon=True)
+        self.client = boto3.client(
+            "ec2-instance-connect",
+            endpoint_url=dev.endpoint_url,
+            region_name=dev.region,
+            aws_access_key_id=key["AccessKeyId"],
+            aws_secret_access_key=key["SecretAccessKey"],
+            config=Config(retries={"total_max_attempts": 1}),
+        )
+        self.push = dict(InstanceId=dev.first.id, InstanceOSUser=dev.first.os_user, SSHPublicKey=public)
+        self.succeeded, self.refused, self.done = [], set(), threading.Event()
+
+    def run(self):
+        while not self.done.wait(0.02):
+            began = time.monotonic()
+            try:
+                self.client.send_ssh_public_key(**self.push)
+                self.succeeded.append(began)
+            except botocore.exceptions.ClientError as error:
+                self.refused.add(error.response["Error"]["Code"])
+
+
+@pytest.mark.parametrize(
+    "table, says", [("users", "AuthException"), ("access_keys", "UnrecognizedClientException")]
+)
+@pytest.mark.parametrize("who", ["this control plane", "another one of the same store"])
+def test_whoever_is_disabled_is_refused_everywhere_within_a_second(new_dev, new_key, table, says, who):
+    """Under a stream of pushes over an open link. What `who` changes in the store is all that another process would."""
+    dev = new_dev()
+    admin = administrator(dev)
+    admin("user", "create", "bob")
+    admin("policy", "put", "push", "-", "--user", "bob", stdin=None, input=allow("ec2-instance-connect:*"))
+    key = admin.ask("access-key", "create", "--user", "bob")["AccessKey"]
+    pusher = Pusher(dev, key, new_key().public)
+    pusher.start()
+    eventually(lambda: pusher.succeeded, "a push succeeds")
+    if who == "this control plane":
+        words = {"users": ("user", "suspend", "bob"), "access_keys": ("access-key", "deactivate", key["AccessKeyId"], "--user", "bob")}
+        admin(*words[table])
+        allowed = 0
+    else:
+        where = {"users": "name = 'bob'", "access_keys": f"id = '{key['AccessKeyId']}'"}[table]
+        [file] = dev.folder.rglob("inventory.sqlite")
+        database = sqlite3.connect(file)
+        with database:
+            database.execute(f"UPDATE {table} SET status = 'suspended' WHERE {where}")
+            database.execute("UPDATE sequence SET value = value + 1")
+        database.close()
+        allowed = 1
+    disabled = time.monotonic()
+    eventually(lambda: says in pusher.refused, "a push is refused")
+    time.sleep(1)
+    pusher.done.set()
+    pusher.join()
+    late = [round(began - disabled, 3) for began in pusher.succeeded if began > disabled + allowed]
+    print(f"{table}, {who}: the last push that succeeded began {max(pusher.succeeded) - disabled:+.3f} s after")
+    assert late == []
 
 
 def test_why_a_user_may_push_is_told_by_statement(dev, admin):

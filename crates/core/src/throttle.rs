@@ -11,7 +11,7 @@ use crate::limits;
 use crate::link::{EnrollError, EnrollErrorCode};
 use crate::origin::Network;
 use crate::sigv4::Verified;
-use instance_connect_document::ServerInstant;
+use instance_connect_document::{ServerInstant, decimal};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
@@ -157,10 +157,7 @@ impl FromStr for Rate {
     type Err = RateError;
 
     fn from_str(text: &str) -> Result<Self, RateError> {
-        let number = |digits: &str| {
-            let plain = digits.bytes().all(|b| b.is_ascii_digit());
-            digits.parse().ok().filter(|number| plain && *number > 0).ok_or(RateError)
-        };
+        let number = |digits| decimal::parse(digits).filter(|number| *number > 0).ok_or(RateError);
         let (per_second, burst) = text.split_once('/').ok_or(RateError)?;
         Ok(Self { per_second: number(per_second)?, burst: number(burst)? })
     }

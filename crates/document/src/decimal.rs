@@ -1,9 +1,9 @@
-//! Decimal numbers as documents, statements and hand-over files spell them.
+//! Decimal numbers in their one spelling, as documents, statements, hand-over files and names in certificates have them.
 
 use std::str::FromStr;
 
 /// Reads a number in its one spelling: digits only, no sign, no leading zero. `None` also where it does not fit.
-pub(crate) fn parse<N: FromStr>(text: &str) -> Option<N> {
+pub fn parse<N: FromStr>(text: &str) -> Option<N> {
     let one_spelling = text == "0" || !text.starts_with('0');
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     if one_spelling && digits { text.parse().ok() } else { None }

@@ -12,7 +12,7 @@
 mod anchor_set;
 mod base64;
 mod deadline;
-mod decimal;
+pub mod decimal;
 mod document;
 mod handover;
 mod ids;

@@ -2,7 +2,7 @@
 
 use crate::Refusal;
 use crate::limits::{TAG_KEY, TAG_VALUE, TAGS};
-use instance_connect_core::iam::folded;
+use instance_connect_core::iam::{folded, is_tag_text};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) fn check_instance_tags(tags: &BTreeMap<String, String>) -> Result<(), Refusal> {
@@ -41,12 +41,10 @@ pub(crate) fn check_user_tags(tags: &BTreeMap<String, String>) -> Result<(), Ref
     Ok(())
 }
 
-/// `[\p{L}\p{Z}\p{N}_.:/=+\-@]*`, and nothing that AWS keeps for itself.
+/// A text of a tag, and nothing that AWS keeps for itself.
 fn is_iam_text(text: &str, longest: usize) -> bool {
-    let is_separator = |c: char| c.is_whitespace() && !c.is_control();
-    let allowed = |c: char| c.is_alphanumeric() || is_separator(c) || "_.:/=+-@".contains(c);
     let reserved = text.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("aws:"));
-    text.chars().count() <= longest && text.chars().all(allowed) && !reserved
+    text.chars().count() <= longest && is_tag_text(text) && !reserved
 }
 
 #[cfg(test)]

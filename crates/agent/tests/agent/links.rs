@@ -7,8 +7,8 @@ use instance_connect_core::document::{
     Fingerprint, Offer, RemoteHost, Section, SessionChange, SessionEvent, SessionId, merge,
 };
 use instance_connect_core::link::{
-    AckOutcome, AgentFrame, EnrollErrorCode, Goodbye, GoodbyeCode, KeyUse, Offered, Ping, ServerFrame,
-    UseEvent, limits,
+    AckOutcome, AgentFrame, Capabilities, EnrollErrorCode, Goodbye, GoodbyeCode, HostKeyText, KeyUse, Offered,
+    Ping, ServerFrame, UseEvent, limits,
 };
 use std::fs;
 use std::io::ErrorKind;
@@ -29,6 +29,27 @@ async fn the_agent_introduces_itself() {
     assert_eq!(hello.boot_id, boot(BOOT));
     assert_eq!(hello.sent_at, machine.clock.boot());
     assert_eq!(hello.agent_version.as_str(), env!("CARGO_PKG_VERSION"));
+}
+
+/// To a server that takes them; each link tells what there is by then.
+#[tokio::test]
+async fn the_machines_host_keys_are_reported_with_each_link() {
+    const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGmvQQVTcV1Mc2OBIcHd2WtXEukgRdlPYlgpWLAWlQQp";
+    let mut control_plane = ControlPlane::start().await;
+    let machine = Machine::start(&control_plane);
+    for (file, expected) in [("none", vec![]), ("ssh_host_ed25519_key.pub", vec![HOST_KEY])] {
+        fs::create_dir_all(machine.path("ssh")).unwrap();
+        fs::write(machine.path("ssh").join(file), format!("{HOST_KEY} root@host\n")).unwrap();
+        let mut link = control_plane.accept_raw().await;
+        link.welcome_with(Capabilities::HOST_KEYS, &*machine.clock).await;
+        let AgentFrame::HostKeys(reported) = link.receive().await else { panic!("no host keys") };
+        assert_eq!(reported.lines.iter().map(HostKeyText::as_str).collect::<Vec<_>>(), expected);
+        link.send(ServerFrame::Goodbye(Goodbye::new(GoodbyeCode::ShuttingDown, "for a test"))).await;
+    }
+    // One that does not take them is not sent any: the first frame after its welcome is the ack.
+    let mut link = control_plane.accept(&*machine.clock).await;
+    let push = Push::default();
+    assert_eq!(link.grant(&machine.sign(&push), machine.clock.in_a_minute()).await, INSTALLED);
 }
 
 #[tokio::test]

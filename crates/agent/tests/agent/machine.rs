@@ -107,6 +107,7 @@ impl Machine {
             backoff: BackoffSettings { first: Duration::from_millis(1), longest: Duration::from_millis(20) },
             tick: Duration::from_millis(5),
             os_users: OsUserSettings { passwd: self.path("passwd"), id_command: self.path("id") },
+            ssh_host_keys: self.path("ssh"),
             ..RunSettings::new(self.directories.clone(), boot(BOOT))
         }
     }

@@ -141,7 +141,7 @@ impl ConditionKey {
     pub(super) fn parse(name: &str) -> Result<Self, String> {
         let row = KEYS.iter().find(|row| row.is_named(name));
         if let Some(KeyRow { value: Source::Tag(_), .. }) = row
-            && !name.split_once('/').is_some_and(|(_, tag)| is_tag_key(tag))
+            && !name.split_once('/').is_some_and(|(_, tag)| !tag.is_empty() && is_tag_text(tag))
         {
             return Err(format!("{name:?} names no tag; write its key behind the slash, without wildcards"));
         }
@@ -211,10 +211,11 @@ fn tagged<'t>(tags: &'t Tags, key: &str) -> impl Iterator<Item = &'t str> {
     tags.iter().filter(move |(name, _)| same(name)).map(|(_, value)| value.as_str())
 }
 
-/// The characters that a tag's key may have at AWS. Among the others are those of wildcards and variables, which would
-/// read as if they worked here.
-fn is_tag_key(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == ' ' || "_.:/=+-@".contains(c))
+/// Whether a text has only characters that tags have at AWS: `[\p{L}\p{Z}\p{N}_.:/=+\-@]*`. Among the others are those of
+/// wildcards and variables, which would read as if they worked in the key of a condition.
+pub fn is_tag_text(text: &str) -> bool {
+    let is_separator = |c: char| c.is_whitespace() && !c.is_control();
+    text.chars().all(|c| c.is_alphanumeric() || is_separator(c) || "_.:/=+-@".contains(c))
 }
 
 impl fmt::Display for ConditionKey {
@@ -252,6 +253,7 @@ mod tests {
             ("EC2:OSUser", true),
             ("AWS:sourceip", true),
             ("aws:resourcetag/Cost Center", true),
+            ("aws:PrincipalTag/Cost\u{a0}Center", true),
             ("aws:PrincipalTag/a/b", true),
             ("ec2:Region", false),
             ("s3:prefix", false),

@@ -31,6 +31,7 @@ mod wildcard;
 pub use action::{Action, ResourceType};
 pub use evaluate::{Decision, Denial, PolicyKind, StatementRef, evaluate};
 pub use explain::{Explanation, Outcome, StatementExplanation, explain};
+pub use key::is_tag_text;
 pub use pattern::folded;
 pub use policy::{Policy, PolicyError};
 pub use request::{AccessRequest, RequestedAction};

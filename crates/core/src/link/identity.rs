@@ -1,6 +1,7 @@
 //! Who an agent is, as its certificate says it.
 
 use crate::ids::{AccountId, InstanceId, Region};
+use instance_connect_document::decimal;
 use std::fmt;
 use std::str::FromStr;
 
@@ -50,8 +51,7 @@ impl FromStr for AgentUrn {
 }
 
 fn generation(text: &str) -> Option<u64> {
-    let plain = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
-    text.parse().ok().filter(|_| plain)
+    decimal::parse(text).filter(|generation| *generation > 0)
 }
 
 #[cfg(test)]
