@@ -142,7 +142,7 @@ def test_a_failure_midway_says_what_was_done_and_the_rest_follows(dev, account):
     failed = account.apply(text, "--yes", status=254)
     assert f"instance {dev.first.id}: + availability_zone = {zone}: EntityAlreadyExists" in failed.stderr
     assert "1 of 2 changes were made; run it again to make the others" in failed.stderr
-    assert "done: user bob: made\nnot done: instance" in failed.stdout
+    assert "done: user bob: made\nfailed: instance" in failed.stdout
     assert administrator(dev).ask("instance", "show", dev.first.id)["Instances"][0]["State"] == "running"
     text = text.replace(dev.first.id, "i-00000000000000cc1")
     assert "1 new, 0 changed" in account.apply(text, "--yes").stdout
@@ -151,11 +151,12 @@ def test_a_failure_midway_says_what_was_done_and_the_rest_follows(dev, account):
 def test_nobody_prunes_themselves(dev, account):
     account.apply("", "--yes")
     account("user", "create", "ops")
-    account("policy", "put", "all", "-", "--user", "ops", stdin=None, input=allow("*"))
+    account("policy", "create", "all", "-", stdin=None, input=allow("*"))
+    account("policy", "attach", "all", "--user", "ops")
     account.key = json.loads(account("access-key", "create", "--user", "ops", "--output", "json").stdout)["AccessKey"]
     pruned = account.apply("", "--prune", "--yes")
     assert "warning: the user ops is your own, and stays" in pruned.stderr
-    assert "active" in account("user", "list").stdout.lower()
+    assert "Attached policies: all\n" in account("user", "show", "ops").stdout
 
 
 @pytest.mark.parametrize(

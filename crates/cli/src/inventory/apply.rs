@@ -8,6 +8,7 @@ use crate::confirm::confirm;
 use crate::failure::{Exit, Failure};
 use crate::output;
 use instance_connect_client::{Client, Error};
+use std::cmp::Ordering;
 use std::time::Duration;
 
 /// The exit code of a dry run that would change something.
@@ -18,15 +19,16 @@ const PAUSE: Duration = Duration::from_millis(500);
 const PAUSES: u32 = 20;
 
 pub(super) async fn run(client: &Client, options: &ApplyOptions) -> Result<u8, Failure> {
-    let wanted = Inventory::read(&options.file)?;
+    let mut wanted = Inventory::read(&options.file)?;
     let current = current::read(client).await?;
-    let caller = if options.prune { current::caller(client).await } else { None };
-    let plan = Plan::new(&current, &wanted, options.prune, caller.as_deref())?;
-    if let Some(caller) = caller.filter(|name| plan.spares(&current, &wanted, name)) {
-        output::warning(&format!(
-            "the user {caller} is your own, and stays though the file does not name it"
-        ));
+    if options.prune
+        && let Some(caller) = current::caller(client).await
+        && wanted.keep_user(&caller, &current)
+    {
+        let warning = format!("the user {caller} is your own, and stays though the file does not name it");
+        output::warning(&warning);
     }
+    let plan = Plan::new(&current, &wanted, options.prune)?;
     if plan.steps.is_empty() {
         output::result("Everything is as the file says.");
         return Ok(0);
@@ -48,7 +50,11 @@ async fn carry_out(client: &Client, steps: &[Step]) -> Result<u8, Failure> {
             let mut failure = Failure::from(error);
             failure.message = format!("{}: {}", step.sentence, failure.message);
             for (position, step) in steps.iter().enumerate() {
-                let outcome = if position < done { "done" } else { "not done" };
+                let outcome = match position.cmp(&done) {
+                    Ordering::Less => "done",
+                    Ordering::Equal => "failed",
+                    Ordering::Greater => "not done",
+                };
                 output::result(&format!("{outcome}: {}", step.sentence));
             }
             let advice =

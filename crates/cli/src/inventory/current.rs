@@ -5,6 +5,7 @@ use super::file::{Documents, Group, Instance, Inventory, Settings, User};
 use crate::administration::whole;
 use crate::failure::{Exit, Failure};
 use instance_connect_client::{Administer, AdministrativeOperation as O, Client};
+use instance_connect_core::ids::UserName;
 use instance_connect_core::inventory::{InstanceState, Status};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -39,9 +40,9 @@ pub(super) async fn read(client: &Client) -> Result<Inventory, Failure> {
 }
 
 /// The name of the user who calls; `None` where that is not told.
-pub(super) async fn caller(client: &Client) -> Option<String> {
+pub(super) async fn caller(client: &Client) -> Option<UserName> {
     let own: AccessKeys = answer(client, O::ListAccessKeys).await.ok()?;
-    own.keys.into_iter().next().map(|key| key.user)
+    own.keys.into_iter().next()?.user.parse().ok()
 }
 
 /// What is gone for good is no part of the inventory.

@@ -50,7 +50,7 @@ pub(super) struct Settings {
     pub(super) serial_console_access: Option<bool>,
 }
 
-#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Group {
     /// Managed policies, by name.
@@ -60,7 +60,7 @@ pub(super) struct Group {
     pub(super) inline: Documents,
 }
 
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct User {
     #[serde(deserialize_with = "status")]
@@ -132,6 +132,28 @@ impl Inventory {
             .map_err(|error| (line_of(text, error.span()), error.message().to_owned()))?;
         inventory.check().map_err(|(name, why)| (line_naming(text, name), why))?;
         Ok(inventory)
+    }
+
+    /// Takes a user over from what there is, with all that it refers to, if the file does not name it: somebody who prunes
+    /// their own user does not get to the end. Says whether that was so.
+    pub(super) fn keep_user(&mut self, name: &UserName, current: &Self) -> bool {
+        let Some(user) = current.users.get(name).filter(|_| !self.users.contains_key(name)) else {
+            return false;
+        };
+        let mut policies: BTreeSet<&PolicyName> = user.attached.iter().chain(&user.boundary).collect();
+        for (name, group) in user.groups.iter().filter_map(|name| current.groups.get_key_value(name)) {
+            if !self.groups.contains_key(name) {
+                policies.extend(&group.attached);
+                self.groups.insert(name.clone(), group.clone());
+            }
+        }
+        for policy in policies {
+            if let Some(document) = current.policies.get(policy) {
+                self.policies.entry(policy.clone()).or_insert_with(|| document.clone());
+            }
+        }
+        self.users.insert(name.clone(), user.clone());
+        true
     }
 
     /// What no single value shows: policies that could not be evaluated fully, and names that differ in case only.

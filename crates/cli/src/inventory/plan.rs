@@ -94,21 +94,15 @@ impl Change {
 }
 
 impl Plan {
-    /// The steps from what there is to what is wanted. With `prune`, what is not named goes, but not `caller`, who would
-    /// not get to the end.
-    pub(super) fn new(
-        current: &Inventory,
-        wanted: &Inventory,
-        prune: bool,
-        caller: Option<&str>,
-    ) -> Result<Self, Failure> {
+    /// The steps from what there is to what is wanted. With `prune`, what is not named goes.
+    pub(super) fn new(current: &Inventory, wanted: &Inventory, prune: bool) -> Result<Self, Failure> {
         let account = check_account(current, wanted)?;
         check_references(current, wanted, prune)?;
         let mut plan = Self::default();
         plan.settings(current, wanted);
         plan.policies(current, wanted, prune, account);
         plan.groups(current, wanted, prune, account);
-        plan.users(current, wanted, prune, account, caller);
+        plan.users(current, wanted, prune, account);
         plan.instances(current, wanted, prune)?;
         // Stable: within a phase things stand in the order in which they are shown.
         plan.steps.sort_by_key(|step| step.phase);
@@ -120,12 +114,6 @@ impl Plan {
         let count = |sign: Sign| self.shown.iter().filter(|line| line.starts_with(sign.symbol())).count();
         let [new, changed, gone] = [Sign::New, Sign::Changed, Sign::Gone].map(count);
         format!("{}\n{new} new, {changed} changed, {gone} gone.", self.shown.join("\n"))
-    }
-
-    /// Whether this user, who calls, would be gone if it were anybody else.
-    pub(super) fn spares(&self, current: &Inventory, wanted: &Inventory, caller: &str) -> bool {
-        let is_it = |name: &UserName| name.as_str() == caller;
-        current.users.keys().any(is_it) && !wanted.users.keys().any(is_it)
     }
 
     fn add(&mut self, change: Change) {
@@ -217,14 +205,7 @@ impl Plan {
         }
     }
 
-    fn users(
-        &mut self,
-        current: &Inventory,
-        wanted: &Inventory,
-        prune: bool,
-        account: &AccountId,
-        caller: Option<&str>,
-    ) {
+    fn users(&mut self, current: &Inventory, wanted: &Inventory, prune: bool, account: &AccountId) {
         for (name, user) in &wanted.users {
             let sign = if current.users.contains_key(name) { Sign::Changed } else { Sign::New };
             let mut change = Change::new(sign, format!("user {name}"));
@@ -234,9 +215,6 @@ impl Plan {
         // A user is not deleted: its id stands in records. Nothing is left of it but that.
         let nothing = User { status: Status::Suspended, ..User::default() };
         for name in unnamed(&current.users, &wanted.users, prune) {
-            if caller == Some(name.as_str()) {
-                continue;
-            }
             let mut change = Change::new(Sign::Gone, format!("user {name}"));
             compare_users(&mut change, name, current.users.get(name), &nothing, account);
             self.add(change);

@@ -14,7 +14,7 @@ fn current(text: &str) -> Inventory {
 }
 
 fn plan(now: &str, wanted: &str, prune: bool) -> Plan {
-    Plan::new(&current(now), &inventory(wanted), prune, Some("me")).unwrap()
+    Plan::new(&current(now), &inventory(wanted), prune).unwrap()
 }
 
 fn sentences(plan: &Plan) -> Vec<&str> {
@@ -80,8 +80,23 @@ fn what_is_pruned_is_used_by_nobody_when_it_goes() {
         ]
     );
     assert!(plan(EVERYTHING, "", false).steps.is_empty(), "what is not named stays");
-    let stripped = "[users.bob]\nstatus = \"suspended\"\n[users.me]\nattached = []";
-    assert!(plan(stripped, "", true).steps.is_empty(), "who is suspended and has nothing, and who calls");
+    let stripped = "[users.bob]\nstatus = \"suspended\"";
+    assert!(plan(stripped, "", true).steps.is_empty(), "who is suspended and has nothing");
+}
+
+/// With all that it needs: nothing fails for being in use by it.
+#[test]
+fn whoever_prunes_is_spared() {
+    let (now, mut wanted) = (current(EVERYTHING), inventory("[policies]\nother = ALLOW"));
+    let bob: UserName = "bob".parse().unwrap();
+    assert!(wanted.keep_user(&bob, &now));
+    let plan = Plan::new(&now, &wanted, true).unwrap();
+    assert_eq!(
+        sentences(&plan),
+        ["policy other: its document", "instance i-0123456789abcdef0: ~ state = terminated"]
+    );
+    // What the file says of it counts.
+    assert!(!wanted.keep_user(&bob, &now) && !wanted.keep_user(&"eve".parse().unwrap(), &now));
 }
 
 #[test]
@@ -129,7 +144,7 @@ fn what_cannot_become_so_is_refused_before_anything_is_changed() {
         // It is there, but is to go.
         (EVERYTHING, "[users.bob]\ngroups = [\"ops\"]", true, "user bob refers to group ops"),
     ] {
-        let refused = Plan::new(&current(now), &inventory(wanted), prune, None).unwrap_err();
+        let refused = Plan::new(&current(now), &inventory(wanted), prune).unwrap_err();
         assert!(refused.message.contains(says), "{wanted}: {}", refused.message);
     }
     assert!(
