@@ -8,6 +8,7 @@
         feature = "planted-chain-ignored",
         feature = "planted-missing-variable-empty",
         feature = "planted-forwarded-believed",
+        feature = "planted-host-keys-believed",
         feature = "planted-lines-unescaped",
         feature = "planted-burst-exceeded",
         feature = "planted-parser-panics",
