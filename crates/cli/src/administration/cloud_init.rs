@@ -13,6 +13,7 @@ pub(super) fn cloud_config(server: &str, token: &str) -> String {
          \x20   permissions: \"0600\"\n\
          \x20   content: {token}\n\
          runcmd:\n\
+         \x20 - [instance-connect-agent, install]\n\
          \x20 - [instance-connect-agent, enroll, --server, {server}, --token-file, /run/instance-connect-join-token]\n\
          \x20 - [rm, -f, /run/instance-connect-join-token]\n\
          \x20 - [systemctl, enable, --now, instance-connect-agent.service]"

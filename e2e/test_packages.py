@@ -1,0 +1,345 @@
+"""From packages to the first login, and back: docs/install.md as an operator types it, in clean Debian systems with a network each.
+
+No systemd runs in these machines: where the page says `systemctl`, `Service` does what systemd would do for that unit. What is carried
+from one machine to another (`ca.pem`, a join token, access keys), is carried by us."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from machines import Network
+from system import PATIENCE, eventually, root_only, run
+
+DOCS = Path(__file__).parent.parent / "docs/install.md"
+# What `packaging/build` has made: this version, and below `next` a higher one.
+PACKAGES = Path(os.environ.get("PACKAGES", "/nonexistent"))
+CLEAN_ROOT = os.environ.get("CLEAN_ROOT")
+NAME = "connect.example.com"
+HOSTS = {"web-1": "i-0123456789abcdef1", "web-2": "i-0123456789abcdef2", "web-3": "i-0123456789abcdef3"}
+CONTROL_PLANE = ["instance-connectd", "serve", "--config", "/etc/instance-connect/instance-connectd.toml"]
+USERS = ["instance-connect", "instance-connect-agent", "instance-connect-keys"]
+
+pytestmark = [root_only, pytest.mark.skipif(not CLEAN_ROOT, reason="the clean system and the packages are made by ./test packages")]
+
+
+def sections():
+    """The page's commands, section by section: machine, `#` or `$`, command."""
+    found = {}
+    for section in DOCS.read_text().split("\n## ")[1:]:
+        blocks = re.findall(r"```console\n(.*?)```", section, re.S)
+        lines = [re.fullmatch(r"([\w-]+)([#$]) (.*)", line) for block in blocks for line in block.splitlines()]
+        assert all(lines), section
+        found[section.splitlines()[0]] = [line.groups() for line in lines]
+    return found
+
+
+class Site:
+    """A control plane, three machines to log in to, and a laptop."""
+
+    def __init__(self, folder):
+        self.commands = sections()
+        self.network = Network(folder, CLEAN_ROOT)
+        self.control_plane = self.new_control_plane("control-plane", "10.77.0.1")
+        self.machines = {"control-plane": self.control_plane}
+        for number, name in enumerate(HOSTS, 11):
+            self.machines[name] = self.network.machine(name, f"10.77.0.{number}")
+        self.laptop = self.machines["laptop"] = self.network.machine("laptop", "10.77.0.99")
+        # One of the machines has nothing of systemd's.
+        self.machines["web-3"].shell("apt-get purge systemd")
+        for name in HOSTS:
+            machine = self.machines[name]
+            machine.shell("useradd --create-home --shell /bin/sh alice")
+            machine.start_sshd()
+        for machine in self.machines.values():
+            self.bring_packages(machine, "*_amd64.deb")
+        self.before = {name: machine.state("etc") for name, machine in self.machines.items()}
+        self.keys = {}
+
+    def new_control_plane(self, name, address):
+        machine = self.network.machine(name, address, [NAME])
+        machine.service = machine.serve(
+            *CONTROL_PLANE, user="instance-connect", group="instance-connect", environment={"CREDENTIALS_DIRECTORY": "/run/credentials"}, port=8443
+        )
+        return machine
+
+    @staticmethod
+    def bring_packages(machine, pattern, folder=PACKAGES):
+        for package in (machine.root / "root").glob("*.deb"):
+            package.unlink()
+        for package in folder.glob(pattern):
+            shutil.copy(package, machine.root / "root")
+
+    def follow(self, section, **replaced):
+        """Types a section's commands, with other names in place of the page's."""
+        said = []
+        for name, _, line in self.commands[section]:
+            for old, new in replaced.items():
+                name, line = name.replace(old, new), line.replace(old, new)
+            said.append(self.type(self.machines[name], line))
+        return said
+
+    def type(self, machine, line):
+        units = {
+            "systemctl enable --now instance-connectd": lambda: start_control_plane(machine),
+            "systemctl start instance-connect-agent": lambda: start_agent(machine),
+        }
+        if line in units:
+            return units[line]()
+        return machine.shell(line).stdout
+
+    def close(self):
+        self.network.close()
+
+
+def start_control_plane(machine):
+    # LoadCredential= of the unit: root's file, for the service alone.
+    folder = machine.root / "run/credentials"
+    folder.mkdir(exist_ok=True)
+    key = machine.root / "etc/instance-connect/master.key"
+    if key.exists():
+        shutil.copy(key, folder / "master-key")
+        (folder / "master-key").chmod(0o440)
+        machine.shell("chown -R instance-connect:instance-connect /run/credentials && chmod 0500 /run/credentials")
+    machine.service.start()
+
+
+def start_agent(machine):
+    machine.agent = machine.serve("instance-connect-agent", "run", user="instance-connect-agent", group="instance-connect-keys")
+    machine.agent.start()
+
+
+def exports(text):
+    return "\n".join(line.strip() for line in text.splitlines() if line.strip().startswith("export "))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Everything up to the first login."""
+    site = Site(tmp_path_factory.mktemp("site"))
+    try:
+        # Nothing starts before it is configured, and no sshd is touched: only then is anything run.
+        said = site.follow("The control plane")
+        site.administrator = exports(said[1])
+        shutil.copy(site.control_plane.root / "etc/instance-connect/ca.pem", site.laptop.root / "root")
+        site.follow("The administrator")
+        site.base = site.laptop.exports
+        as_whom(site, site.administrator)
+        for host, instance in HOSTS.items():
+            follow_host(site, host, instance)
+        site.laptop.write("root/push.json", re.search(r"```json\n(.*?)```", DOCS.read_text(), re.S)[1])
+        said = site.follow("The first user")
+        site.alice = access_key(said[-1])
+        as_whom(site, site.alice)
+        site.first_login = site.follow("The first login")[-1]
+        yield site
+    finally:
+        site.close()
+
+
+def follow_host(site, host, instance):
+    machine = site.machines[host]
+    for name, _, line in site.commands["The first instance"]:
+        line = line.replace(HOSTS["web-1"], instance)
+        if name == "laptop":
+            site.type(site.laptop, line)
+            token = site.laptop.root / "root/join-token"
+            if token.exists():
+                shutil.move(token, machine.root / "root/join-token")
+                (machine.root / "root/join-token").chmod(0o600)
+        else:
+            site.type(machine, line)
+
+
+def as_whom(site, exported):
+    site.laptop.exports = f"{site.base}{exported}\n"
+
+
+def access_key(said):
+    key, secret = re.search(r"\b(AKIA\w{16})\b", said)[1], re.search(r"(?<![\w/+])([\w/+]{40})(?![\w/+])", said)[1]
+    return f"export AWS_ACCESS_KEY_ID='{key}' AWS_SECRET_ACCESS_KEY='{secret}' AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1"
+
+
+PUSHES = """
+import boto3, json, os, sys
+client, key = boto3.client("ec2-instance-connect"), open(sys.argv[2]).read()
+outcomes = []
+while not os.path.exists(sys.argv[3]):
+    try:
+        answer = client.send_ssh_public_key(InstanceId=sys.argv[1], InstanceOSUser="alice", SSHPublicKey=key)
+        outcomes.append(["pushed", answer["ResponseMetadata"]["RetryAttempts"]])
+    except Exception as error:
+        outcomes.append([str(error), 0])
+    if len(outcomes) == 1:
+        print(outcomes[0][0], flush=True)
+print(json.dumps(outcomes))
+"""
+
+
+def stream_of_pushes(site, folder, instance):
+    """boto3 as it comes, pushing from the laptop's network, one after another, until the file that is given exists."""
+    key = folder / "key"
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+    exported = run("sh", "-c", f"{site.base}{site.alice}\nenv").stdout
+    environment = dict(line.split("=", 1) for line in exported.splitlines() if line.startswith("AWS_"))
+    environment["AWS_CA_BUNDLE"] = str(site.laptop.root / "root/ca.pem")
+    # The names are known on the laptop only.
+    shutil.copy(site.laptop.root / "etc/hosts", folder / "hosts")
+    words = ["nsenter", f"--target={site.laptop.pid}", "--net", "--pid", "unshare", "--mount", "sh", "-ec"]
+    words += ['mount --bind "$1" /etc/hosts; shift; exec "$@"', "sh", folder / "hosts"]
+    words += [sys.executable, "-c", PUSHES, instance, f"{key}.pub", folder / "stop"]
+    process = subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
+    assert process.stdout.readline() == "pushed\n"
+    return process
+
+
+def outcomes(process, folder):
+    (folder / "stop").touch()
+    return json.loads(process.communicate(timeout=PATIENCE)[0])
+
+
+def login(site, host, check=True):
+    return site.laptop.shell(f"instance-connect ssh alice@{HOSTS[host]} --host {host} -- id -un", check=check)
+
+
+def test_a_login_on_each_machine(site):
+    assert site.first_login == "alice\n"
+    for host in HOSTS:
+        site.laptop.shell(f"ssh-keyscan -t ed25519 {host} >>.ssh/known_hosts")
+        assert login(site, host).stdout == "alice\n"
+
+
+def test_what_is_revoked_is_refused_within_a_second(site):
+    site.laptop.shell("rm -f key key.pub; ssh-keygen -q -t ed25519 -N '' -f key")
+    site.laptop.shell(f"instance-connect send-key {HOSTS['web-1']} --os-user alice --ssh-public-key key.pub")
+    ssh = "ssh -o BatchMode=yes -o IdentitiesOnly=yes -i key alice@web-1 id -un"
+    assert site.laptop.shell(ssh).stdout == "alice\n"
+    as_whom(site, site.administrator)
+    asked = time.monotonic()
+    said = site.follow("Taking a way in away")[-1]
+    refused = site.laptop.shell(ssh, check=False)
+    took = time.monotonic() - asked
+    assert "Permission denied" in refused.stderr
+    print(f"\nsuspended, revoked and refused, with three programs started: {took:.2f} s\n{said}")
+    as_whom(site, site.alice)
+    assert login(site, "web-1", check=False).returncode != 0
+    as_whom(site, site.administrator)
+    site.laptop.shell("instance-connect user activate alice")
+    as_whom(site, site.alice)
+    assert login(site, "web-1").stdout == "alice\n"
+
+
+def test_an_upgrade_under_a_stream_of_pushes(site, tmp_path):
+    stream = stream_of_pushes(site, tmp_path, HOSTS["web-1"])
+    for name in ["control-plane", *HOSTS]:
+        site.bring_packages(site.machines[name], "*_amd64.deb", PACKAGES / "next")
+    configuration = site.control_plane.state("etc/instance-connect")
+    control_plane, agent = site.commands["Upgrading"]
+    site.type(site.control_plane, control_plane[2])
+    # What the package's script does where systemd runs: systemctl try-restart.
+    site.control_plane.service.restart()
+    for host in HOSTS:
+        site.type(site.machines[host], agent[2])
+        site.machines[host].agent.restart()
+    found = outcomes(stream, tmp_path)
+    failed = [outcome for outcome, _ in found if outcome != "pushed"]
+    print(f"\n{len(found)} pushes during the upgrade, {sum(retries for _, retries in found)} tried again, {len(failed)} failed")
+    # Where the sockets are not kept, whoever connects in between is refused.
+    assert not failed or not site.control_plane.service.stored
+    assert site.control_plane.state("etc/instance-connect") == configuration
+    for name in ["control-plane", *HOSTS]:
+        assert "+1" in site.machines[name].shell("dpkg-query -W 'instance-connect*'").stdout
+    for host in HOSTS:
+        assert login(site, host).stdout == "alice\n"
+
+
+def test_a_backup_restored_onto_a_new_machine(site):
+    site.follow("Backup and restore")
+    old = site.control_plane
+    kept = {name: (old.root / "etc/instance-connect" / name).read_bytes() for name in ("instance-connectd.toml", "ca.pem", "master.key")}
+    inventory = (old.root / "root/inventory.sqlite").read_bytes()
+    audit = (old.root / "var/lib/instance-connect/audit.log").read_bytes()
+    old.service.stop()
+    old.close()
+
+    new = site.control_plane = site.machines["control-plane"] = site.new_control_plane("control-plane-2", "10.77.0.1")
+    site.before["control-plane"] = new.state("etc")
+    site.bring_packages(new, "*_amd64.deb", PACKAGES / "next")
+    site.type(new, site.commands["The control plane"][0][2])
+    for name in ("instance-connectd.toml", "ca.pem"):
+        (new.root / "etc/instance-connect" / name).write_bytes(kept[name])
+    for name, content in {"inventory.sqlite": inventory, "audit.log": audit}.items():
+        (new.root / "var/lib/instance-connect" / name).write_bytes(content)
+    new.shell("chown root:instance-connect /etc/instance-connect/instance-connectd.toml; chmod 0640 /etc/instance-connect/instance-connectd.toml")
+    new.shell("chown -R instance-connect: /var/lib/instance-connect; chmod 0600 /var/lib/instance-connect/*")
+
+    key = new.root / "etc/instance-connect/master.key"
+    for content, said in [(None, "No such file or directory"), (os.urandom(32), "not the master key the database was made with")]:
+        if content:
+            key.write_bytes(content)
+            key.chmod(0o600)
+        with pytest.raises(AssertionError, match=said):
+            start_control_plane(new)
+    key.write_bytes(kept["master.key"])
+    start_control_plane(new)
+    for host in HOSTS:
+        eventually(lambda host=host: login(site, host, check=False).stdout == "alice\n", f"the agent of {host} is back, and keys and policies work")
+
+
+def test_what_is_removed_leaves_sshd_as_it_was(site):
+    for host in HOSTS:
+        machine = site.machines[host]
+        before = {name: found for name, found in site.before[host].items() if name.startswith("etc/ssh/")}
+        assert machine.state("etc/ssh") != before
+        site.type(machine, "apt remove instance-connect-agent")
+        assert machine.state("etc/ssh") == before
+        assert not (machine.root / "usr/bin/instance-connect-agent").exists()
+        assert login(site, host, check=False).returncode != 0
+        machine.agent.stop()
+        said = site.type(machine, "apt purge instance-connect-agent")
+        assert "kept: the users instance-connect-agent and instance-connect-keys" in said
+        assert_left_as_before(site, host)
+        assert not (machine.root / "var/lib/instance-connect-agent").exists()
+    site.control_plane.service.stop()
+    said = site.type(site.control_plane, "apt purge instance-connectd")
+    assert "kept: the audit log in /var/lib/instance-connect" in said
+    assert [path.name for path in (site.control_plane.root / "var/lib/instance-connect").iterdir()] == ["audit.log"]
+    assert_left_as_before(site, "control-plane")
+    site.laptop.shell("apt purge instance-connect")
+    assert_left_as_before(site, "laptop")
+
+
+def test_the_rpm_packages_scripts(site):
+    """rpm installs, upgrades and removes them in a clean Debian system: there is no Fedora here, so what they require is not looked at."""
+    machine = site.network.machine("rpm-1", "10.77.0.50")
+    machine.start_sshd()
+    before = {name: found for name, found in machine.state("etc").items() if name.startswith("etc/ssh/")}
+
+    def rpm(*words):
+        root = machine.folder / "root"
+        return run(*machine.within("--mount", "--pid", "--net"), "rpm", "--root", root, "--force-debian", "--nodeps", *words)
+
+    rpm("--install", *PACKAGES.glob("*.rpm"))
+    passwd = machine.read("etc/passwd")
+    assert all(f"\n{user}:" in passwd for user in USERS)
+    machine.shell("instance-connect --version; instance-connectd --version; instance-connect-agent install")
+    assert (machine.root / "etc/ssh/sshd_config.d/00-instance-connect.conf").exists()
+    rpm("--upgrade", *(PACKAGES / "next").glob("*.rpm"))
+    assert "/usr/libexec/instance-connect/" in machine.shell("sshd -T").stdout
+    rpm("--erase", "instance-connect-agent", "instance-connectd", "instance-connect")
+    assert {name: found for name, found in machine.state("etc").items() if name.startswith("etc/ssh/")} == before
+    assert not list((machine.root / "usr/bin").glob("instance-connect*"))
+
+
+def assert_left_as_before(site, name):
+    """/etc is as before, byte for byte, but for the accounts, and the copies that tools make of these files."""
+    accounts = {f"etc/{file}{copy}" for file in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid") for copy in ("", "-")}
+    accounts |= {"etc/.pwd.lock", "etc/ld.so.cache"}
+    before, after = site.before[name], site.machines[name].state("etc")
+    assert {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)} <= accounts
