@@ -180,7 +180,6 @@ class Service:
                 pass_fds=range(3, 3 + len(sockets)),
                 preexec_fn=pass_sockets if sockets else None,
             )
-        self.pid = eventually(lambda: children(self.process.pid), f"{self.line[0]} starts")[0]
         self.await_ready()
 
     def await_ready(self):
@@ -212,7 +211,8 @@ class Service:
 
     def stop(self):
         if self.is_running():
-            os.kill(self.pid, signal.SIGTERM)
+            # nsenter only waits for it.
+            os.kill(children(self.process.pid)[0], signal.SIGTERM)
             self.process.wait(PATIENCE)
         return self.process and self.process.returncode
 
