@@ -57,6 +57,13 @@ class Network(Space):
         return machine
 
 
+    def close(self):
+        for machine in self.machines:
+            if machine.process.poll() is None:
+                machine.close()
+        super().close()
+
+
 class Machine(Space):
     def __init__(self, network, name, address):
         folder = network.folder / name
@@ -129,6 +136,11 @@ class Machine(Space):
                     mode = (stat.filemode(found.st_mode), found.st_uid, found.st_gid)
                     state[name] = (*mode, hashlib.sha256(content).hexdigest())
         return state
+
+    def close(self):
+        for service in self.services:
+            service.close()
+        super().close()
 
     def start_sshd(self):
         self.shell("/usr/sbin/sshd -E /var/log/sshd.log")
@@ -215,6 +227,13 @@ class Service:
             os.kill(children(self.process.pid)[0], signal.SIGTERM)
             self.process.wait(PATIENCE)
         return self.process and self.process.returncode
+
+    def close(self):
+        """A socket that we kept would keep the machine's network, address included."""
+        self.stop()
+        self.notify.close()
+        for _, descriptor in self.stored:
+            os.close(descriptor)
 
     def restart(self):
         self.stop()
