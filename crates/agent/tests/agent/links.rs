@@ -7,8 +7,8 @@ use instance_connect_core::document::{
     Fingerprint, Offer, RemoteHost, Section, SessionChange, SessionEvent, SessionId, merge,
 };
 use instance_connect_core::link::{
-    AckOutcome, AgentFrame, Capabilities, EnrollErrorCode, Goodbye, GoodbyeCode, HostKeyText, KeyUse, Offered,
-    Ping, ServerFrame, UseEvent, limits,
+    AckOutcome, AgentFrame, Capabilities, EnrollErrorCode, Goodbye, GoodbyeCode, HostKeyText, KeyUse,
+    Offered, Ping, ServerFrame, UseEvent, limits,
 };
 use std::fs;
 use std::io::ErrorKind;
