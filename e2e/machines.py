@@ -145,19 +145,19 @@ class Machine(Space):
     def start_sshd(self):
         self.shell("/usr/sbin/sshd -E /var/log/sshd.log")
 
-    def serve(self, *words, user="root", group="root", environment=None, port=None):
-        service = Service(self, words, user, group, environment or {}, port)
+    def serve(self, *words, user="root", group="root", environment=None):
+        service = Service(self, words, user, group, environment or {})
         self.services.append(service)
         return service
 
 
 class Service:
     """What systemd does for a unit of Type=notify, for there is no systemd in these machines: it starts the program as its user, waits for
-    READY=1 or for its port, and keeps the sockets that it is given through restarts (sd_notify(3), FDSTORE=1)."""
+    READY=1, and keeps the sockets that it is given through restarts (sd_notify(3), FDSTORE=1)."""
 
-    def __init__(self, machine, words, user, group, environment, port):
+    def __init__(self, machine, words, user, group, environment):
         self.machine, self.line, self.user, self.group = machine, words, user, group
-        self.variables, self.port = environment, port
+        self.variables = environment
         self.stored, self.process = [], None
         self.log = machine.folder / f"{words[0]}.log"
         self.path = f"run/notify-{Path(words[0]).name}"
@@ -199,13 +199,9 @@ class Service:
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise AssertionError(self.log.read_text())
-            if select.select([self.notify], [], [], 0.05)[0] and self.take_message() or self.accepts():
+            if select.select([self.notify], [], [], 0.05)[0] and self.take_message():
                 return
         raise AssertionError(f"{self.line[0]} is not ready:\n{self.log.read_text()}")
-
-    def accepts(self):
-        connect = f"exec 3<>/dev/tcp/127.0.0.1/{self.port}"
-        return self.port and run(*self.machine.within("--net"), "bash", "-c", connect, check=False).returncode == 0
 
     def take_message(self):
         message, descriptors, _, _ = socket.recv_fds(self.notify, 4096, 16)

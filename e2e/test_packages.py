@@ -56,6 +56,8 @@ class Site:
         for name in HOSTS:
             machine = self.machines[name]
             machine.shell("useradd --create-home --shell /bin/sh alice")
+            # All are copies of one image: with its host keys, only the first would be believed.
+            machine.shell("rm /etc/ssh/ssh_host_* && ssh-keygen -A")
             machine.start_sshd()
         for machine in self.machines.values():
             self.bring_packages(machine, "*_amd64.deb")
@@ -65,7 +67,7 @@ class Site:
     def new_control_plane(self, name, address):
         machine = self.network.machine(name, address, [NAME])
         machine.service = machine.serve(
-            *CONTROL_PLANE, user="instance-connect", group="instance-connect", environment={"CREDENTIALS_DIRECTORY": "/run/credentials"}, port=8443
+            *CONTROL_PLANE, user="instance-connect", group="instance-connect", environment={"CREDENTIALS_DIRECTORY": "/run/credentials"}
         )
         return machine
 
@@ -211,11 +213,12 @@ def login(site, host, check=True):
 def test_a_login_on_each_machine(site):
     assert site.first_login == "alice\n"
     for host in HOSTS:
-        site.laptop.shell(f"ssh-keyscan -t ed25519 {host} >>.ssh/known_hosts")
         assert login(site, host).stdout == "alice\n"
 
 
-def test_what_is_revoked_is_refused_within_a_second(site):
+def test_what_is_revoked_is_refused_at_once(site):
+    # Plain ssh is told no host keys.
+    site.laptop.shell("mkdir -p -m 700 .ssh && ssh-keyscan -t ed25519 web-1 >>.ssh/known_hosts")
     site.laptop.shell("rm -f key key.pub; ssh-keygen -q -t ed25519 -N '' -f key")
     site.laptop.shell(f"instance-connect send-key {HOSTS['web-1']} --os-user alice --ssh-public-key key.pub")
     ssh = "ssh -o BatchMode=yes -o IdentitiesOnly=yes -i key alice@web-1 id -un"
@@ -250,8 +253,7 @@ def test_an_upgrade_under_a_stream_of_pushes(site, tmp_path):
     found = outcomes(stream, tmp_path)
     failed = [outcome for outcome, _ in found if outcome != "pushed"]
     print(f"\n{len(found)} pushes during the upgrade, {sum(retries for _, retries in found)} tried again, {len(failed)} failed")
-    # Where the sockets are not kept, whoever connects in between is refused.
-    assert not failed or not site.control_plane.service.stored
+    assert not failed, failed
     assert site.control_plane.state("etc/instance-connect") == configuration
     for name in ["control-plane", *HOSTS]:
         assert "+1" in site.machines[name].shell("dpkg-query -W 'instance-connect*'").stdout
