@@ -30,6 +30,9 @@ pub(crate) struct LiveInventory {
     warnings: Mutex<BTreeSet<PolicyWarning>>,
     confirmed_at: AtomicU64,
     changed: watch::Sender<u64>,
+    /// Held by whoever asks the store, so that what it said earlier never takes the place of what it said later. Their
+    /// sequences do not tell: that of a restored backup is lower.
+    asking: tokio::sync::Mutex<()>,
     /// Held by whoever changes the store on the word of a snapshot.
     turn: tokio::sync::Mutex<()>,
 }
@@ -49,6 +52,7 @@ impl LiveInventory {
             warnings: Mutex::default(),
             confirmed_at: AtomicU64::new(0),
             changed: watch::Sender::new(0),
+            asking: tokio::sync::Mutex::default(),
             turn: tokio::sync::Mutex::default(),
         };
         inventory.reload().await.context("cannot load the inventory")?;
@@ -100,8 +104,9 @@ impl LiveInventory {
         }
     }
 
-    /// Loads the snapshot again if the store has changed.
+    /// Loads the snapshot again if the store has changed: it is then no older than this call.
     pub(crate) async fn refresh(&self) -> anyhow::Result<()> {
+        let _asking = self.asking.lock().await;
         let asked_at = self.clock.monotonic();
         let sequence = self.store.sequence().await?;
         if sequence == self.snapshot.load().sequence {
@@ -111,6 +116,7 @@ impl LiveInventory {
         self.reload().await
     }
 
+    /// Loads the snapshot. Only one does at a time.
     async fn reload(&self) -> anyhow::Result<()> {
         let asked_at = self.clock.monotonic();
         let loaded = self.store.inventory().await?;
@@ -138,6 +144,7 @@ impl LiveInventory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
     use instance_connect_core::inventory::Status;
     use instance_connect_store::{MasterKey, SqliteStore};
     use instance_connect_testkit::{ManualClock, SeededRandom, World};
@@ -191,5 +198,38 @@ mod tests {
         assert_eq!(log.take(), "");
         let _at_the_start = LiveInventory::load(store, clock).await.unwrap();
         assert!(log.take().contains(expected));
+    }
+
+    /// What the first has been told is already on its way when the second asks, and is done with only after it.
+    #[tokio::test]
+    async fn an_older_snapshot_never_takes_the_place_of_a_newer_one() {
+        let (directory, world) = (tempfile::tempdir().unwrap(), World::new());
+        let clock = Arc::new(ManualClock::new(world.now, ServerInstant(1_000_000_000)));
+        let (key, random) = (MasterKey::from_bytes([1; 32]), Arc::new(SeededRandom::new(1)));
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(directory.path(), &key, random).unwrap());
+        let inventory = LiveInventory::load(Arc::clone(&store), clock).await.unwrap();
+        // Requests are answered in their order: what was asked before this is answered after it.
+        let answered = || async { drop(store.inventory().await.unwrap()) };
+        store.create_account(&world.inventory.accounts[&world.account]).await.unwrap();
+        let (mut first, mut second) = (Box::pin(inventory.refresh()), Box::pin(inventory.refresh()));
+        let mut first_is_done = (&mut first).now_or_never();
+        answered().await;
+        first_is_done = first_is_done.or_else(|| (&mut first).now_or_never());
+        answered().await;
+        store.set_account_status(&world.account, Status::Suspended).await.unwrap();
+        let mut second_is_done = None;
+        for _ in 0..3 {
+            second_is_done = second_is_done.or_else(|| (&mut second).now_or_never());
+            answered().await;
+        }
+        if first_is_done.is_none() {
+            first.await.unwrap();
+        }
+        if second_is_done.is_none() {
+            second.await.unwrap();
+        }
+        let seen = inventory.current().unwrap();
+        assert_eq!(seen.sequence, store.sequence().await.unwrap());
+        assert_eq!(seen.accounts[&world.account].status, Status::Suspended);
     }
 }
