@@ -2,10 +2,8 @@
 
 use crate::config::Settings;
 use crate::new_file;
-use anyhow::Context as _;
 use instance_connect_store::{MasterKey, MasterKeyError};
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 
 /// The name of the systemd credential.
@@ -83,16 +81,11 @@ impl MasterKeyPlace {
         new_file::promote(&self.next(), self.path())
     }
 
-    /// Gives a file to whoever owns the key.
+    /// Writes the next key, for whoever owns this one.
     ///
     /// # Errors
-    /// It cannot be given away.
-    pub(crate) fn give_to_owner(&self, file: &Path) -> anyhow::Result<()> {
-        let (owner, own) = (fs::metadata(self.path())?, fs::metadata(file)?);
-        if (owner.uid(), owner.gid()) != (own.uid(), own.gid()) {
-            chown(file, Some(owner.uid()), Some(owner.gid()))
-                .with_context(|| format!("cannot give {} away", file.display()))?;
-        }
-        Ok(())
+    /// It cannot be written, or given away.
+    pub(crate) fn write_next(&self, key: &[u8; 32]) -> anyhow::Result<()> {
+        new_file::replace_for(Some(&fs::metadata(self.path())?), &self.next(), key, 0o600)
     }
 }

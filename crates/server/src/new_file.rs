@@ -3,9 +3,9 @@
 use crate::system::SystemRandom;
 use anyhow::Context as _;
 use instance_connect_core::environment::Random as _;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 /// Makes a file that must not be there.
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// It is there, or cannot be written.
 pub(crate) fn create(path: &Path, contents: &[u8], mode: u32) -> anyhow::Result<()> {
-    let created = beside(path, contents, mode).and_then(|written| {
+    let created = beside(path, contents, mode, None).and_then(|written| {
         // Unlike a rename, a link never takes the place of anything.
         let linked = fs::hard_link(&written, path);
         fs::remove_file(&written)?;
@@ -28,7 +28,21 @@ pub(crate) fn create(path: &Path, contents: &[u8], mode: u32) -> anyhow::Result<
 /// # Errors
 /// It cannot be written.
 pub(crate) fn replace(path: &Path, contents: &[u8], mode: u32) -> anyhow::Result<()> {
-    let replaced = beside(path, contents, mode).and_then(|written| {
+    replace_for(None, path, contents, mode)
+}
+
+/// The same, and gives it to the owner of another file: before it has its name, since whoever owns the directory decides
+/// what that leads to.
+///
+/// # Errors
+/// It cannot be written, or given away.
+pub(crate) fn replace_for(
+    owner: Option<&Metadata>,
+    path: &Path,
+    contents: &[u8],
+    mode: u32,
+) -> anyhow::Result<()> {
+    let replaced = beside(path, contents, mode, owner).and_then(|written| {
         fs::rename(&written, path).inspect_err(|_| {
             let _ = fs::remove_file(&written);
         })?;
@@ -47,7 +61,7 @@ pub(crate) fn promote(path: &Path, into: &Path) -> anyhow::Result<()> {
 }
 
 /// Writes it under another name in the same directory, down to the disk, with this mode whatever the umask.
-fn beside(path: &Path, contents: &[u8], mode: u32) -> io::Result<PathBuf> {
+fn beside(path: &Path, contents: &[u8], mode: u32, owner: Option<&Metadata>) -> io::Result<PathBuf> {
     let mut random = [0; 4];
     SystemRandom.fill(&mut random);
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -56,11 +70,20 @@ fn beside(path: &Path, contents: &[u8], mode: u32) -> io::Result<PathBuf> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&written)?;
     let result = file
         .set_permissions(Permissions::from_mode(mode))
+        .and_then(|()| owner.map_or(Ok(()), |owner| give(&file, owner)))
         .and_then(|()| file.write_all(contents))
         .and_then(|()| file.sync_all());
     result.map(|()| written.clone()).inspect_err(|_| {
         let _ = fs::remove_file(&written);
     })
+}
+
+fn give(file: &File, owner: &Metadata) -> io::Result<()> {
+    let own = file.metadata()?;
+    if (owner.uid(), owner.gid()) == (own.uid(), own.gid()) {
+        return Ok(());
+    }
+    fchown(file, Some(owner.uid()), Some(owner.gid()))
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {

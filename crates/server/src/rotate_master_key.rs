@@ -5,7 +5,6 @@
 
 use crate::config::Source;
 use crate::master_key::MasterKeyPlace;
-use crate::new_file;
 use crate::system::SystemRandom;
 use anyhow::{Context as _, bail};
 use instance_connect_core::environment::Random as _;
@@ -51,9 +50,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     drop(SqliteStore::open(&settings.data_dir, &current, Arc::new(SystemRandom))?);
     let mut bytes = Zeroizing::new([0; 32]);
     SystemRandom.fill(bytes.as_mut_slice());
-    let next = place.next();
-    new_file::replace(&next, bytes.as_slice(), 0o600)?;
-    place.give_to_owner(&next)?;
+    place.write_next(&bytes)?;
     kill_point("next-key-after");
     let new = place.read_next()?;
     SqliteStore::rotate_master_key(&settings.data_dir, &current, &new, Arc::new(SystemRandom))

@@ -3,7 +3,7 @@
 use crate::StoreError;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 const DATABASE: &str = "inventory.sqlite";
@@ -60,11 +60,6 @@ pub(super) fn prepare(directory: &Path) -> Result<Files, StoreError> {
         Err(error) => return Err(internal(error)),
     }
     let open = private().create(true).truncate(false).open(directory.join(OPEN)).map_err(internal)?;
-    // Root may be the first to use this file; those whose database it is have to be able to.
-    let (owner, own) = (std::fs::metadata(&database).map_err(internal)?, open.metadata().map_err(internal)?);
-    if own.uid() != owner.uid() {
-        fchown(&open, Some(owner.uid()), Some(owner.gid())).map_err(internal)?;
-    }
     open.lock_shared().map_err(internal)?;
     Ok(Files { database, open, _lock: lock })
 }

@@ -7,6 +7,7 @@ mod changes;
 mod files;
 mod load;
 mod methods;
+mod owner;
 mod rotate;
 mod schema;
 mod worker;
@@ -35,7 +36,7 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     /// Opens the database in `directory`, or makes both (not the directory above), private to the user of this process.
-    /// Brings a database of an older version up to date. Blocks on the disk: call it before the service starts.
+    /// As root in a directory of somebody else it does all of this as that user. Brings a database of an older version up to date. Blocks on the disk: call it before the service starts.
     ///
     /// # Errors
     /// Others have access to the files, the database is of a newer version or another program, the master key is not
@@ -47,11 +48,13 @@ impl SqliteStore {
     ) -> Result<Self, StoreError> {
         let sealer =
             Sealer::new(master_key, random).map_err(|error| StoreError::Internal(Box::new(error)))?;
-        let files = files::prepare(directory)?;
-        let mut connection = connect(&files.database)?;
-        schema::migrate(&mut connection, &files.database, schema::MIGRATIONS, &sealer)?;
-        let worker = Worker::start(connection).map_err(|error| StoreError::Internal(Box::new(error)))?;
-        Ok(Self { worker, sealer: Arc::new(sealer), _open: files.open })
+        owner::as_owner(directory, || {
+            let files = files::prepare(directory)?;
+            let mut connection = connect(&files.database)?;
+            schema::migrate(&mut connection, &files.database, schema::MIGRATIONS, &sealer)?;
+            let worker = Worker::start(connection).map_err(|error| StoreError::Internal(Box::new(error)))?;
+            Ok(Self { worker, sealer: Arc::new(sealer), _open: files.open })
+        })
     }
 
     /// Whether there is a database in `directory`.

@@ -1,6 +1,6 @@
 //! Another master key: everything that is sealed is sealed anew, or nothing is.
 
-use super::{SqliteStore, changes, connect, files, schema};
+use super::{SqliteStore, changes, connect, files, owner, schema};
 use crate::names::AuthorityName;
 use crate::seal::{SealedRow, Sealer};
 use crate::{MasterKey, StoreError};
@@ -26,18 +26,20 @@ impl SqliteStore {
         let internal = |error| StoreError::Internal(Box::new(error));
         let old = Sealer::new(from, Arc::clone(&random)).map_err(internal)?;
         let new = Sealer::new(to, random).map_err(internal)?;
-        let files = files::prepare(directory)?;
-        files.own_alone()?;
-        let mut connection = connect(&files.database)?;
-        // What was sealed with the old key is overwritten, not left in free pages.
-        connection.pragma_update(None, "secure_delete", true)?;
-        schema::migrate(&mut connection, &files.database, schema::MIGRATIONS, &old)?;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        seal_anew(&transaction, &old, &new)?;
-        changes::raise_sequence(&transaction)?;
-        transaction.commit()?;
-        connection.pragma_update(None, "wal_checkpoint", "TRUNCATE")?;
-        Ok(())
+        owner::as_owner(directory, || {
+            let files = files::prepare(directory)?;
+            files.own_alone()?;
+            let mut connection = connect(&files.database)?;
+            // What was sealed with the old key is overwritten, not left in free pages.
+            connection.pragma_update(None, "secure_delete", true)?;
+            schema::migrate(&mut connection, &files.database, schema::MIGRATIONS, &old)?;
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            seal_anew(&transaction, &old, &new)?;
+            changes::raise_sequence(&transaction)?;
+            transaction.commit()?;
+            connection.pragma_update(None, "wal_checkpoint", "TRUNCATE")?;
+            Ok(())
+        })
     }
 }
 
