@@ -26,11 +26,12 @@ make_directories() {
 # Whether systemd is what runs services here (sd_booted(3)): not in a chroot or most containers.
 systemd_runs() { [ -d /run/systemd/system ]; }
 
-# What runs already goes on with the new program; what does not is not started: it may not be set up yet.
+# What runs already goes on with the new program; what does not is not started: it may not be set up yet. Nobody waits: the
+# agent is ready with its first link, which can take as long as its control plane is away, and package systems wait for this.
 take_up_units() {
   systemd_runs || return 0
   systemctl daemon-reload
-  [ "$1" != upgrade ] || systemctl try-restart @SERVICES@
+  [ "$1" != upgrade ] || systemctl --no-block try-restart @SERVICES@
 }
 
 forget_units() {
