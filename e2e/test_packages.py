@@ -309,9 +309,12 @@ def test_what_is_removed_leaves_sshd_as_it_was(site):
         assert_left_as_before(site, host)
         assert not (machine.root / "var/lib/instance-connect-agent").exists()
     site.control_plane.service.stop()
+    site.control_plane.shell("touch /etc/instance-connect/master.key.next")
+    site.control_plane.shell("cd /var/lib/instance-connect && mkdir -p before empty && touch before/audit.log before/inventory.sqlite")
     said = site.type(site.control_plane, "apt purge instance-connectd")
     assert "kept: the audit log in /var/lib/instance-connect" in said
-    assert [path.name for path in (site.control_plane.root / "var/lib/instance-connect").iterdir()] == ["audit.log"]
+    kept = site.control_plane.root / "var/lib/instance-connect"
+    assert sorted(str(path.relative_to(kept)) for path in kept.rglob("*")) == ["audit.log", "before", "before/audit.log"]
     assert_left_as_before(site, "control-plane")
     site.laptop.shell("apt purge instance-connect")
     assert_left_as_before(site, "laptop")
