@@ -98,8 +98,7 @@ def test_a_login_is_on_record_from_push_to_end(host, new_dev, new_key):
 
 
 def test_nobody_changes_the_log_unseen(dev, new_key, tmp_path):
-    for _ in range(3):
-        dev.push(new_key())
+    push = [dev.push(new_key()) for _ in range(3)][0]
     live = Path(dev.ready["audit_log"])
     copy = tmp_path / "audit.log"
     shutil.copy(live, copy)
@@ -111,12 +110,18 @@ def test_nobody_changes_the_log_unseen(dev, new_key, tmp_path):
     assert verify(live, "--expect", newest)["ExpectedValueFound"]
 
     lines = copy.read_text().splitlines(keepends=True)
-    edited = [*lines[:2], lines[2].replace("SendSSHPublicKey", "SendSerialConsole", 1), *lines[3:]]
-    swapped = [*lines[:2], lines[3], lines[2], *lines[4:]]
-    for changed, at in ((edited, 3), (lines[:2] + lines[3:], 3), (swapped, 3), (lines[:3] + lines[2:], 4)):
+    # The service is shared with other tests, so the log may begin with anything: what is changed is the record of our own push.
+    at = next(number for number, line in enumerate(lines) if push.request_id in line)
+    before, line, behind = lines[:at], lines[at], lines[at + 1 :]
+    edited = [*before, line.replace("SendSSHPublicKey", "SendSerialConsole", 1), *behind]
+    removed = [*before, *behind]
+    swapped = [*before, behind[0], line, *behind[1:]]
+    doubled = [*before, line, line, *behind]
+    for changed, broken in ((edited, at), (removed, at), (swapped, at), (doubled, at + 1)):
+        assert changed != lines
         copy.write_text("".join(changed))
         found = verify(copy, status=1)
-        assert (found["Intact"], found["FirstBrokenLine"]) == (False, f"{copy}:{at}")
+        assert (found["Intact"], found["FirstBrokenLine"]) == (False, f"{copy}:{broken + 1}")
     copy.write_text("".join(lines[:-1]))
     assert verify(copy)["Intact"]
     found = verify(copy, "--expect", newest, status=1)

@@ -202,6 +202,25 @@ mod tests {
         assert!(read(&VerifyOptions { after: kept, ..options }).unwrap().broken.is_some());
     }
 
+    /// The first line's own value cannot be checked without the one before it, and what is left of the last line may look
+    /// cut off: both are said. Everywhere else a changed byte is a broken line.
+    #[test]
+    fn no_byte_is_changed_unseen() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.log");
+        let text = log()[0].clone().into_bytes();
+        let lines = text.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::len).collect::<Vec<_>>();
+        let (second, last) = (lines[0], text.len() - lines.last().unwrap());
+        for at in 0..text.len() {
+            let mut changed = text.clone();
+            changed[at] ^= 1;
+            fs::write(&path, &changed).unwrap();
+            let findings = read(&options(&path)).unwrap();
+            let is_said = at < second && !findings.from_the_beginning || at >= last && findings.cut_off == 1;
+            assert!(findings.broken.is_some() || is_said, "byte {at}");
+        }
+    }
+
     #[test]
     fn whoever_changes_it_is_found_out() {
         let directory = tempfile::tempdir().unwrap();
