@@ -74,7 +74,7 @@ def test_files_with_keys_are_their_owners_alone(used_dev):
     files = [file for file in used_dev.folder.rglob("*") if file.is_file()]
     files = [file for file in files if b"PRIVATE KEY-----\n" in file.read_bytes()]
     # Of each machine: sshd's and the agent's.
-    assert sorted(file.name for file in files) == ["host_key", "host_key", "identity.pem", "identity.pem"]
+    assert sorted(file.name for file in files) == 2 * ["identity.pem"] + 2 * ["ssh_host_ed25519_key"]
     assert all(file.stat().st_mode & 0o077 == 0 for file in [*files, master_key])
 
 
