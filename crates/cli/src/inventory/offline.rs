@@ -118,12 +118,16 @@ fn principal(
     file: &Inventory,
     account: &AccountId,
 ) -> Result<core::User, Failure> {
-    let attached_to_groups =
-        user.groups.iter().filter_map(|group| file.groups.get(group)).flat_map(|group| &group.attached);
+    let groups = user
+        .groups
+        .iter()
+        .map(|name| file.groups.get_key_value(name).ok_or_else(|| not_in_the_file(&format!("group {name}"))));
+    let groups: Vec<_> = groups.collect::<Result<_, _>>()?;
+    let attached_to_groups = groups.iter().flat_map(|(_, group)| &group.attached);
     let managed: BTreeSet<&PolicyName> = user.attached.iter().chain(attached_to_groups).collect();
     let mut policies = Vec::new();
     policies.extend(named(&user.inline, PolicyName::to_string)?);
-    for (name, group) in user.groups.iter().filter_map(|name| file.groups.get_key_value(name)) {
+    for (name, group) in &groups {
         policies.extend(named(&group.inline, |policy| format!("group/{name}/{policy}"))?);
     }
     for policy in managed {
@@ -151,10 +155,13 @@ fn named(
 }
 
 fn managed_policy(name: &PolicyName, file: &Inventory, account: &AccountId) -> Result<Arc<Policy>, Failure> {
-    let document = file.policies.get(name).ok_or_else(|| {
-        Failure::new(Exit::Parameter, format!("the file refers to policy {name}, and does not have it"))
-    })?;
+    let document = file.policies.get(name).ok_or_else(|| not_in_the_file(&format!("policy {name}")))?;
     parse(&policy_arn(account, name), document)
+}
+
+/// What is not there may deny: without it there is no answer.
+fn not_in_the_file(what: &str) -> Failure {
+    Failure::new(Exit::Parameter, format!("the file refers to {what}, and does not have it"))
 }
 
 fn parse(name: &str, document: &str) -> Result<Arc<Policy>, Failure> {
@@ -176,4 +183,55 @@ fn instances(file: &Inventory, account: &AccountId, region: &Region) -> core::In
         (id.clone(), Arc::new(instance))
     });
     core::Inventory { instances: instances.collect(), ..core::Inventory::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"
+account = "111122223333"
+region = "us-east-1"
+[policies]
+push = '{"Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}'
+[groups.ops]
+[groups.ops.inline]
+never = '{"Statement":{"Effect":"Deny","Action":"*","Resource":"*"}}'
+[users.bob]
+groups = ["ops"]
+attached = ["push"]
+[instances.i-0123456789abcdef0]
+availability_zone = "us-east-1a"
+"#;
+
+    fn answer(file: &str) -> Result<(String, bool), Failure> {
+        let offline = Offline {
+            file: "-",
+            user: &"bob".parse().unwrap(),
+            action: "SendSSHPublicKey",
+            instance: &"i-0123456789abcdef0".parse().unwrap(),
+            os_user: Some(&"deploy".parse().unwrap()),
+            context: &[],
+            region: None,
+            now: UnixSeconds(0),
+        };
+        offline.explain(&toml::from_str(file).unwrap())
+    }
+
+    /// The Deny of a group that is not in the file would not be seen, and the answer would be that bob may.
+    #[test]
+    fn what_a_user_has_is_in_the_file_or_there_is_no_answer() {
+        assert!(!answer(FILE).unwrap().1);
+        assert!(answer(&FILE.replace("\"Deny\"", "\"Allow\"")).unwrap().1);
+        for (now, then, missing) in [
+            (r#"["ops"]"#, r#"["others"]"#, "group others"),
+            (r#"["push"]"#, r#"["pull"]"#, "policy pull"),
+            ("[groups.ops]", "[groups.ops]\nattached = [\"pull\"]", "policy pull"),
+            ("[users.bob]", "[users.bob]\nboundary = \"pull\"", "policy pull"),
+        ] {
+            let refused = answer(&FILE.replace(now, then)).unwrap_err();
+            let message = format!("the file refers to {missing}, and does not have it");
+            assert_eq!((refused.exit, refused.message), (Exit::Parameter, message));
+        }
+    }
 }
