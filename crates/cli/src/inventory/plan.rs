@@ -11,15 +11,16 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// When a step's turn is. What others refer to is there before them, and goes after them; what takes rights away comes
-/// before what gives some.
+/// before what gives some, and between them comes what can do either: another document, another tag, another boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Suspend,
-    Policies,
+    NewPolicies,
     NewGroups,
     NewUsers,
     Boundaries,
     Take,
+    Change,
     Give,
     Instances,
     States,
@@ -143,17 +144,22 @@ impl Plan {
 
     fn policies(&mut self, current: &Inventory, wanted: &Inventory, prune: bool, account: &AccountId) {
         for (name, document) in &wanted.policies {
-            let (sign, request) = match current.policies.get(name) {
+            let (sign, phase, request) = match current.policies.get(name) {
                 Some(now) if compact(now) == compact(document) => continue,
                 Some(_) => (
                     Sign::Changed,
+                    Phase::Change,
                     Administer::new(O::UpdatePolicy).with("PolicyArn", policy_arn(account, name)),
                 ),
-                None => (Sign::New, Administer::new(O::CreatePolicy).with("PolicyName", name.as_str())),
+                None => (
+                    Sign::New,
+                    Phase::NewPolicies,
+                    Administer::new(O::CreatePolicy).with("PolicyName", name.as_str()),
+                ),
             };
             let mut change = Change::new(sign, format!("policy {name}"));
             show_document(&mut change, current.policies.get(name), document);
-            change.step(Phase::Policies, "its document", request.with("PolicyDocument", document.as_str()));
+            change.step(phase, "its document", request.with("PolicyDocument", document.as_str()));
             self.add(change);
         }
         for name in unnamed(&current.policies, &wanted.policies, prune) {
@@ -320,10 +326,13 @@ impl Holder<'_> {
             if now.is_some_and(|now| compact(now) == compact(document)) {
                 continue;
             }
-            let sign = if now.is_some() { Sign::Changed } else { Sign::New };
+            let (sign, phase) = match now {
+                Some(_) => (Sign::Changed, Phase::Change),
+                None => (Sign::New, Phase::Give),
+            };
             let request =
                 of(self.put).with("PolicyName", name.as_str()).with("PolicyDocument", document.as_str());
-            change.part(sign, &format!("inline policy {name}"), Phase::Give, request);
+            change.part(sign, &format!("inline policy {name}"), phase, request);
             show_document(change, now, document);
         }
         for name in attached.difference(wanted.1) {
@@ -369,20 +378,15 @@ fn compare_users(
             Some(policy) => {
                 let request = of(O::PutUserPermissionsBoundary)
                     .with("PermissionsBoundary", policy_arn(account, policy));
-                change.part(Sign::Changed, &format!("boundary = {policy}"), Phase::Boundaries, request);
+                let phase = if now.boundary.is_none() { Phase::Boundaries } else { Phase::Change };
+                change.part(Sign::Changed, &format!("boundary = {policy}"), phase, request);
             }
             None => {
                 change.part(Sign::Gone, "boundary", Phase::Activate, of(O::DeleteUserPermissionsBoundary));
             }
         }
     }
-    compare_tags(
-        change,
-        (&now.tags, &wanted.tags),
-        of(O::TagUser),
-        of(O::UntagUser),
-        (Phase::Take, Phase::Take),
-    );
+    compare_tags(change, (&now.tags, &wanted.tags), of(O::TagUser), of(O::UntagUser));
     for group in now.groups.difference(&wanted.groups) {
         let request = of(O::RemoveUserFromGroup).with("GroupName", group.as_str());
         change.part(Sign::Gone, &format!("in group {group}"), Phase::Take, request);
@@ -434,14 +438,7 @@ fn compare_instances(
         change.part(Sign::Changed, &text, Phase::States, set_state(id, wanted.state));
     }
     let of = |operation| Administer::new(operation).with("Resources", vec![id.as_str()]);
-    // Policies ask for tags: they are right before the machine can be reached.
-    compare_tags(
-        change,
-        (&now.tags, &wanted.tags),
-        of(O::CreateTags),
-        of(O::DeleteTags),
-        (Phase::Take, Phase::Instances),
-    );
+    compare_tags(change, (&now.tags, &wanted.tags), of(O::CreateTags), of(O::DeleteTags));
     Ok(())
 }
 
@@ -450,7 +447,6 @@ fn compare_tags(
     (now, wanted): (&BTreeMap<String, String>, &BTreeMap<String, String>),
     set: Administer,
     delete: Administer,
-    (taking, setting): (Phase, Phase),
 ) {
     let gone: Vec<&String> = now.keys().filter(|key| !wanted.contains_key(*key)).collect();
     let differs = |(key, value): &(&String, &String)| now.get(*key) != Some(value);
@@ -464,10 +460,10 @@ fn compare_tags(
         change.show(sign, &format!("tag {key} = {value}"));
     }
     if !gone.is_empty() {
-        change.step(taking, "tags taken", delete.with("TagKeys", json!(gone)));
+        change.step(Phase::Take, "tags taken", delete.with("TagKeys", json!(gone)));
     }
     if !put.is_empty() {
-        change.step(setting, "tags set", set.with("Tags", tags(&put)));
+        change.step(Phase::Change, "tags set", set.with("Tags", tags(&put)));
     }
 }
 

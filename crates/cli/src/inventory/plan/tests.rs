@@ -61,6 +61,60 @@ fn what_others_refer_to_is_there_before_them() {
     );
 }
 
+/// At no moment does anybody have both what is to be taken and what a change gives.
+#[test]
+fn nothing_is_widened_before_what_is_to_go_is_taken() {
+    let now = "
+[policies]
+push = DENY
+small = DENY
+[users.bob]
+tags = { team = \"web\", old = \"1\" }
+attached = [\"push\"]
+boundary = \"small\"
+[users.bob.inline]
+own = DENY
+gone = ALLOW
+[users.eve]
+[instances.i-0123456789abcdef0]
+availability_zone = \"us-east-1a\"
+tags = { team = \"db\" }
+";
+    let wanted = "
+[policies]
+large = ALLOW
+push = ALLOW
+small = DENY
+[users.bob]
+tags = { team = \"db\" }
+boundary = \"large\"
+[users.bob.inline]
+own = ALLOW
+[users.eve]
+attached = [\"push\"]
+boundary = \"small\"
+[instances.i-0123456789abcdef0]
+availability_zone = \"us-east-1a\"
+tags = { team = \"web\" }
+";
+    assert_eq!(
+        sentences(&plan(now, wanted, false)),
+        [
+            "policy large: its document",
+            "user eve: ~ boundary = small",
+            "user bob: tags taken",
+            "user bob: - inline policy gone",
+            "user bob: - attached policy push",
+            "policy push: its document",
+            "user bob: ~ boundary = large",
+            "user bob: tags set",
+            "user bob: ~ inline policy own",
+            "instance i-0123456789abcdef0: tags set",
+            "user eve: + attached policy push",
+        ]
+    );
+}
+
 #[test]
 fn what_is_pruned_is_used_by_nobody_when_it_goes() {
     assert_eq!(
