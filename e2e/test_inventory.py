@@ -123,6 +123,16 @@ def test_what_a_file_says_becomes_so_and_once(dev, account, tmp_path):
     left = account.export()
     assert "[policies]" not in left and "[groups" not in left and "[instances" not in left
     assert left.count('status = "suspended"') == left.count("[users.") == 2
+    # A file may go on naming what is gone for good, and cannot have it back.
+    assert "is terminated, and stays so" in account.apply(text, "--yes", status=252).stderr
+
+
+def test_a_terminated_instance_may_stay_in_the_file(dev, account):
+    text = f'[instances.i-00000000000000ff1]\navailability_zone = "{dev.region}a"\nstate = "terminated"\n'
+    assert "2 changes made." in account.apply(text, "--yes").stdout
+    for flags in (), ("--prune",):
+        assert account.apply(text, *flags).stdout == "Everything is as the file says.\n"
+    assert "[instances" not in account.export()
 
 
 def test_what_was_changed_by_hand_is_found_and_set_right(dev, account):

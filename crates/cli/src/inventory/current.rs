@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
-/// Reads all of it. These are several answers, so that what is changed meanwhile may be in one and not in another.
+/// Reads all of it, terminated instances too. These are several answers, so that what is changed meanwhile may be in one and not in another.
 pub(super) async fn read(client: &Client) -> Result<Inventory, Failure> {
     let iam: Iam = answer(client, O::GetAccountAuthorizationDetails).await?;
     let instances: Instances = answer(client, O::DescribeInstances).await?;
@@ -26,8 +26,8 @@ pub(super) async fn read(client: &Client) -> Result<Inventory, Failure> {
         ))
     });
     let users = iam.users.into_iter().map(|user| Ok((parse(&user.name)?, user.read()?)));
-    let instances = instances.instances.into_iter().filter(|instance| instance.state != TERMINATED);
-    let instances = instances.map(|instance| Ok((parse(&instance.id)?, instance.read()?)));
+    let instances =
+        instances.instances.into_iter().map(|instance| Ok((parse(&instance.id)?, instance.read()?)));
     Ok(Inventory {
         account: Some(parse(&iam.account)?),
         region: Some(parse(client.settings().region())?),
@@ -44,9 +44,6 @@ pub(super) async fn caller(client: &Client) -> Option<UserName> {
     let own: AccessKeys = answer(client, O::ListAccessKeys).await.ok()?;
     own.keys.into_iter().next()?.user.parse().ok()
 }
-
-/// What is gone for good is no part of the inventory.
-const TERMINATED: &str = InstanceState::Terminated.as_str();
 
 async fn answer<T: DeserializeOwned>(client: &Client, operation: O) -> Result<T, Failure> {
     let answer: Map<String, Value> = whole(client, Administer::new(operation)).await?;

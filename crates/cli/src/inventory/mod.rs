@@ -17,11 +17,14 @@ pub(crate) use offline::Offline;
 use crate::arguments::ServiceOptions;
 use crate::failure::Failure;
 use crate::{output, service};
+use instance_connect_core::inventory::InstanceState;
 
 /// Prints the whole inventory.
 pub(crate) async fn export(service: &ServiceOptions, _: &ExportOptions) -> Result<u8, Failure> {
     let client = service::administration(service)?;
-    let current = current::read(&client).await?;
+    let mut current = current::read(&client).await?;
+    // What is gone for good is nothing to bring about again.
+    current.instances.retain(|_, instance| instance.state != InstanceState::Terminated);
     output::result(write::toml(&current).trim_end());
     Ok(0)
 }

@@ -235,7 +235,11 @@ impl Plan {
             compare_instances(&mut change, id, now, instance)?;
             self.add(change);
         }
-        for id in unnamed(&current.instances, &wanted.instances, prune) {
+        // Terminated is all that an instance becomes: its id stands in records.
+        let is_left = |id: &&InstanceId| {
+            current.instances.get(*id).is_some_and(|now| now.state != InstanceState::Terminated)
+        };
+        for id in unnamed(&current.instances, &wanted.instances, prune).filter(is_left) {
             let mut change = Change::new(Sign::Gone, format!("instance {id}"));
             let state = InstanceState::Terminated;
             change.part(Sign::Changed, "state = terminated", Phase::States, set_state(id, state));
@@ -432,6 +436,12 @@ fn compare_instances(
         let message =
             format!("{id} is in {}, not in {zone}, and an instance stays in its zone", now.availability_zone);
         return Err(Failure::new(Exit::Parameter, message));
+    }
+    if now.state == InstanceState::Terminated && wanted.state != InstanceState::Terminated {
+        let message = format!("{id} is terminated, and stays so");
+        return Err(
+            Failure::new(Exit::Parameter, message).hint("a machine that is made anew has an id of its own")
+        );
     }
     if now.state != wanted.state {
         let text = format!("state = {}", wanted.state.as_str());

@@ -40,6 +40,11 @@ availability_zone = \"us-east-1a\"
 state = \"stopped\"
 ";
 
+/// With its instance gone for good.
+fn terminated(text: &str) -> String {
+    text.replace("stopped", "terminated")
+}
+
 #[test]
 fn what_others_refer_to_is_there_before_them() {
     assert_eq!(
@@ -136,6 +141,9 @@ fn what_is_pruned_is_used_by_nobody_when_it_goes() {
     assert!(plan(EVERYTHING, "", false).steps.is_empty(), "what is not named stays");
     let stripped = "[users.bob]\nstatus = \"suspended\"";
     assert!(plan(stripped, "", true).steps.is_empty(), "who is suspended and has nothing");
+    assert!(
+        plan(&terminated(EVERYTHING), "", true).steps.iter().all(|step| !step.sentence.contains("instance"))
+    );
 }
 
 /// With all that it needs: nothing fails for being in use by it.
@@ -159,6 +167,10 @@ fn what_is_so_already_is_not_changed() {
     let laid_out = EVERYTHING
         .replace("push = ALLOW", &format!("push = '''\n{}\n'''", super::super::document::laid_out(ALLOW)));
     assert!(plan(EVERYTHING, &laid_out, false).steps.is_empty());
+    let terminated = terminated(EVERYTHING);
+    let once = plan(EVERYTHING, &terminated, false);
+    assert_eq!(sentences(&once), ["instance i-0123456789abcdef0: ~ state = terminated"]);
+    assert!(plan(&terminated, &terminated, false).steps.is_empty());
 }
 
 #[test]
@@ -191,6 +203,7 @@ fn what_cannot_become_so_is_refused_before_anything_is_changed() {
     for (now, wanted, prune, says) in [
         ("", account, false, "is the inventory of account 444455556666"),
         (EVERYTHING, zone, false, "an instance stays in its zone"),
+        (&terminated(EVERYTHING), EVERYTHING, false, "is terminated, and stays so"),
         ("", "[users.bob]\nattached = [\"p\"]", false, "user bob refers to policy p"),
         ("", "[users.bob]\nboundary = \"p\"", false, "user bob refers to policy p"),
         ("", "[users.bob]\ngroups = [\"g\"]", false, "user bob refers to group g"),
