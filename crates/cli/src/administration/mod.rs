@@ -14,6 +14,7 @@ use arguments::{Administration, Format};
 use instance_connect_client::{
     Administer, AdministrativeOperation as Operation, Client, Surroundings as _, System,
 };
+use instance_connect_core::printable::printable;
 use serde_json::{Map, Value};
 
 /// Runs a command of administration.
@@ -79,7 +80,7 @@ pub(crate) async fn whole(client: &Client, request: Administer) -> Result<Map<St
 fn warn(answer: &Map<String, Value>) {
     let warnings = answer.get("Warnings").and_then(Value::as_array).into_iter().flatten();
     for warning in warnings.filter_map(Value::as_str) {
-        output::warning(&show::printable(warning));
+        output::warning(&printable(warning));
     }
 }
 

@@ -2,8 +2,10 @@
 
 use super::cloud_init;
 use crate::failure::{Exit, Failure};
+use instance_connect_core::printable::printable;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use std::fmt::Write as _;
 
 /// How an answer is shown to people.
 pub(super) enum Shown {
@@ -62,16 +64,22 @@ impl Shown {
     }
 }
 
-/// The answer as it came, with what stands in several parts put together.
+/// The answer as it came, with what stands in several parts put together. What a terminal would obey is escaped as JSON
+/// does it: a program reads the same value.
 pub(crate) fn json(answer: &impl Serialize) -> Result<String, Failure> {
-    serde_json::to_string_pretty(answer)
-        .map(|json| escape(&json, true))
-        .map_err(|error| Failure::new(Exit::General, error.to_string()))
-}
-
-/// One line of text.
-pub(crate) fn printable(text: &str) -> String {
-    escape(text, false)
+    let json = serde_json::to_string_pretty(answer)
+        .map_err(|error| Failure::new(Exit::General, error.to_string()))?;
+    let mut shown = String::with_capacity(json.len());
+    for symbol in json.chars() {
+        if symbol == '\n' || printable(symbol.encode_utf8(&mut [0; 4])).starts_with(symbol) {
+            shown.push(symbol);
+        } else {
+            for unit in symbol.encode_utf16(&mut [0; 2]) {
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        }
+    }
+    Ok(shown)
 }
 
 fn revoked(answer: &Map<String, Value>) -> String {
@@ -153,16 +161,13 @@ fn in_words(value: &Value) -> String {
 /// A text that may have several lines.
 fn whole_text(answer: &Map<String, Value>, path: &str) -> String {
     let text = at(answer, path).and_then(Value::as_str).unwrap_or_default();
-    escape(text.trim_end(), true)
+    printable_lines(text.trim_end())
 }
 
-fn escape(text: &str, lines: bool) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for symbol in text.chars() {
-        let is_plain = !symbol.is_control() || (lines && matches!(symbol, '\n' | '\t'));
-        if is_plain { shown.push(symbol) } else { shown.extend(symbol.escape_default()) }
-    }
-    shown
+/// A text whose lines and tabs are meant.
+fn printable_lines(text: &str) -> String {
+    let lines = text.split('\n').map(|line| line.split('\t').map(printable).collect::<Vec<_>>().join("\t"));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -198,7 +203,14 @@ mod tests {
         let parts =
             Shown::Parts(&[("ARN", "U.Arn"), ("On", "U.On"), ("P", "U.P"), ("L", "U.L"), ("No", "U.X.Y")]);
         assert_eq!(text(&parts, &answer), "ARN: arn\nOn: yes\nP: p\nL: x, 1\nNo: -");
-        let answer = json!({ "A": [{ "D": "{\n\t1\u{7}}\n" }] });
-        assert_eq!(text(&Shown::Text("A.0.D"), &answer), "{\n\t1\\u{7}}");
+        let answer = json!({ "A": [{ "D": "{\n\t1\u{7}\u{202e}}\n" }] });
+        assert_eq!(text(&Shown::Text("A.0.D"), &answer), "{\n\t1\\u{7}\\u{202e}}");
+    }
+    #[test]
+    fn json_says_nothing_to_a_terminal_and_the_same_to_a_program() {
+        let answer = json!({ "a\\": "b\n\u{1b}\u{9b}\u{202e}\u{e0001}é\"" });
+        let shown = super::json(&answer).unwrap();
+        assert_eq!(shown, "{\n  \"a\\\\\": \"b\\n\\u001b\\u009b\\u202e\\udb40\\udc01é\\\"\"\n}");
+        assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), answer);
     }
 }
