@@ -25,7 +25,7 @@ pub(crate) enum Administration {
     AccessKey(AccessKeyOptions),
     /// Administer instances: the machines that keys are pushed to
     Instance(InstanceOptions),
-    /// See the machines' agents
+    /// See the machines' agents, revoke them and arm them again
     Agent(AgentOptions),
     /// Take pushed keys from the machines before their minute is over
     Revoke(RevokeOptions),
