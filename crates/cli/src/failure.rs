@@ -18,11 +18,13 @@ pub(crate) struct Failure {
     pub(crate) exit: Exit,
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
+    /// Whether the same may go well a little later.
+    pub(crate) may_pass: bool,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), hint: None }
+        Self { exit, message: message.into(), hint: None, may_pass: false }
     }
 
     /// With what to do about it.
@@ -52,7 +54,7 @@ impl From<Error> for Failure {
         if let Some(id) = error.request_id() {
             message = format!("{message} (request id {})", id.escape_default());
         }
-        Self { exit, hint: hint_for(&error, &message), message }
+        Self { exit, hint: hint_for(&error, &message), message, may_pass: error.is_retryable() }
     }
 }
 

@@ -111,7 +111,7 @@ mod tests {
             ("sk-ssh-ed25519@openssh.com c2VjcmV0", "~/.ssh/id has base64 that is not a key of its type"),
             ("c2VjcmV0", "~/.ssh/id is not a public key"),
         ] {
-            let Failure { exit, message, hint } = check("~/.ssh/id", text).unwrap_err();
+            let Failure { exit, message, hint, .. } = check("~/.ssh/id", text).unwrap_err();
             assert!(message.starts_with(part), "{text:?}: {message}");
             assert!(!format!("{message} {hint:?}").contains("c2VjcmV0"), "{message}");
             assert_eq!(exit, Exit::Parameter);

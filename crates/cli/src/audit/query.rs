@@ -12,7 +12,7 @@ use instance_connect_core::audit::{AttributeKey, Event, EventFilter};
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::limits;
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// How long `tail --follow` waits before it asks again.
@@ -53,10 +53,25 @@ impl<'a> Source<'a> {
 
     /// The newest events that are meant, at most so many, newest first, as `LookupEvents` answers them.
     async fn newest(&self, wanted: &EventFilter, most: usize) -> Result<Vec<Value>, Failure> {
-        match self {
-            Self::Service(client) => look_up(client, wanted, most).await,
-            Self::Files(filter) => read(filter, wanted, most),
+        self.behind(None, wanted, most).await
+    }
+
+    /// The same, but only those that stand behind the last one that is known.
+    async fn behind(
+        &self,
+        last: Option<&Last>,
+        wanted: &EventFilter,
+        most: usize,
+    ) -> Result<Vec<Value>, Failure> {
+        let is_known = |event: &Value| last.is_some_and(|last| text(event, "EventId") == Some(&last.id));
+        let mut events = match self {
+            Self::Service(client) => look_up(client, wanted, most, is_known).await?,
+            Self::Files(filter) => read(filter, wanted, most)?,
+        };
+        if let Some(known) = events.iter().position(is_known) {
+            events.truncate(known);
         }
+        Ok(events)
     }
 }
 
@@ -83,40 +98,72 @@ pub(super) async fn tail(
 ) -> Result<u8, Failure> {
     let source = Source::of(service, &options.filter)?;
     let wanted = EventFilter { attributes: attributes(&options.filter), ..EventFilter::default() };
+    // One at least: what is new comes behind it.
     let mut events = source.newest(&wanted, options.lines.max(1) as usize).await?;
+    let last = events.first().and_then(Last::of);
     events.truncate(options.lines as usize);
     events.reverse();
     show_all(&events, format)?;
-    if options.follow { follow(&source, wanted, events, format).await } else { Ok(0) }
+    if options.follow { follow(&source, wanted, last, format).await } else { Ok(0) }
 }
 
-/// Shows what comes behind the events that were shown, until this program is stopped.
+/// The event that was the last of the log when it was looked at.
+struct Last {
+    id: String,
+    time: UnixSeconds,
+}
+
+impl Last {
+    fn of(event: &Value) -> Option<Self> {
+        let time = event.get("EventTime").and_then(Value::as_i64).map(UnixSeconds)?;
+        Some(Self { id: text(event, "EventId")?.to_owned(), time })
+    }
+}
+
+/// Shows what comes behind the last event, until this program is stopped. A failure that may pass is told once, and what
+/// came meanwhile is shown when it has passed.
 async fn follow(
     source: &Source<'_>,
     mut wanted: EventFilter,
-    events: Vec<Value>,
+    mut last: Option<Last>,
     format: OutputFormat,
 ) -> Result<u8, Failure> {
-    let mut newest = events.iter().filter_map(time).max();
-    let mut shown: BTreeSet<String> = ids(&events).collect();
+    let mut is_interrupted = false;
     loop {
         tokio::time::sleep(POLL).await;
-        wanted.start = newest.map(|newest| UnixSeconds(newest.0 - OVERLAP));
-        let mut events = source.newest(&wanted, AT_ONCE).await?;
-        newest = newest.max(events.iter().filter_map(time).max());
-        let seen: BTreeSet<String> = ids(&events).collect();
-        events.retain(|event| {
-            // That this asks is no news to whoever asks.
-            let is_own = text(event, "EventName") == Some(Operation::LookupEvents.name());
-            !is_own && text(event, "EventId").is_some_and(|id| !shown.contains(id))
-        });
-        // What is not looked at again need not be remembered.
-        shown = seen;
-        events.reverse();
-        if !events.is_empty() {
-            show_all(&events, format)?;
+        match news(source, &mut wanted, &mut last).await {
+            Ok(events) => {
+                is_interrupted = false;
+                if !events.is_empty() {
+                    show_all(&events, format)?;
+                }
+            }
+            Err(failure) if failure.may_pass => {
+                if !is_interrupted {
+                    output::warning(&format!("{}; asking again", failure.message));
+                }
+                is_interrupted = true;
+            }
+            Err(failure) => return Err(failure),
         }
     }
+}
+
+/// What has come behind the last event, oldest first.
+async fn news(
+    source: &Source<'_>,
+    wanted: &mut EventFilter,
+    last: &mut Option<Last>,
+) -> Result<Vec<Value>, Failure> {
+    wanted.start = last.as_ref().map(|last| UnixSeconds(last.time.0 - OVERLAP));
+    let mut events = source.behind(last.as_ref(), wanted, AT_ONCE).await?;
+    if let Some(newest) = events.first().and_then(Last::of) {
+        *last = Some(newest);
+    }
+    // That this asks is no news to whoever asks.
+    events.retain(|event| text(event, "EventName") != Some(Operation::LookupEvents.name()));
+    events.reverse();
+    Ok(events)
 }
 
 fn attributes(filter: &Filter) -> Vec<(AttributeKey, String)> {
@@ -131,7 +178,13 @@ fn attributes(filter: &Filter) -> Vec<(AttributeKey, String)> {
     given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect()
 }
 
-async fn look_up(client: &Client, wanted: &EventFilter, most: usize) -> Result<Vec<Value>, Failure> {
+/// Asks page by page, as far as an event that is known.
+async fn look_up(
+    client: &Client,
+    wanted: &EventFilter,
+    most: usize,
+    is_known: impl Fn(&Value) -> bool,
+) -> Result<Vec<Value>, Failure> {
     let attributes = wanted.attributes.iter();
     let attributes: Vec<Value> = attributes
         .map(|(key, value)| json!({ "AttributeKey": key.as_str(), "AttributeValue": value }))
@@ -149,7 +202,7 @@ async fn look_up(client: &Client, wanted: &EventFilter, most: usize) -> Result<V
             events.extend(more);
         }
         token = answer.remove("NextToken").unwrap_or_default();
-        if token.is_null() {
+        if token.is_null() || events.iter().any(&is_known) {
             break;
         }
     }
@@ -203,10 +256,66 @@ fn text<'a>(event: &'a Value, member: &str) -> Option<&'a str> {
     event.get(member).and_then(Value::as_str)
 }
 
-fn time(event: &Value) -> Option<UnixSeconds> {
-    event.get("EventTime").and_then(Value::as_i64).map(UnixSeconds)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Write as _;
+    use std::fs;
+    use std::path::Path;
 
-fn ids(events: &[Value]) -> impl Iterator<Item = String> {
-    events.iter().filter_map(|event| text(event, "EventId").map(str::to_owned))
+    /// Lines of a log: each event's second and name. Its id is its number.
+    fn write(file: &Path, events: &[(u32, &str)]) {
+        let mut text = String::new();
+        for (id, (second, name)) in events.iter().enumerate() {
+            let event = json!({
+                "userIdentity": {}, "eventTime": format!("2031-02-11T02:05:{second:02}Z"), "eventSource": "s",
+                "eventName": name, "eventID": id.to_string(), "readOnly": true, "eventType": "AwsApiCall",
+            });
+            writeln!(text, "{event}").unwrap();
+        }
+        fs::write(file, text).unwrap();
+    }
+
+    fn ids(events: &[Value]) -> Vec<&str> {
+        events.iter().filter_map(|event| text(event, "EventId")).collect()
+    }
+
+    /// By their place in the log and not by their time: a push is on record with the time of its request.
+    #[tokio::test]
+    async fn news_is_what_comes_behind_the_last_event() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("audit.log");
+        let filter = Filter {
+            event_name: None,
+            username: None,
+            access_key_id: None,
+            resource_name: None,
+            request_id: None,
+            event_id: None,
+            files: vec![file.clone()],
+        };
+        let (source, mut wanted) = (Source::Files(&filter), EventFilter::default());
+        let log = [
+            (1, "Old"),
+            (2, "Old"),
+            (9, "Old"),
+            (8, "New"),
+            (9, "LookupEvents"),
+            (9, "New"),
+            (9, "LookupEvents"),
+        ];
+        let mut last = None;
+        write(&file, &[]);
+        assert!(news(&source, &mut wanted, &mut last).await.unwrap().is_empty());
+        write(&file, &log[..2]);
+        assert_eq!(ids(&news(&source, &mut wanted, &mut last).await.unwrap()), ["0", "1"]);
+        // As `tail -n 1` knows it: what is before the last event has not been shown, and is old all the same.
+        write(&file, &log[..3]);
+        last = source.newest(&wanted, 1).await.unwrap().first().and_then(Last::of);
+        for (lines, shown) in [(3, vec![]), (4, vec!["3"]), (5, vec![]), (7, vec!["5"]), (7, vec![])] {
+            write(&file, &log[..lines]);
+            assert_eq!(ids(&news(&source, &mut wanted, &mut last).await.unwrap()), shown, "{lines}");
+        }
+        assert!(last.is_some_and(|last| last.id == "6"));
+    }
 }
