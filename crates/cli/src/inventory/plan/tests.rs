@@ -1,4 +1,5 @@
 use super::*;
+use instance_connect_core::ids::UserName;
 
 const ALLOW: &str = r#"{"Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}"#;
 const DENY: &str = r#"{"Statement":{"Effect":"Deny","Action":"*","Resource":"*"}}"#;
