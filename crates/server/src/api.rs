@@ -243,7 +243,7 @@ impl Api {
         }
         kill_point("outcome-before");
         let recorded = self.audit.commit(audited.record(outcome, &event_id)).await;
-        recorded.map_err(|error| internal(origin, error))?;
+        recorded.map_err(internal)?;
         kill_point("outcome-after");
         Ok(())
     }
@@ -261,7 +261,7 @@ impl Api {
             Operation::SendSerialConsoleSshPublicKey => {
                 self.push_serial(caller, &body, &inventory, origin, audited)
             }
-            Operation::Administer(_) => Err(internal(origin, "administration is no push")),
+            Operation::Administer(_) => Err(internal("administration is no push")),
         }
     }
 
@@ -282,7 +282,7 @@ impl Api {
         let grant =
             Grant::issue(&authorized, origin.request.clone(), self.clock.wall(), self.clock.monotonic())?;
         kill_point("intent-before");
-        self.audit.commit(audited.intent()).await.map_err(|error| internal(origin, error))?;
+        self.audit.commit(audited.intent()).await.map_err(internal)?;
         kill_point("intent-after");
         let sent = self.links.deliver(grant).await;
         self.metrics.sent(&sent);
@@ -416,8 +416,9 @@ fn delivery_error(error: DeliveryError) -> ApiError {
     }
 }
 
-pub(crate) fn internal(origin: &Origin, error: impl std::fmt::Display) -> ApiError {
-    tracing::error!(request = %origin.request, %error, "a request failed on our side");
+/// Something failed that is no fault of the caller's. It is logged under the request's id, in whose span this is.
+pub(crate) fn internal(error: impl std::fmt::Display) -> ApiError {
+    tracing::error!(%error, "a request failed on our side");
     ApiError::Service
 }
 

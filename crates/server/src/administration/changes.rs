@@ -29,7 +29,7 @@ impl Api {
         change: &C,
         origin: &Origin,
     ) -> Result<Answer, ApiError> {
-        let inventory = self.inventory.current().map_err(|error| internal(origin, error))?;
+        let inventory = self.inventory.current().map_err(internal)?;
         let caller = authorized.caller();
         let store = self.inventory.store();
         Changing { api: self, store, inventory: &inventory, caller, origin }.make(change).await
@@ -233,7 +233,7 @@ impl Changing<'_> {
         }
         let pki = self.api.links.pki();
         let token = create_join_token(self.store, pki, self.random(), &instance.id, self.origin.time).await;
-        let token = token.map_err(|error| store_error(self.origin, error))?;
+        let token = token.map_err(store_error)?;
         let lifetime = instance_connect_core::limits::JOIN_TOKEN_LIFETIME.as_secs();
         let members = json!({ "JoinToken": { "InstanceId": id.as_str(), "ExpiresInSeconds": lifetime } });
         Ok(Answer::new(members).with_secret("JoinToken", "Token", token))
@@ -254,12 +254,12 @@ impl Changing<'_> {
     }
 
     fn done<T>(&self, result: Result<T, StoreError>) -> Result<T, ApiError> {
-        result.map_err(|error| store_error(self.origin, error))
+        result.map_err(store_error)
     }
 
     /// What was made up here is always well-formed.
     fn fresh<T>(&self, made: Result<T, instance_connect_core::ids::IdError>) -> Result<T, ApiError> {
-        made.map_err(|error| internal(self.origin, error))
+        made.map_err(internal)
     }
 
     fn with_warnings(

@@ -60,20 +60,20 @@ impl Api {
         match authorized.operation() {
             Request::Read(read) => self.read(&authorized, read, origin).await,
             Request::Change(_) => {
-                self.commit_intent(audited, origin).await?;
+                self.commit_intent(audited).await?;
                 self.change_in_turn(authorized, operation, origin).await
             }
             Request::Revoke(revoke) => {
-                self.commit_intent(audited, origin).await?;
-                self.revoke(&authorized, revoke, origin).await
+                self.commit_intent(audited).await?;
+                self.revoke(&authorized, revoke).await
             }
         }
     }
 
     /// Puts on disk that this is about to be done.
-    async fn commit_intent(&self, audited: &AuditedRequest, origin: &Origin) -> Result<(), ApiError> {
+    async fn commit_intent(&self, audited: &AuditedRequest) -> Result<(), ApiError> {
         kill_point("intent-before");
-        self.audit.commit(audited.intent()).await.map_err(|error| internal(origin, error))?;
+        self.audit.commit(audited.intent()).await.map_err(internal)?;
         kill_point("intent-after");
         Ok(())
     }
@@ -81,7 +81,7 @@ impl Api {
     /// Uses the request's signature up. Whoever has seen the request can send it again, and must not have it done again.
     async fn refuse_replay(&self, used: &UsedSignature, origin: &Origin) -> Result<(), ApiError> {
         let fresh = self.inventory.store().use_signature(used, origin.time).await;
-        let fresh = fresh.map_err(|error| internal(origin, error))?;
+        let fresh = fresh.map_err(internal)?;
         if fresh || cfg!(feature = "planted-replay-admitted") {
             return Ok(());
         }
@@ -99,12 +99,12 @@ impl Api {
         let _turn = self.inventory.turn().await;
         let follow = async || {
             let followed = self.inventory.refresh().await;
-            followed.map_err(|error| internal(origin, format!("{error:#}")))
+            followed.map_err(|error| internal(format!("{error:#}")))
         };
         follow().await?;
         let authorized = self.still_authorized(authorized, operation, origin)?;
         let Request::Change(change) = authorized.operation() else {
-            return Err(internal(origin, "a change that is none"));
+            return Err(internal("a change that is none"));
         };
         let answer = self.change(&authorized, change, origin).await?;
         follow().await?;
@@ -121,7 +121,7 @@ impl Api {
         if cfg!(feature = "planted-turn-unauthorized") {
             return Ok(authorized);
         }
-        let inventory = self.inventory.current().map_err(|error| internal(origin, error))?;
+        let inventory = self.inventory.current().map_err(internal)?;
         authorize_administration_again(authorized, operation, &inventory, &self.region, origin)
     }
 }
@@ -132,7 +132,7 @@ fn refused(code: Code, message: impl Into<String>) -> ApiError {
 }
 
 /// What a caller is told of a change that the store did not make.
-fn store_error(origin: &Origin, error: StoreError) -> ApiError {
+fn store_error(error: StoreError) -> ApiError {
     let message = sentence(&error.to_string());
     match error {
         StoreError::AlreadyExists(_) => refused(Code::EntityAlreadyExists, message),
@@ -145,7 +145,7 @@ fn store_error(origin: &Origin, error: StoreError) -> ApiError {
         | StoreError::Unusable { .. }
         | StoreError::Unavailable(_)
         | StoreError::Damaged(_)
-        | StoreError::Internal(_) => internal(origin, error),
+        | StoreError::Internal(_) => internal(error),
     }
 }
 

@@ -29,12 +29,12 @@ impl Api {
         read: &R,
         origin: &Origin,
     ) -> Result<Answer, ApiError> {
-        let inventory = &*self.inventory.current().map_err(|error| internal(origin, error))?;
+        let inventory = &*self.inventory.current().map_err(internal)?;
         let account = &authorized.caller().user.account;
         // What IAM knows is read from the store, which has names and documents as they were written.
         let details = async || {
             let details = self.inventory.store().account_details(account).await;
-            details.map_err(|error| store_error(origin, error))
+            details.map_err(store_error)
         };
         let members = match read {
             R::ListAccounts { page } => accounts(inventory, page),
@@ -47,11 +47,11 @@ impl Api {
                 access_keys(inventory, find_owner(inventory, authorized.caller(), user.as_ref())?)
             }
             R::DescribeInstances { instances, page } => {
-                self.describe_instances(inventory, account, instances, page, origin).await?
+                self.describe_instances(inventory, account, instances, page).await?
             }
             R::GetHostKeys { instance, .. } => {
                 let instance = find_instance(self, inventory, account, instance)?;
-                let known = self.host_keys(slice::from_ref(&instance.id), origin).await?;
+                let known = self.host_keys(slice::from_ref(&instance.id)).await?;
                 let known = known.get(&instance.id).cloned().unwrap_or_default();
                 json!({ "HostKeys": host_keys(&known.pinned), "IsChangePending": !known.pending.is_empty() })
             }
@@ -97,7 +97,7 @@ impl Api {
                     from: from.clone(),
                 };
                 let found = self.audit.lookup(wanted).await;
-                let Found { events, next } = found.map_err(|error| internal(origin, format!("{error:#}")))?;
+                let Found { events, next } = found.map_err(|error| internal(format!("{error:#}")))?;
                 json!({ "Events": events, "NextToken": next.map(|position| position.to_string()) })
             }
         };
@@ -110,7 +110,6 @@ impl Api {
         account: &AccountId,
         wanted: &[InstanceId],
         page: &Page,
-        origin: &Origin,
     ) -> Result<Value, ApiError> {
         let instances: Vec<&Arc<Instance>> = if wanted.is_empty() {
             let is_own = |i: &&Arc<Instance>| i.account == *account && i.region == self.region;
@@ -122,7 +121,7 @@ impl Api {
         let instances = instances.into_iter().map(|i| (i.id.as_str().to_owned(), i)).collect();
         let (instances, marker) = part_of(instances, page);
         let ids: Vec<InstanceId> = instances.iter().map(|instance| instance.id.clone()).collect();
-        let known = self.host_keys(&ids, origin).await?;
+        let known = self.host_keys(&ids).await?;
         let none = KnownHostKeys::default();
         let shown = instances.into_iter().map(|instance| {
             let known = known.get(&instance.id).unwrap_or(&none);
@@ -144,10 +143,9 @@ impl Api {
     async fn host_keys(
         &self,
         instances: &[InstanceId],
-        origin: &Origin,
     ) -> Result<BTreeMap<InstanceId, KnownHostKeys>, ApiError> {
         let known = self.inventory.store().host_keys(instances).await;
-        known.map_err(|error| store_error(origin, error))
+        known.map_err(store_error)
     }
 
     fn agents(&self, inventory: &Inventory, account: &AccountId, page: &Page) -> Value {

@@ -8,7 +8,6 @@ use instance_connect_core::administration::Revoke;
 use instance_connect_core::api::ApiError;
 use instance_connect_core::authz::AuthorizedAdministration;
 use instance_connect_core::limits;
-use instance_connect_core::origin::Origin;
 use serde_json::{Value, json};
 
 impl Api {
@@ -17,9 +16,8 @@ impl Api {
         &self,
         authorized: &AuthorizedAdministration,
         revoke: &Revoke,
-        origin: &Origin,
     ) -> Result<Answer, ApiError> {
-        let inventory = self.inventory.current().map_err(|error| internal(origin, error))?;
+        let inventory = self.inventory.current().map_err(internal)?;
         let account = &authorized.caller().user.account;
         let revoked = match revoke {
             Revoke::Instance { instance, fingerprint, user } => {
