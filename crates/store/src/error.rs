@@ -34,7 +34,7 @@ pub enum StoreError {
     #[error(
         "this is not the master key the database was made with: \
          give the right one, or restore the backup of the database that belongs to this key. \
-         If rotate-master-key was interrupted, run it again"
+         If rotate-master-key was interrupted, its next key is beside the key's file: run it again, as root"
     )]
     WrongMasterKey,
 
