@@ -39,6 +39,7 @@ mod system;
         feature = "planted-clones-unnoticed",
         feature = "planted-doubtful-connection-kept",
         feature = "planted-enrolments-unthrottled",
+        feature = "planted-events-of-others",
         feature = "planted-interrupted-skipped",
         feature = "planted-replay-admitted",
         feature = "planted-slow-heads-allowed",
