@@ -119,7 +119,11 @@ pub const ATTRIBUTE: usize = 2000;
 /// Bytes of the audit log that one look-up reads at most; what it has not come to, the next one does.
 pub const LOOKUP_READ: u64 = 8 * 1024 * 1024;
 
-/// Look-ups that read the audit log at a time, so that they leave a core to those who push.
+/// Look-ups of events by one account: CloudTrail's own rate, and a few pages at once.
+pub const LOOKUP_RATE: Rate = Rate::new(2, 10);
+
+/// Look-ups that read the audit log at a time, so that they leave a core to those who push. Others are throttled: a queue of
+/// them would be as long as there are connections.
 pub const LOOKUPS: usize = 1;
 
 /// Longest marker of a list, in characters: a name of IAM, with what kind of thing it names.

@@ -6,7 +6,7 @@
 
 use crate::api::ApiError;
 use crate::authz::{Authorized, Caller, InstanceOperation};
-use crate::ids::{InstanceId, UserId};
+use crate::ids::{AccountId, InstanceId, UserId};
 use crate::limits;
 use crate::link::{EnrollError, EnrollErrorCode};
 use crate::origin::Network;
@@ -49,6 +49,7 @@ pub struct Throttle {
     instances: Buckets<(InstanceId, UserId)>,
     unauthenticated: Buckets<Network>,
     enrolments: Buckets<Network>,
+    lookups: Buckets<AccountId>,
 }
 
 impl Throttle {
@@ -59,6 +60,7 @@ impl Throttle {
             instances: Buckets::new(limits.instance),
             unauthenticated: Buckets::new(limits.unauthenticated),
             enrolments: Buckets::new(limits.unauthenticated),
+            lookups: Buckets::new(limits::LOOKUP_RATE),
         }
     }
 
@@ -115,6 +117,14 @@ impl Throttle {
     ) -> Result<(), ApiError> {
         let key = (authorized.instance().id.clone(), authorized.caller().user.id.clone());
         throttled_unless(self.instances.take(&key, now))
+    }
+
+    /// Takes a token of an account that looks for events: one account must not keep the others from theirs.
+    ///
+    /// # Errors
+    /// [`ApiError::Throttling`].
+    pub fn admit_lookup(&mut self, account: &AccountId, now: ServerInstant) -> Result<(), ApiError> {
+        throttled_unless(self.lookups.take(account, now))
     }
 }
 

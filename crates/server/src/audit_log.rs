@@ -219,10 +219,11 @@ impl AuditLog {
     }
 
     /// Looks for events, newest first. It reads the files as anybody could, apart from the writer, and a bounded part of them.
-    pub(crate) async fn lookup(&self, wanted: Wanted) -> anyhow::Result<Found> {
-        let _turn = self.lookups.acquire().await?;
+    /// `None` while others look.
+    pub(crate) async fn lookup(&self, wanted: Wanted) -> anyhow::Result<Option<Found>> {
+        let Ok(_turn) = self.lookups.try_acquire() else { return Ok(None) };
         let paths = self.paths.clone();
-        tokio::task::spawn_blocking(move || lookup::lookup(&paths, &wanted)).await?
+        tokio::task::spawn_blocking(move || lookup::lookup(&paths, &wanted)).await?.map(Some)
     }
 
     /// Counts a refused request, and records a few of them with the line that is made for it. Nobody waits for that.

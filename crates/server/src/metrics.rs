@@ -81,6 +81,7 @@ pub(crate) enum Limit {
     Source,
     Principal,
     Instance,
+    Lookup,
     Enrolment,
 }
 
@@ -219,6 +220,7 @@ impl Metrics {
             Limit::Source => "source",
             Limit::Principal => "principal",
             Limit::Instance => "instance",
+            Limit::Lookup => "lookup",
             Limit::Enrolment => "enrolment",
         };
         self.throttled.get_or_create(&[("limit", limit)]).inc();

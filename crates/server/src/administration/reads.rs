@@ -5,6 +5,7 @@ use super::changes::{find_instance, find_owner, find_user, own_policy};
 use super::{Code, refused, store_error};
 use crate::api::{Api, internal};
 use crate::audit_log::{Found, Wanted};
+use crate::metrics::Limit;
 use instance_connect_core::administration::{Page, Read as R, SimulatedPush, timestamp};
 use instance_connect_core::api::ApiError;
 use instance_connect_core::authz::{AuthorizedAdministration, InstanceOperation as _, explain};
@@ -96,8 +97,13 @@ impl Api {
                     max_results: *max_results,
                     from: from.clone(),
                 };
+                self.throttled(Limit::Lookup, |throttle, now| throttle.admit_lookup(account, now))?;
                 let found = self.audit.lookup(wanted).await;
-                let Found { events, next } = found.map_err(|error| internal(format!("{error:#}")))?;
+                let found = found.map_err(|error| internal(format!("{error:#}")))?;
+                let Some(Found { events, next }) = found else {
+                    self.metrics.throttled(Limit::Lookup);
+                    return Err(ApiError::Throttling);
+                };
                 json!({ "Events": events, "NextToken": next.map(|position| position.to_string()) })
             }
         };

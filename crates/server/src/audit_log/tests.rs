@@ -2,7 +2,7 @@ use super::*;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use instance_connect_core::api::{ApiError, Operation, SendSshPublicKey};
-use instance_connect_core::audit::{AuditedRequest, Chain, Outcome, Refused, Tie};
+use instance_connect_core::audit::{AuditedRequest, Chain, EventFilter, Outcome, Refused, Tie};
 use instance_connect_core::document::{ServerInstant, UnixSeconds};
 use instance_connect_core::limits;
 use instance_connect_core::origin::Origin;
@@ -402,4 +402,19 @@ async fn refused_requests_are_sampled_and_counted() {
     let [counts] = counted.as_slice() else { panic!("{counted:?}") };
     let expected = serde_json::json!({ "byErrorCode": { "code": 101 }, "notRecorded": 96 });
     assert_eq!(record(counts)["additionalEventData"]["refusals"], expected);
+}
+
+/// Nobody waits for a look-up of somebody else.
+#[tokio::test]
+async fn look_ups_are_made_one_at_a_time() {
+    let setting = Setting::new();
+    let log = setting.open().unwrap();
+    let look_up = async || {
+        let filter = EventFilter::default();
+        log.lookup(Wanted { filter, account: None, max_results: 1, from: None }).await.unwrap()
+    };
+    let turn = log.lookups.try_acquire().unwrap();
+    assert!(look_up().await.is_none());
+    drop(turn);
+    assert!(look_up().await.is_some());
 }

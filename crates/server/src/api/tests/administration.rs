@@ -344,6 +344,25 @@ async fn events_are_looked_up() {
     }
 }
 
+/// An account that looks for events all the time is told to wait, and another one is not.
+#[tokio::test]
+async fn look_ups_are_throttled_by_account() {
+    let setting = Setting::throttled("1000/1000", "100/100", "100/100").await;
+    let root =
+        key_of(&setting.done(Administrative::CreateAccount, json!({ "AccountId": "444455556666" })).await);
+    let look_up = async |key: &Key| {
+        setting.administer_as(key, Administrative::LookupEvents, json!({ "MaxResults": 1 })).await.code
+    };
+    for _ in 0..10 {
+        assert_eq!(look_up(&root).await, "");
+    }
+    assert_eq!(look_up(&root).await, "ThrottlingException");
+    assert_eq!(look_up(&setting.alice()).await, "");
+    setting.clock.advance(Duration::from_millis(500));
+    assert_eq!(look_up(&root).await, "");
+    assert_eq!(look_up(&root).await, "ThrottlingException");
+}
+
 #[tokio::test]
 async fn accounts_do_not_see_each_other() {
     let setting = Setting::new().await;
