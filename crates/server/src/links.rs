@@ -18,6 +18,7 @@ pub(crate) use revoke::{Revoked, Selection};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot, watch};
 
 /// Links of one identity that may be opening at a time: an agent has one, and the one before it that is still timing out.
@@ -42,10 +43,17 @@ pub(crate) struct Slot {
     /// Told whenever a withdrawal is not owed any more.
     confirmations: watch::Sender<()>,
     live: LiveKeys,
-    /// When the agent's last report of host keys was taken.
-    host_keys_taken: Mutex<Option<ServerInstant>>,
-    renewed_at: Mutex<Option<ServerInstant>>,
+    pub(crate) host_keys: Spaced,
+    pub(crate) anchors: Spaced,
+    pub(crate) renewals: Spaced,
     reports: Mutex<Reports>,
+}
+
+/// What an instance's agent may ask for at intervals only, over all its links.
+#[derive(Debug)]
+pub(crate) struct Spaced {
+    interval: Duration,
+    last: Mutex<Option<ServerInstant>>,
 }
 
 /// How many of an instance's reports are recorded, over all its links.
@@ -254,8 +262,9 @@ impl Links {
                 owed: Mutex::default(),
                 confirmations: watch::Sender::new(()),
                 live: LiveKeys::default(),
-                host_keys_taken: Mutex::default(),
-                renewed_at: Mutex::default(),
+                host_keys: Spaced::by(link::limits::HOST_KEY_REPORTS),
+                anchors: Spaced::by(link::limits::ANCHOR_REPORTS),
+                renewals: Spaced::by(link::limits::RENEWAL_INTERVAL),
                 reports: Mutex::new(Reports { rate: ReportRate::recorded(), not_recorded: 0 }),
             })
         });
@@ -325,16 +334,6 @@ impl Slot {
         self.link.borrow().clone()
     }
 
-    /// Whether a certificate may be issued over the link now; it is counted as issued.
-    pub(crate) fn may_renew(&self, now: ServerInstant) -> bool {
-        let mut renewed_at = lock(&self.renewed_at);
-        let may = renewed_at.is_none_or(|at| now >= at.after(link::limits::RENEWAL_INTERVAL));
-        if may {
-            *renewed_at = Some(now);
-        }
-        may
-    }
-
     /// Takes a link out of its place, unless another has taken it.
     pub(crate) fn close(&self, link: &Arc<Link>) {
         self.link.send_if_modified(|current| {
@@ -346,16 +345,6 @@ impl Slot {
         });
         // Whoever waits for an acknowledgement over this link learns that none will come.
         lock(&link.unacknowledged).clear();
-    }
-
-    /// Whether a report of host keys is taken now: not so soon after the last one.
-    pub(crate) fn takes_host_keys(&self, now: ServerInstant) -> bool {
-        let mut taken = lock(&self.host_keys_taken);
-        let is_due = taken.is_none_or(|taken| now >= taken.after(link::limits::HOST_KEY_REPORTS));
-        if is_due {
-            *taken = Some(now);
-        }
-        is_due
     }
 
     /// Records a report of the machine, unless there are too many: with how many were not recorded before it. A machine
@@ -375,6 +364,22 @@ impl Slot {
     pub(crate) fn withdrawn(&self, id: WithdrawId) {
         lock(&self.owed).retain(|owed| owed.withdraw.id != id);
         self.confirmations.send_replace(());
+    }
+}
+
+impl Spaced {
+    fn by(interval: Duration) -> Self {
+        Self { interval, last: Mutex::default() }
+    }
+
+    /// Whether it may be now; then it counts as done.
+    pub(crate) fn permits(&self, now: ServerInstant) -> bool {
+        let mut last = lock(&self.last);
+        let is_due = last.is_none_or(|last| now >= last.after(self.interval));
+        if is_due {
+            *last = Some(now);
+        }
+        is_due
     }
 }
 

@@ -142,7 +142,7 @@ impl Pki {
         }
     }
 
-    async fn follow_once(&self, store: &dyn Store, random: &dyn Random) -> anyhow::Result<()> {
+    pub(crate) async fn follow_once(&self, store: &dyn Store, random: &dyn Random) -> anyhow::Result<()> {
         if store.anchor_rotation().await? != self.anchors.load().rotation {
             let anchors = AnchorKeys::load(store, random, &self.region).await?;
             tracing::warn!(rotation = ?anchors.rotation, "the anchors roll over");

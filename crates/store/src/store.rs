@@ -236,7 +236,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     ) -> Result<(), StoreError>;
 
     /// Changes the identity of an instance's agent, and gives what it is then. Where it is in no state for the change
-    /// that is [`Refusal::AgentState`](crate::Refusal::AgentState).
+    /// that is [`Refusal::AgentState`](crate::Refusal::AgentState). What it says of its anchors
+    /// ([`AgentChange::TrustAnchors`]) leaves the sequence as it is.
     async fn change_agent(
         &self,
         instance: &InstanceId,

@@ -33,6 +33,9 @@ pub const ANCHOR_SET: usize = instance_connect_document::ANCHOR_SET_LIMIT;
 /// anchor.
 pub const ANCHORS_WITHHELD: Duration = Duration::from_secs(120);
 
+/// How soon after a machine's word on its anchors was noted its next one is; until then the last one waits.
+pub const ANCHOR_REPORTS: Duration = Duration::from_secs(10);
+
 /// How long the first of two links has to show that there is somebody at its other end.
 pub const PROBE: Duration = Duration::from_secs(5);
 

@@ -45,16 +45,11 @@ impl Agents {
         Ok(())
     }
 
-    /// Notes which anchors a machine says that it trusts.
+    /// Notes which anchors a machine says that it trusts. Only `rotate-anchor` asks for it, in the store.
     pub(super) async fn trusts_anchors(&self, identity: &AgentUrn, set: u32) {
-        let known = self.inventory.current().ok();
-        let known = known.and_then(|inventory| Some(inventory.agents.get(&identity.instance)?.anchor_set));
-        if known == Some(set) {
-            return;
-        }
-        match self.store.change_agent(&identity.instance, AgentChange::TrustAnchors { set }).await {
-            Ok(_) => self.follow_store().await,
-            Err(error) => tracing::error!(%error, "cannot note a machine's anchors"),
+        let change = AgentChange::TrustAnchors { set };
+        if let Err(error) = self.store.change_agent(&identity.instance, change).await {
+            tracing::error!(%error, instance = %identity.instance, "cannot note a machine's anchors");
         }
     }
 

@@ -76,11 +76,22 @@ struct Conversation<'a> {
     socket: WebSocketStream<TokioIo<Upgraded>>,
     /// Of which day and anchor its signer statement is; none yet at first.
     signer_sent: Option<(UnixDay, u32)>,
-    /// Which anchor set the machine says that it trusts, and the last that it was sent.
-    anchor_sets: Option<(u32, u32)>,
+    /// None before the machine has said which it trusts.
+    anchor_sets: Option<AnchorSets>,
     probes: Probes,
     /// The agent's last report of host keys, until it is taken.
     reported: Option<HostKeys>,
+}
+
+/// Anchor sets of a machine, by their numbers.
+#[derive(Clone, Copy)]
+struct AnchorSets {
+    /// Which it says that it trusts.
+    held: u32,
+    /// The last that it was sent; 0 before the first.
+    sent: u32,
+    /// Whether what it says was noted.
+    is_noted: bool,
 }
 
 /// The pings that are to show whether there is somebody at the other end, by what is in them.
@@ -254,6 +265,7 @@ impl Conversation<'_> {
         match frame {
             AgentFrame::Ping(ping) => {
                 self.take_host_keys(slot);
+                self.note_anchors(slot);
                 let server_time = self.agents.links.clock().monotonic();
                 self.send(&ServerFrame::Pong(Pong { sent_at: ping.sent_at, server_time })).await?;
                 self.send_signer().await?;
@@ -284,7 +296,7 @@ impl Conversation<'_> {
                 self.take_host_keys(slot);
                 Ok(())
             }
-            AgentFrame::Anchors(set) => self.take_anchors(set).await,
+            AgentFrame::Anchors(set) => self.take_anchors(slot, set).await,
             AgentFrame::Renew(renew) => self.renew(slot, link, renew.request.as_str()).await,
             AgentFrame::Goodbye(goodbye) => {
                 let (instance, code) = (&self.identity.instance, goodbye.code);
@@ -298,12 +310,16 @@ impl Conversation<'_> {
     /// Takes what waits, if it is time. In a task of its own: acknowledgements do not wait for the store. There is at most
     /// one of each instance, and few.
     fn take_host_keys(&mut self, slot: &Slot) {
-        if self.reported.is_none() || !slot.takes_host_keys(self.agents.links.clock().monotonic()) {
+        if self.reported.is_none() || !slot.host_keys.permits(self.agents.links.clock().monotonic()) {
             return;
         }
         let (agents, identity) = (Arc::clone(self.agents), self.identity.clone());
         if let Some(keys) = self.reported.take() {
-            tokio::spawn(async move { host_keys::take_or_log(&agents, &identity, &keys).await });
+            let under_way = agents.drain.under_way();
+            tokio::spawn(async move {
+                let _under_way = under_way;
+                host_keys::take_or_log(&agents, &identity, &keys).await;
+            });
         }
     }
 
@@ -312,7 +328,7 @@ impl Conversation<'_> {
         let refused = |error| Some(Goodbye::new(GoodbyeCode::ProtocolError, &format!("{error:#}")));
         let key = AgentKey::from_request(request).map_err(refused)?;
         let instance = &self.identity.instance;
-        if !slot.may_renew(self.agents.links.clock().monotonic()) {
+        if !slot.renewals.permits(self.agents.links.clock().monotonic()) {
             tracing::warn!(%instance, "an agent renews its certificate again and again");
             return Ok(());
         }
@@ -348,22 +364,38 @@ impl Conversation<'_> {
         });
     }
 
-    /// Takes the machine's word on its anchors. They only go forward, so this writes little whatever it says.
-    async fn take_anchors(&mut self, set: u32) -> Result<(), Ended> {
-        let (held, sent) = self.anchor_sets.map_or((None, 0), |(held, sent)| (Some(held), sent));
-        if set <= self.agents.links.pki().newest_anchor_set() && held.is_none_or(|held| set > held) {
-            self.anchor_sets = Some((set, sent));
-            self.agents.trusts_anchors(self.identity, set).await;
+    /// Takes the machine's word on its anchors. On one link they only go forward.
+    async fn take_anchors(&mut self, slot: &Slot, set: u32) -> Result<(), Ended> {
+        let is_later = self.anchor_sets.is_none_or(|sets| set > sets.held);
+        if is_later && set <= self.agents.links.pki().newest_anchor_set() {
+            let sent = self.anchor_sets.map_or(0, |sets| sets.sent);
+            self.anchor_sets = Some(AnchorSets { held: set, sent, is_noted: false });
+            self.note_anchors(slot);
         }
         self.send_anchors().await
     }
 
+    /// Notes what the machine says of its anchors, if it is time: in a task of its own, as with host keys.
+    fn note_anchors(&mut self, slot: &Slot) {
+        let Some(sets) = self.anchor_sets.as_mut().filter(|sets| !sets.is_noted) else { return };
+        if !slot.anchors.permits(self.agents.links.clock().monotonic()) {
+            return;
+        }
+        sets.is_noted = true;
+        let (agents, identity, held) = (Arc::clone(self.agents), self.identity.clone(), sets.held);
+        let under_way = agents.drain.under_way();
+        tokio::spawn(async move {
+            let _under_way = under_way;
+            agents.trusts_anchors(&identity, held).await;
+        });
+    }
+
     /// Sends the anchor set that the machine is to trust, if it has an earlier one and was not sent it yet.
     async fn send_anchors(&mut self) -> Result<(), Ended> {
-        let Some((held, sent)) = self.anchor_sets else { return Ok(()) };
+        let Some(sets) = &mut self.anchor_sets else { return Ok(()) };
         let (pki, now) = (self.agents.links.pki(), self.agents.links.clock().wall());
-        let Some((number, set)) = pki.anchors_after(held.max(sent), now) else { return Ok(()) };
-        self.anchor_sets = Some((held, number));
+        let Some((number, set)) = pki.anchors_after(sets.held.max(sets.sent), now) else { return Ok(()) };
+        sets.sent = number;
         let too_long = |_| Some(Goodbye::new(GoodbyeCode::InternalError, "no anchor set"));
         self.send(&ServerFrame::Anchors(set.parse().map_err(too_long)?)).await
     }

@@ -186,7 +186,9 @@ impl Model {
         match changed {
             Ok(answer) => {
                 let known_authority = matches!(&answer, Answer::Authority(..)) && !self.note_authority(call);
-                if !known_authority && !matches!(call, Call::Restart) {
+                let is_unannounced =
+                    matches!(call, Call::Restart | Call::ChangeAgent(_, AgentChange::TrustAnchors { .. }));
+                if !known_authority && !is_unannounced {
                     self.seen.sequence += 1;
                 }
                 answer

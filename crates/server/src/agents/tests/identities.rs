@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::pki::agent_identity;
-use instance_connect_core::inventory::{AgentChange, AgentState};
+use instance_connect_core::inventory::{AgentChange, AgentIdentity, AgentState};
 use instance_connect_core::link::{Renew, Renewed};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
@@ -37,6 +37,19 @@ impl Setting {
 
     fn agent_state(&self) -> AgentState {
         self.agents.inventory.current().unwrap().agents[&self.world.instance].state
+    }
+
+    /// Waits until it is noted that the machine trusts this anchor set.
+    async fn trusts(&self, set: u32) {
+        while self.agent().await.anchor_set != set {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// As the store has it.
+    async fn agent(&self) -> AgentIdentity {
+        let stored = self.agents.store.inventory().await.unwrap().inventory;
+        stored.agents[&self.world.instance].clone()
     }
 
     fn records_of(&self, event: &str) -> Vec<Value> {
@@ -335,10 +348,11 @@ async fn anchors_roll_over_while_keys_are_pushed() {
                 }
             }
         }
-        let known = || setting.agents.inventory.current().unwrap().agents[&setting.world.instance].anchor_set;
-        while known() != set {
-            tokio::task::yield_now().await;
-        }
+        // What was said soon after the last time is noted with a later ping.
+        setting.wait(limits::ANCHOR_REPORTS).await;
+        send(&mut socket, &AgentFrame::Ping(Ping { sent_at: BootInstant(4) })).await;
+        timeout(PATIENCE, setting.trusts(set)).await.unwrap();
+        while !matches!(next(&mut socket).await, Some(ServerFrame::Pong(_))) {}
     }
 }
 
@@ -346,4 +360,37 @@ async fn agents_step(setting: &Setting, step: instance_connect_core::inventory::
     let now = setting.clock.wall();
     setting.agents.store.change_anchors(step, now).await.unwrap();
     setting.agents.inventory.refresh().await.unwrap();
+}
+
+/// A machine that says now this and now that, over one link after the other: nobody else hears of it, and it is written seldom.
+#[tokio::test]
+async fn what_a_machine_says_of_its_anchors_is_noted_seldom_and_wakes_nobody() {
+    use instance_connect_core::inventory::AnchorChange;
+    let setting = Setting::new().await;
+    setting.enroll("first").await.unwrap();
+    agents_step(&setting, AnchorChange::Begin).await;
+    setting
+        .agents
+        .links
+        .pki()
+        .follow_once(setting.agents.store.as_ref(), setting.agents.random.as_ref())
+        .await
+        .unwrap();
+    let mut link = setting.open("first").await;
+    let before = setting.agents.store.sequence().await.unwrap();
+    send_anchors_and_wait(&mut link, 1).await;
+    timeout(PATIENCE, setting.trusts(1)).await.unwrap();
+    let mut link = setting.open("first").await;
+    send_anchors_and_wait(&mut link, 2).await;
+    assert_eq!(setting.agent().await.anchor_set, 1);
+    setting.wait(limits::ANCHOR_REPORTS).await;
+    send(&mut link, &AgentFrame::Ping(Ping { sent_at: BootInstant(3) })).await;
+    timeout(PATIENCE, setting.trusts(2)).await.unwrap();
+    assert_eq!(setting.agents.store.sequence().await.unwrap(), before);
+}
+
+async fn send_anchors_and_wait(link: &mut Socket, set: u32) {
+    send(link, &AgentFrame::Anchors(set)).await;
+    send(link, &AgentFrame::Ping(Ping { sent_at: BootInstant(2) })).await;
+    while !matches!(next(link).await.expect("a pong"), ServerFrame::Pong(_)) {}
 }
