@@ -261,7 +261,7 @@ impl Conversation<'_> {
     }
 
     /// Acts on one frame of the agent.
-    async fn take(&mut self, slot: &Slot, link: &Link, frame: AgentFrame) -> Result<(), Ended> {
+    async fn take(&mut self, slot: &Slot, link: &Arc<Link>, frame: AgentFrame) -> Result<(), Ended> {
         match frame {
             AgentFrame::Ping(ping) => {
                 self.take_host_keys(slot);
@@ -297,7 +297,7 @@ impl Conversation<'_> {
                 Ok(())
             }
             AgentFrame::Anchors(set) => self.take_anchors(slot, set).await,
-            AgentFrame::Renew(renew) => self.renew(slot, link, renew.request.as_str()).await,
+            AgentFrame::Renew(renew) => self.renew(slot, link, renew.request.as_str()),
             AgentFrame::Goodbye(goodbye) => {
                 let (instance, code) = (&self.identity.instance, goodbye.code);
                 tracing::info!(%instance, %code, text = goodbye.text.as_str(), "the agent closes its link");
@@ -323,8 +323,8 @@ impl Conversation<'_> {
         }
     }
 
-    /// Answers a request for the next certificate, unless one was issued just now.
-    async fn renew(&mut self, slot: &Slot, link: &Link, request: &str) -> Result<(), Ended> {
+    /// Answers a request for the next certificate, unless one was issued just now. In a task of its own, as with host keys.
+    fn renew(&self, slot: &Slot, link: &Arc<Link>, request: &str) -> Result<(), Ended> {
         let refused = |error| Some(Goodbye::new(GoodbyeCode::ProtocolError, &format!("{error:#}")));
         let key = AgentKey::from_request(request).map_err(refused)?;
         let instance = &self.identity.instance;
@@ -332,14 +332,22 @@ impl Conversation<'_> {
             tracing::warn!(%instance, "an agent renews its certificate again and again");
             return Ok(());
         }
-        match self.agents.renew(self.identity, link.claim(), &key).await {
-            Ok(renewed) => self.send(&ServerFrame::Renewed(renewed)).await,
-            // It asks again; until then its certificate is as good as it was.
-            Err(error) => {
-                tracing::error!(error = format!("{error:#}"), %instance, "a certificate cannot be renewed");
-                Ok(())
+        let (agents, identity, link) = (Arc::clone(self.agents), self.identity.clone(), Arc::clone(link));
+        let under_way = agents.drain.under_way();
+        tokio::spawn(async move {
+            let _under_way = under_way;
+            // Without an answer it asks again; until then its certificate is as good as it was.
+            match agents.renew(&identity, link.claim(), &key).await {
+                Ok(renewed) => {
+                    link.send(ServerFrame::Renewed(renewed));
+                }
+                Err(error) => {
+                    let (error, instance) = (format!("{error:#}"), &identity.instance);
+                    tracing::error!(error, %instance, "a certificate cannot be renewed");
+                }
             }
-        }
+        });
+        Ok(())
     }
 
     /// Asks whether there is somebody at the other end.

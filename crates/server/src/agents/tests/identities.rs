@@ -394,3 +394,17 @@ async fn send_anchors_and_wait(link: &mut Socket, set: u32) {
     send(link, &AgentFrame::Ping(Ping { sent_at: BootInstant(2) })).await;
     while !matches!(next(link).await.expect("a pong"), ServerFrame::Pong(_)) {}
 }
+
+/// What is being written when the link goes is written to its end before the process ends.
+#[tokio::test]
+async fn a_renewal_is_under_way_until_it_is_on_record() {
+    let setting = Setting::new().await;
+    setting.enroll("first").await.unwrap();
+    let mut link = setting.open("first").await;
+    send(&mut link, &request().1).await;
+    send(&mut link, &AgentFrame::Ping(Ping { sent_at: BootInstant(2) })).await;
+    while !matches!(next(&mut link).await.expect("a pong"), ServerFrame::Pong(_)) {}
+    drop(link);
+    timeout(PATIENCE, setting.agents.end()).await.unwrap();
+    assert_eq!(setting.records_of("RenewAgent").len(), 1);
+}
