@@ -25,6 +25,8 @@ SHADOW = "root:*:19000:0:99999:7:::\nsshd:!:19000::::::\nnobody:*:19000:0:99999:
 GROUP = "root:x:0:\nshadow:x:42:\nusers:x:100:\nnogroup:x:65534:\n"
 # This system's, in small: PAM decides about accounts, and a key needs nobody's password.
 PAM = "auth required pam_unix.so\naccount required pam_nologin.so\naccount required pam_unix.so\nsession required pam_unix.so\n"
+# What many systems have besides: users choose variables, in ~/.pam_environment.
+PAM_WITH_USERS_VARIABLES = PAM + "session required pam_env.so user_readenv=1\n"
 SSHD_CONFIG = "# A comment that stays\n\nInclude /etc/ssh/sshd_config.d/*.conf\nUsePAM yes\nKbdInteractiveAuthentication no\nLogLevel VERBOSE\n"
 
 
@@ -47,6 +49,8 @@ class Host:
             self.write(f"etc/{name}", text)
         (self.root / "etc/shadow").chmod(0o640)
         self.write("etc/shells", "/bin/sh\n")
+        for name in ("environment", "security/pam_env.conf"):
+            self.write(f"etc/{name}", "")
         self.write("etc/pam.d/sshd", PAM)
         for name in ("other", "runuser", "useradd", "usermod"):
             self.write(f"etc/pam.d/{name}", "auth sufficient pam_rootok.so\naccount required pam_permit.so\nsession required pam_permit.so\n")

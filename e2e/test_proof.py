@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dev import PROGRAMS
-from host import Host
+from host import PAM_WITH_USERS_VARIABLES, Host
 from system import eventually, root_only, run, stop
 
 CLI = PROGRAMS / "instance-connect"
@@ -95,6 +95,48 @@ def test_a_login_is_on_record_from_push_to_end(host, new_dev, new_key):
     host.uninstall()
     assert host.state("etc/pam.d") == before
     assert host.login(standing)
+
+
+@root_only
+def test_variables_that_users_choose_say_nothing_of_logins(host, new_dev, new_key):
+    """pam_env sets them when a session opens, and when it closes they are there, before PAM's own: an attack on the record, and on root."""
+    dev, key, another = new_dev(), new_key(), new_key()
+    for user in ("alice", "bob"):
+        host.add_user(user)
+    forged = {
+        "PAM_TYPE": "open_session",
+        "PAM_USER": "bob",
+        "PAM_RHOST": "203.0.113.9",
+        "SSH_AUTH_INFO_0": " ".join(["publickey", *another.public.split()[:2]]),
+        # A dynamic loader writes files of such names, as whoever runs the program.
+        "LD_DEBUG": "files",
+        "LD_DEBUG_OUTPUT": "/tmp/loaded",
+    }
+    host.write("home/alice/.pam_environment", "".join(f'{name} DEFAULT="{value}"\n' for name, value in forged.items()))
+    host.write(PAM, PAM_WITH_USERS_VARIABLES)
+    (host.root / "tmp").chmod(0o1777)
+    host.take_identity(dev.first)
+    host.install()
+    host.start_sshd()
+    stop(dev.first.agent())
+    host.start_agent()
+
+    to_bob, push = dev.push(another, user="bob"), dev.push(key, user="alice")
+    assert host.login(key)
+    eventually(lambda: "SessionClosed" in events(dev, push), "the login's end is on record")
+    assert events(dev, push)[2:] == ["KeyOffered", "KeyUsed", "SessionOpened", "SessionClosed"]
+    assert "SessionOpened" not in events(dev, to_bob)
+    loaded = [path.stat().st_uid for path in (host.root / "tmp").glob("loaded.*")]
+    assert loaded and 0 not in loaded, "the shell's loader has written, and none that root ran"
+
+
+@root_only
+def test_no_program_with_a_loader_gets_into_pam(host):
+    before = host.state("etc", "usr")
+    shutil.copy(shutil.which("true"), host.root / "opt/ic/instance-connect-session")
+    refused = host.install(check=False)
+    assert refused.returncode != 0 and "is not a statically linked program" in refused.stderr
+    assert host.state("etc", "usr") == before
 
 
 def test_nobody_changes_the_log_unseen(dev, new_key, tmp_path):

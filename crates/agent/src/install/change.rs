@@ -146,6 +146,9 @@ impl<'a> Changing<'a> {
         let has = |path: &PathBuf, content: &str| {
             fs::read(self.root.path(path)).is_ok_and(|bytes| bytes == content.as_bytes())
         };
+        let has_bytes = |path: &PathBuf, file: &Path| {
+            fs::read(file).is_ok_and(|bytes| fs::read(self.root.path(path)).is_ok_and(|there| there == bytes))
+        };
         Ok(match change {
             Change::Users => [KEYS_USER, AGENT_USER].iter().all(|name| account(self.root, name).is_some()),
             Change::Directory { path, owner, group, mode } => {
@@ -158,17 +161,8 @@ impl<'a> Changing<'a> {
                 })
             }
             Change::Program { path } => {
-                let source = source(path).map_err(InstallFailure::system("this program's own path"))?;
-                match (fs::read(self.root.path(path)), fs::read(&source)) {
-                    (Err(_), Err(_)) => {
-                        let program = path.display().to_string();
-                        return Err(InstallFailure::NoProgram { program, beside: source });
-                    }
-                    (Err(_), Ok(_)) => false,
-                    // What a package has brought, packages replace.
-                    (Ok(there), Ok(here)) => there == here || !self.is_earlier(&Undo::Remove(path.clone())),
-                    (Ok(_), Err(_)) => true,
-                }
+                let file = self.program_file(path)?;
+                file == self.root.path(path) || has_bytes(path, &file)
             }
             Change::Member { user } => {
                 group(self.root, KEYS_GROUP).is_some_and(|group| group.members.contains(user))
@@ -178,6 +172,20 @@ impl<'a> Changing<'a> {
                 fs::read_link(self.root.path(path)).is_ok_and(|found| found == *target)
             }
         })
+    }
+
+    /// What a program of ours will be: the file that is there, where a package has brought it, and else the one beside this
+    /// program. What a package has brought, packages replace.
+    pub(super) fn program_file(&self, path: &Path) -> Result<PathBuf, InstallFailure> {
+        let there = self.root.path(path);
+        let beside = source(path).map_err(InstallFailure::system("this program's own path"))?;
+        let is_ours = self.is_earlier(&Undo::Remove(path.to_owned()));
+        match (there.is_file(), beside.is_file()) {
+            (true, true) if is_ours => Ok(beside),
+            (true, _) => Ok(there),
+            (false, true) => Ok(beside),
+            (false, false) => Err(InstallFailure::NoProgram { program: path.display().to_string(), beside }),
+        }
     }
 
     fn is_earlier(&self, undo: &Undo) -> bool {

@@ -6,6 +6,7 @@
 
 mod block;
 mod change;
+mod elf;
 mod plan;
 mod service;
 mod undo;
@@ -17,6 +18,7 @@ use crate::root::Root;
 use crate::sshd::{COMMAND, COMMAND_USER, CONFIGS, Setting, Sshd, read_config, read_unit_options};
 use block::block_lines;
 use change::{Change, Changing};
+pub(crate) use elf::is_static_file;
 use instance_connect_authorized_keys::{UnsafeProgram, check_program_in};
 pub(crate) use plan::is_ours;
 use plan::{Plan, SshdCommand, Survey, Wishes};
@@ -133,6 +135,11 @@ pub enum InstallFailure {
         /// Where it was looked for.
         beside: PathBuf,
     },
+    /// A program that runs as root in an environment of users' choice would be loaded by what listens to that.
+    #[error(
+        "nothing has been changed: {} is not a statically linked program, and users whose environment PAM reads (pam_env) could have it load theirs as root. Build it with: cargo rustc --release -p instance-connect-authorized-keys --bin instance-connect-session -- -C target-feature=+crt-static", .0.display()
+    )]
+    NotStatic(PathBuf),
     /// A change failed.
     #[error("everything is as it was before, since this failed: {what}: {error}")]
     Change {
@@ -182,10 +189,10 @@ pub fn install(install: &Install, out: &mut dyn Write) -> Result<(), InstallFail
     let root = Root::new(&install.root).map_err(InstallFailure::system(install.root.display()))?;
     let sshd = Sshd::find(&root).ok_or_else(|| InstallFailure::NoSshd(root.directory().to_owned()))?;
     sshd.check().map_err(InstallFailure::BrokenBefore)?;
-    let survey = survey(&root, &sshd)?;
+    let mut changing = Changing::new(&root).map_err(InstallFailure::system(RECORD))?;
+    let survey = survey(&root, &sshd, &changing)?;
     let plan = survey.plan(Wishes { no_chain: install.no_chain, mask_drop_in: install.mask_drop_in })?;
     check_chained(&root, plan.chained.as_ref())?;
-    let mut changing = Changing::new(&root).map_err(InstallFailure::system(RECORD))?;
     let pending = changing.pending(plan.changes.clone())?;
     tell(out, &describe(&pending, &plan, &survey))?;
     if install.dry_run {
@@ -203,7 +210,7 @@ pub fn install(install: &Install, out: &mut dyn Write) -> Result<(), InstallFail
     tell(out, &service::start_agent(&root, &pending))
 }
 
-fn survey(root: &Root, sshd: &Sshd) -> Result<Survey, InstallFailure> {
+fn survey(root: &Root, sshd: &Sshd, changing: &Changing<'_>) -> Result<Survey, InstallFailure> {
     let config = CONFIGS.iter().map(PathBuf::from).find(|path| root.path(path).exists());
     let config = config.ok_or(InstallFailure::NoConfig)?;
     let shown = config.display().to_string();
@@ -215,7 +222,11 @@ fn survey(root: &Root, sshd: &Sshd) -> Result<Survey, InstallFailure> {
     };
     let mut settings = read_config(root, &config).map_err(InstallFailure::system(&shown))?;
     settings.retain(|setting| !is_ours(setting));
+    let session_program = changing.program_file(Path::new(SESSION_PROGRAM))?;
     Ok(Survey {
+        session_is_static: is_static_file(&session_program)
+            .map_err(InstallFailure::system(session_program.display()))?,
+        session_program,
         has_block: own_lines.is_some(),
         settings,
         effective: sshd.effective(NOBODY, None).map_err(InstallFailure::BrokenBefore)?,

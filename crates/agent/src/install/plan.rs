@@ -30,6 +30,10 @@ pub(super) struct Survey {
     pub(super) has_systemd: bool,
     /// What PAM does for sshd, if lines of ours can stand there.
     pub(super) pam_text: Option<String>,
+    /// The program that PAM will run when a login begins and ends.
+    pub(super) session_program: PathBuf,
+    /// Whether it is one that nothing is loaded into.
+    pub(super) session_is_static: bool,
 }
 
 /// What was asked for.
@@ -96,7 +100,7 @@ impl Survey {
                 target: directory.join(unit),
             }));
         }
-        changes.extend(self.pam_change());
+        changes.extend(self.pam_change()?);
         changes.extend(masked);
         changes.push(self.sshd_change(&sshd));
         Ok(Plan { changes, sshd, chained })
@@ -107,12 +111,16 @@ impl Survey {
         self.effective.get("usepam") == Some("yes") && self.pam_text.is_some()
     }
 
-    /// Our line in sshd's PAM stack. It is the first of all: what comes before it could be another module that sets
-    /// variables, some of which users themselves can choose (`pam_env`), and so have it speak of another key.
-    fn pam_change(&self) -> Option<Change> {
-        let text = self.pam_text.as_ref().filter(|_| self.hears_of_logins())?;
+    /// Our line in sshd's PAM stack. It is the first of all: a module before it could set variables, some of which users
+    /// choose (`pam_env` with `user_readenv`), and have it speak of another key. When the login closes, those are there all the
+    /// same: so the program takes PAM's own word only, and has no dynamic loader that would listen to them, as root.
+    fn pam_change(&self) -> Result<Option<Change>, InstallFailure> {
+        let Some(text) = self.pam_text.as_ref().filter(|_| self.hears_of_logins()) else { return Ok(None) };
+        if !self.session_is_static {
+            return Err(InstallFailure::NotStatic(self.session_program.clone()));
+        }
         let line = format!("session optional pam_exec.so quiet {SESSION_PROGRAM}\n");
-        Some(Change::Block { path: PAM.into(), content: with_block(text, &line) })
+        Ok(Some(Change::Block { path: PAM.into(), content: with_block(text, &line) }))
     }
 
     /// The command that sshd asks today, ours left out.
@@ -243,6 +251,8 @@ mod tests {
             unit_is_packaged: true,
             has_systemd: true,
             pam_text: Some("session required pam_unix.so\n".to_owned()),
+            session_program: SESSION_PROGRAM.into(),
+            session_is_static: true,
         }
     }
 
@@ -306,6 +316,16 @@ mod tests {
                 assert!(before.lines().all(|line| line.starts_with('#')));
                 assert!(after.ends_with("session required pam_unix.so\n"));
             }
+        }
+    }
+
+    /// With `LD_PRELOAD` in `~/.pam_environment` everybody would be root.
+    #[test]
+    fn pam_runs_no_program_that_loads_others() {
+        for (effective, is_refused) in [("usepam yes", true), ("usepam no", false)] {
+            let survey = survey(&[("sshd_config", INCLUDE)], effective);
+            let plan = Survey { session_is_static: false, ..survey }.plan(Wishes::default());
+            assert_eq!(matches!(plan, Err(InstallFailure::NotStatic(_))), is_refused, "{effective}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! The program in sshd's PAM stack: it tells the agent that a login begins or ends (`docs/login.md`). It never waits for
-//! anybody, and whatever happens it ends with 0: nobody's login depends on it.
+//! anybody, and whatever happens it ends with 0: nobody's login depends on it. It runs as root, in an environment that users can
+//! choose (`pam_env`): it is linked statically, since the dynamic loader would do what such variables ask for.
 
 use instance_connect_authorized_keys::{PamEnvironment, Reporter, session_events, started};
 use instance_connect_document::{BootInstant, SessionId};
@@ -20,15 +21,7 @@ fn main() {
 
 /// `None` where there is nothing to tell.
 fn report(run: &Path) -> Option<()> {
-    let variable = |name: &str| std::env::var(name).unwrap_or_default();
-    let (kind, user) = (variable("PAM_TYPE"), variable("PAM_USER"));
-    let (remote_host, authentication) = (variable("PAM_RHOST"), variable("SSH_AUTH_INFO_0"));
-    let environment = PamEnvironment {
-        kind: &kind,
-        user: &user,
-        remote_host: &remote_host,
-        authentication: &authentication,
-    };
+    let environment = PamEnvironment::read(std::env::vars_os());
     // PAM runs in sshd's process of this login, from its beginning to its end.
     let process = u32::try_from(rustix::process::getppid()?.as_raw_nonzero().get()).ok()?;
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
