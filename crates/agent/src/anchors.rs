@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// In the state directory: the set that the agent was sent last.
-const NEXT: &str = "anchors.next";
+pub(crate) const NEXT: &str = "anchors.next";
 
 /// Why this machine's anchors stay as they are.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,7 @@ pub(crate) fn keep(state: &Path, current: &Anchors, text: &str) -> Result<u32, S
     let set: AnchorSet =
         text.parse().map_err(|error: instance_connect_core::document::AnchorSetError| error.to_string())?;
     set.replaces(current).map_err(|refusal| refusal.to_string())?;
+    let _lock = files::lock_state(state).map_err(|error| error.to_string())?;
     write_durably(&state.join(NEXT), set.as_str().as_bytes(), 0o644, None)
         .map_err(|error| error.to_string())?;
     Ok(set.number())
@@ -46,6 +47,9 @@ pub fn update_anchors(directories: &Directories) -> Result<u32, UpdateFailure> {
     let name = |path: &Path| path.display().to_string();
     let malformed =
         |path: &Path, reason: &dyn ToString| UpdateFailure::Malformed(name(path), reason.to_string());
+    // What is read stays until it is replaced: enrolment does not come between.
+    let _lock = files::lock_etc(&directories.etc)
+        .map_err(|error| UpdateFailure::File(name(&directories.etc.join(files::LOCK)), error))?;
     let current =
         files::read_trusted(&file, SMALL_FILE).map_err(|error| UpdateFailure::File(name(&file), error))?;
     let current = current.ok_or_else(|| malformed(&file, &"it is missing; enrol this machine first"))?;

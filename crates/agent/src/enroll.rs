@@ -20,9 +20,9 @@ use instance_connect_core::link::{
     limits,
 };
 use rcgen::{CertificateParams, KeyPair};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -147,7 +147,14 @@ pub async fn enroll(enrollment: Enrollment) -> Result<Enrolled, EnrollFailure> {
     if let (false, Ok(link)) = (replace, state::read_link(&directories.state)) {
         return Err(EnrollFailure::AlreadyEnrolled(link.instance_id));
     }
-    let owner = prepare_directories(&directories)?;
+    make_directories(&directories)?;
+    // Until all is written: a renewal or new anchors of the identity before do not come between.
+    let locked = |path: &Path, lock: fn(&Path) -> io::Result<File>| {
+        lock(path).map_err(|error| EnrollFailure::Files { path: path.to_owned(), error })
+    };
+    let _etc = locked(&directories.etc, files::lock_etc)?;
+    let _state = locked(&directories.state, files::lock_state)?;
+    let owner = try_directories(&directories)?;
     let key = KeyPair::generate().map_err(|error| EnrollFailure::Key(error.to_string()))?;
     let request = EnrollRequest {
         csr: certificate_request(&key).map_err(|error| EnrollFailure::Key(error.to_string()))?,
@@ -244,12 +251,18 @@ fn check(answer: &EnrollAnswer, token: &JoinTokenText, identity_pem: &[u8]) -> R
         .map_err(|error| format!("what it sent as {} cannot be used: {}", error.file, error.reason))
 }
 
-/// Makes the directories and tries them out. Files in the state directory go to its owner, since the agent that reads
-/// them does not run as root.
-fn prepare_directories(directories: &Directories) -> Result<Option<Owner>, EnrollFailure> {
+fn make_directories(directories: &Directories) -> Result<(), EnrollFailure> {
     for (path, mode) in [(&directories.etc, 0o755), (&directories.state, 0o700)] {
+        make_directory(path, mode).map_err(|error| EnrollFailure::Files { path: path.clone(), error })?;
+    }
+    Ok(())
+}
+
+/// Tries the directories out. Files in the state directory go to its owner, since the agent that reads them does not run as
+/// root.
+fn try_directories(directories: &Directories) -> Result<Option<Owner>, EnrollFailure> {
+    for path in [&directories.etc, &directories.state] {
         let failure = |error| EnrollFailure::Files { path: path.clone(), error };
-        make_directory(path, mode).map_err(failure)?;
         let probe = path.join(files::UNFINISHED);
         files::create(&probe, b"", 0o600).and_then(|_| fs::remove_file(&probe)).map_err(failure)?;
     }

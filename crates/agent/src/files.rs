@@ -2,7 +2,7 @@
 
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
@@ -12,8 +12,8 @@ use std::path::Path;
 /// The largest file of the agent's own that is read: certificates, anchors, `host.toml`.
 pub(crate) const SMALL_FILE: u64 = 256 * 1024;
 
-/// The name under which a file is written before it is renamed. There is one writer, so one name for each directory is
-/// enough, and what a crash leaves behind is overwritten.
+/// The name under which a file is written before it is renamed. There is one writer at a time ([`lock_state`], [`lock_etc`]; the
+/// agent alone in its run directory), so one name for each directory is enough, and what a crash leaves behind is overwritten.
 pub(crate) const UNFINISHED: &str = ".new";
 
 /// Reads a file of at most `limit` bytes; `None` when there is none.
@@ -52,6 +52,33 @@ pub(crate) fn read_trusted(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>
         return Err(io::Error::other("it must be a regular file, root's, and writable by its owner only"));
     }
     read_at_most(file, limit).map(Some)
+}
+
+/// In the directory of what root decides: whoever has locked it writes there. Only root can open it, so nobody else holds it.
+pub(crate) const LOCK: &str = "lock";
+
+/// Keeps other writers out of the directory of what root decides, until dropped. Waits for one that is at work.
+pub(crate) fn lock_etc(etc: &Path) -> io::Result<File> {
+    let options = OFlags::NOFOLLOW.bits().cast_signed();
+    let mut opening = OpenOptions::new();
+    opening.write(true).create(true).truncate(false).mode(0o600).custom_flags(options);
+    let lock = opening.open(etc.join(LOCK))?;
+    lock.lock()?;
+    Ok(lock)
+}
+
+/// Keeps other writers out of the state directory, until dropped. What locks is the directory itself, which nobody but its owner
+/// and root can open. Root does not wait for its owner.
+pub(crate) fn lock_state(state: &Path) -> io::Result<File> {
+    let directory = File::open(state)?;
+    match directory.try_lock() {
+        Ok(()) => Ok(directory),
+        Err(TryLockError::WouldBlock) => Err(io::Error::new(
+            io::ErrorKind::WouldBlock,
+            "another program is changing it; try again in a minute",
+        )),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// Who a file is to belong to: user and group.
@@ -108,4 +135,25 @@ pub(crate) fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
 pub(crate) fn owner(path: &Path) -> io::Result<Owner> {
     let metadata = fs::metadata(path)?;
     Ok((metadata.uid(), metadata.gid()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `enroll --replace` and a renewal at the same time: neither may put the other's file in place, or its own over it.
+    #[test]
+    fn there_is_one_writer_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = lock_state(directory.path()).unwrap();
+        assert_eq!(lock_state(directory.path()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(held);
+        lock_state(directory.path()).unwrap();
+
+        let _held = lock_etc(directory.path()).unwrap();
+        let file = directory.path().join(LOCK);
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+        let another = File::open(file).unwrap();
+        assert!(matches!(another.try_lock(), Err(TryLockError::WouldBlock)));
+    }
 }

@@ -1,7 +1,7 @@
 //! The agent's next certificate: asked for in time, checked, and put in the place of the one before (docs/link.md 7.1).
 
 use crate::enroll::certificate_request;
-use crate::files::write_durably;
+use crate::files::{lock_state, write_durably};
 use crate::identity::{Identity, read_identity};
 use crate::state::{IDENTITY, SERVER_CA, client_config, identity_pem};
 use instance_connect_core::document::{BootInstant, MachineTime, UnixSeconds};
@@ -78,6 +78,8 @@ fn replace(state: &Path, key: &KeyPair, renewed: &Renewed, now: UnixSeconds) -> 
     if !(next.not_before..=next.not_after).contains(&now.0) {
         return Err("it is not good now".to_owned());
     }
+    // What is read stays until it is replaced: enrolment does not come between.
+    let _lock = lock_state(state).map_err(|error| error.to_string())?;
     let urn = |identity: &Identity| {
         identity.uri.parse::<AgentUrn>().map_err(|error| format!("{}: {error}", identity.uri))
     };
