@@ -109,6 +109,9 @@ def test_each_layout_of_sshds_files_is_as_before_in_the_end(new_host, layout):
     assert sshd_command(host) == OURS
     assert (host.root / DROP_IN).exists() == is_drop_in
     host.install()
+    # What comes with time, and what a crash leaves.
+    for name in ("etc/instance-connect/lock", "etc/instance-connect/.new", "var/lib/instance-connect-agent/anchors.next", "var/lib/instance-connect-agent/.new"):
+        host.write(name, "")
     host.uninstall("--purge")
     assert host.state(*TREES) == before
 

@@ -4,8 +4,10 @@ use super::change::Changing;
 use super::service::{is_booted, reload_sshd};
 use super::undo::{Record, Undo, replace, undo_one};
 use super::{ANCHORS_UNIT, DROP_IN, ETC, InstallFailure, LOCAL_UNITS, RECORD, RUN, STATE, UNIT, tell};
+use crate::files::{LOCK, UNFINISHED};
 use crate::root::Root;
 use crate::sshd::Sshd;
+use crate::{anchors, state};
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt as _;
@@ -195,10 +197,12 @@ fn remove_live_keys(root: &Root) -> io::Result<()> {
     }
 }
 
-/// The files that enrolling has written.
+/// The files that enrolling and what came after it have written, whole or not.
 fn remove_identity(root: &Root) -> io::Result<()> {
-    let trusted = ["instance-id", "anchors", "host.toml"].map(|name| Path::new(ETC).join(name));
-    let identity = ["link.json", "identity.pem", "server-ca.pem"].map(|name| Path::new(STATE).join(name));
+    let trusted =
+        ["instance-id", "anchors", "host.toml", LOCK, UNFINISHED].map(|name| Path::new(ETC).join(name));
+    let identity = [state::LINK, state::IDENTITY, state::SERVER_CA, anchors::NEXT, UNFINISHED]
+        .map(|name| Path::new(STATE).join(name));
     for path in trusted.iter().chain(&identity) {
         undo_one(root, &Undo::Remove(path.clone()))?;
     }
