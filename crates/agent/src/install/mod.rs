@@ -21,7 +21,7 @@ use change::{Change, Changing};
 pub(crate) use elf::is_static_file;
 use instance_connect_authorized_keys::{UnsafeProgram, check_program_in};
 pub(crate) use plan::is_ours;
-use plan::{Plan, SshdCommand, Survey, Wishes};
+use plan::{Plan, SHIPPED_UNITS, SshdCommand, Survey, Wishes};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -231,7 +231,11 @@ fn survey(root: &Root, sshd: &Sshd, changing: &Changing<'_>) -> Result<Survey, I
         settings,
         effective: sshd.effective(NOBODY, None).map_err(InstallFailure::BrokenBefore)?,
         unit_options: read_unit_options(root),
-        unit_is_packaged: root.path(Path::new(PACKAGED_UNITS).join(UNIT)).exists(),
+        packaged_units: SHIPPED_UNITS
+            .map(|(name, _)| name)
+            .into_iter()
+            .filter(|name| root.path(Path::new(PACKAGED_UNITS).join(name)).exists())
+            .collect(),
         has_systemd: root.program("systemctl").is_some(),
         pam_text: pam_text(root),
         config,

@@ -24,8 +24,8 @@ pub(super) struct Survey {
     pub(super) effective: Effective,
     /// What its service adds.
     pub(super) unit_options: Option<UnitOptions>,
-    /// Whether a package has brought the agent's unit.
-    pub(super) unit_is_packaged: bool,
+    /// Which units packages have brought.
+    pub(super) packaged_units: Vec<&'static str>,
     /// Whether systemd is what starts services there.
     pub(super) has_systemd: bool,
     /// What PAM does for sshd, if lines of ours can stand there.
@@ -61,7 +61,7 @@ pub(super) struct Plan {
 }
 
 /// The units that are put where no package has brought them.
-const SHIPPED_UNITS: [(&str, &str); 3] = [
+pub(super) const SHIPPED_UNITS: [(&str, &str); 3] = [
     (UNIT, include_str!("../../../../packaging/systemd/instance-connect-agent.service")),
     (ANCHORS_UNIT, include_str!("../../../../packaging/systemd/instance-connect-anchors.path")),
     (
@@ -90,14 +90,12 @@ impl Survey {
             changes.push(Change::Member { user: sshd.user.clone() });
         }
         if self.has_systemd {
-            if !self.unit_is_packaged {
-                let file = |(name, unit)| Change::file(Path::new(LOCAL_UNITS).join(name), unit);
-                changes.extend(SHIPPED_UNITS.map(file));
-            }
-            let directory = Path::new(if self.unit_is_packaged { PACKAGED_UNITS } else { LOCAL_UNITS });
+            let is_packaged = |name: &str| self.packaged_units.contains(&name);
+            let own = SHIPPED_UNITS.iter().filter(|(name, _)| !is_packaged(name));
+            changes.extend(own.map(|(name, unit)| Change::file(Path::new(LOCAL_UNITS).join(name), unit)));
             changes.extend([UNIT, ANCHORS_UNIT].map(|unit| Change::Link {
                 path: Path::new(WANTED_BY).join(unit),
-                target: directory.join(unit),
+                target: Path::new(if is_packaged(unit) { PACKAGED_UNITS } else { LOCAL_UNITS }).join(unit),
             }));
         }
         changes.extend(self.pam_change()?);
@@ -248,7 +246,7 @@ mod tests {
             settings: read_config(&root, Path::new(CONFIG)).unwrap(),
             effective: Effective::parse(effective),
             unit_options: None,
-            unit_is_packaged: true,
+            packaged_units: SHIPPED_UNITS.map(|(name, _)| name).to_vec(),
             has_systemd: true,
             pam_text: Some("session required pam_unix.so\n".to_owned()),
             session_program: SESSION_PROGRAM.into(),
@@ -316,6 +314,25 @@ mod tests {
                 assert!(before.lines().all(|line| line.starts_with('#')));
                 assert!(after.ends_with("session required pam_unix.so\n"));
             }
+        }
+    }
+
+    /// A package of an earlier version has brought one of them only.
+    #[test]
+    fn units_that_no_package_has_brought_are_written() {
+        let survey = survey(&[("sshd_config", INCLUDE)], "");
+        let changes =
+            Survey { packaged_units: vec![UNIT], ..survey }.plan(Wishes::default()).unwrap().changes;
+        let local = |name: &str| Path::new(LOCAL_UNITS).join(name);
+        for (name, _) in SHIPPED_UNITS {
+            let is_written = changes
+                .iter()
+                .any(|change| matches!(change, Change::File { path, .. } if *path == local(name)));
+            assert_eq!(is_written, name != UNIT, "{name}");
+        }
+        for (unit, directory) in [(UNIT, PACKAGED_UNITS), (ANCHORS_UNIT, LOCAL_UNITS)] {
+            let (path, target) = (Path::new(WANTED_BY).join(unit), Path::new(directory).join(unit));
+            assert!(changes.contains(&Change::Link { path, target }), "{unit}");
         }
     }
 
