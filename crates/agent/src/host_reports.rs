@@ -33,10 +33,12 @@ pub(crate) enum HostReport {
     Session(SessionEvent),
 }
 
-/// The reports that came, in a bounded queue.
+/// The reports that came, in bounded queues: the group of the sshd command writes to one of the sockets, and must not be able to
+/// push out what root says on the other.
 #[derive(Debug)]
 pub(crate) struct HostReports {
-    queue: mpsc::Receiver<HostReport>,
+    sessions: mpsc::Receiver<HostReport>,
+    offers: mpsc::Receiver<HostReport>,
     lost: Arc<AtomicU32>,
     /// Ended with this.
     _receiving: JoinSet<()>,
@@ -45,23 +47,25 @@ pub(crate) struct HostReports {
 impl HostReports {
     /// Binds the sockets in the run directory, in place of those that an earlier agent left.
     pub(crate) fn bind(run: &Path) -> io::Result<Self> {
-        let (sender, queue) = mpsc::channel(limits::OFFERED_QUEUE);
         let lost = Arc::new(AtomicU32::new(0));
         let mut receiving = JoinSet::new();
-        let offers = bind(&run.join(OFFERS_SOCKET), OFFERS_MODE)?;
+        let (sender, offers) = mpsc::channel(limits::OFFERED_QUEUE);
+        let socket = bind(&run.join(OFFERS_SOCKET), OFFERS_MODE)?;
         let offer = |datagram: &[u8]| Offer::parse(datagram).ok().map(HostReport::Offered);
-        receiving.spawn(receive(offers, offer, sender.clone(), Arc::clone(&lost)));
-        let sessions = bind(&run.join(SESSIONS_SOCKET), SESSIONS_MODE)?;
+        receiving.spawn(receive(socket, offer, sender, Arc::clone(&lost)));
+        let (sender, sessions) = mpsc::channel(limits::OFFERED_QUEUE);
+        let socket = bind(&run.join(SESSIONS_SOCKET), SESSIONS_MODE)?;
         let session = |datagram: &[u8]| SessionEvent::parse(datagram).ok().map(HostReport::Session);
-        receiving.spawn(receive(sessions, session, sender, Arc::clone(&lost)));
-        Ok(Self { queue, lost, _receiving: receiving })
+        receiving.spawn(receive(socket, session, sender, Arc::clone(&lost)));
+        Ok(Self { sessions, offers, lost, _receiving: receiving })
     }
 
-    /// The next report. Waits for one: for ever, once the sockets have failed.
+    /// The next report, of either socket. Waits for one: for ever, once the sockets have failed.
     pub(crate) async fn next(&mut self) -> HostReport {
-        match self.queue.recv().await {
-            Some(report) => report,
-            None => std::future::pending().await,
+        tokio::select! {
+            Some(report) = self.sessions.recv() => report,
+            Some(report) = self.offers.recv() => report,
+            else => std::future::pending().await,
         }
     }
 
@@ -101,5 +105,42 @@ async fn receive(
         if queue.try_send(report).is_err() {
             lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixDatagram as Sender;
+
+    /// Whoever runs as the sshd command's group sends as many offers as it likes.
+    #[tokio::test]
+    async fn offers_do_not_push_out_what_root_says_of_logins() {
+        let run = tempfile::tempdir().unwrap();
+        let mut reports = HostReports::bind(run.path()).unwrap();
+        let sender = Sender::unbound().unwrap();
+        let send =
+            |text: &str, socket: &str| sender.send_to(text.as_bytes(), run.path().join(socket)).map(drop);
+        let fingerprint = format!("SHA256:{}", "A".repeat(43));
+        let offer = format!(
+            "KeyOffered v1\nUser=alice\nFingerprint={fingerprint}\nRequest=0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11\nAt=1\n"
+        );
+        let login = format!(
+            "SessionOpened v1\nUser=alice\nSession=7-9\nFingerprint={fingerprint}\nFrom=192.0.2.7\nAt=1\n"
+        );
+        while reports.lost.load(Ordering::Relaxed) == 0 {
+            if send(&offer, OFFERS_SOCKET).is_ok() {
+                tokio::task::yield_now().await;
+            }
+        }
+        send(&login, SESSIONS_SOCKET).unwrap();
+        while reports.sessions.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let mut is_heard = false;
+        while !is_heard && !(reports.sessions.is_empty() && reports.offers.is_empty()) {
+            is_heard = matches!(reports.next().await, HostReport::Session(_));
+        }
+        assert!(is_heard);
     }
 }

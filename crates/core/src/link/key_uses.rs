@@ -190,7 +190,12 @@ impl KeyUses {
     }
 
     fn report(&mut self, report: AgentFrame) {
-        if self.reports.len() < limits::OFFERED_QUEUE {
+        // The group of the sshd command can claim any offer; what root says of logins has half of the places to itself.
+        let places = match report {
+            AgentFrame::Offered(_) => limits::OFFERED_QUEUE / 2,
+            _ => limits::OFFERED_QUEUE,
+        };
+        if self.reports.len() < places {
             self.reports.push_back(report);
         } else {
             self.lose(1);
@@ -337,6 +342,19 @@ mod tests {
         uses.tick(last);
         uses.session(opens(KEY));
         assert_eq!(reports(&mut uses), []);
+    }
+
+    /// While there is no link, whoever runs as the sshd command's group claims offers without end.
+    #[test]
+    fn offers_do_not_push_out_logins() {
+        let mut uses = installed(1);
+        for n in 1..=limits::OFFERED_QUEUE {
+            uses.offered(offer(vec![request(n)]));
+        }
+        uses.session(opens(KEY));
+        uses.session(event(SessionChange::Closed));
+        let told = reports(&mut uses).split_off(limits::OFFERED_QUEUE / 2);
+        assert_eq!(told, ["used", "opened", "closed"].map(|what| (what, vec![request(0)])));
     }
 
     #[test]
