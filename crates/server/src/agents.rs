@@ -208,7 +208,9 @@ impl Agents {
             .ok_or_else(|| refusal(Code::CertificateRequired, "the link needs the agent's certificate"))?;
         let unavailable = |message: &str| refusal(Code::Unavailable, message);
         let standing = self.standing(&identity);
-        match standing.map_err(|_| unavailable("the store does not answer; try again"))? {
+        let standing = standing.map_err(|_| unavailable("the store does not answer; try again"))?;
+        let is_stale = standing == AgentStanding::Stale;
+        match standing {
             // A stale certificate is let in as far as to its hello, which says where it is.
             AgentStanding::Good | AgentStanding::Stale => {}
             AgentStanding::Suspended => {
@@ -222,9 +224,9 @@ impl Agents {
             }
         }
         let link = Arc::clone(&self.places).try_acquire_owned();
-        let opening = self.links.slot(&identity.instance).opening();
+        let opening = self.links.slot(&identity.instance).opening(is_stale);
         let places = match (link, opening) {
-            (Ok(link), Ok(opening)) => link::Places { link, opening },
+            (Ok(link), Ok(opening)) => link::Places { link, opening, is_stale },
             (Err(_), _) => return Err(unavailable("there are too many links")),
             (_, Err(_)) => return Err(unavailable("too many links of this identity are opening")),
         };
@@ -242,7 +244,12 @@ impl Agents {
             let _under_way = under_way;
             match upgrade.await {
                 Ok(upgraded) => link::run(&self, (&identity, peer), upgraded, places).await,
-                Err(error) => tracing::debug!(%error, "a link did not open"),
+                Err(error) => {
+                    tracing::debug!(%error, "a link did not open");
+                    if is_stale {
+                        self.suspend_copy(&identity, peer).await;
+                    }
+                }
             }
         });
         let mut response = Response::new(Body::default());

@@ -39,6 +39,8 @@ pub(crate) struct Slot {
     link: watch::Sender<Option<Arc<Link>>>,
     in_flight: Semaphore,
     opening: Arc<Semaphore>,
+    /// Those with a stale certificate have places of their own: a copy must not take those of the right machine.
+    opening_stale: Arc<Semaphore>,
     owed: Mutex<Vec<OwedWithdrawal>>,
     /// Told whenever a withdrawal is not owed any more.
     confirmations: watch::Sender<()>,
@@ -259,6 +261,7 @@ impl Links {
                 link: watch::Sender::new(None),
                 in_flight: Semaphore::new(limits::PUSHES_IN_FLIGHT_PER_INSTANCE),
                 opening: Arc::new(Semaphore::new(OPENING_LINKS)),
+                opening_stale: Arc::new(Semaphore::new(OPENING_LINKS)),
                 owed: Mutex::default(),
                 confirmations: watch::Sender::new(()),
                 live: LiveKeys::default(),
@@ -293,8 +296,9 @@ impl Links {
 
 impl Slot {
     /// A place for a link that has not said hello yet.
-    pub(crate) fn opening(&self) -> Result<OwnedSemaphorePermit, TryAcquireError> {
-        Arc::clone(&self.opening).try_acquire_owned()
+    pub(crate) fn opening(&self, is_stale: bool) -> Result<OwnedSemaphorePermit, TryAcquireError> {
+        let places = if is_stale { &self.opening_stale } else { &self.opening };
+        Arc::clone(places).try_acquire_owned()
     }
 
     /// Puts a link in its place. One of another boot is replaced only if it is known to be `silent`.

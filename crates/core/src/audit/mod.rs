@@ -19,7 +19,7 @@ pub use finished::{FinishedFile, LogNames, NotAFinishedFile};
 pub use line::Line;
 pub use lookup::{AttributeKey, Event, EventFilter, LogPosition, NotALogPosition, parse_time};
 pub use own::{
-    CloneEvidence, LinkClaim, Refused, enrolment, host_key_report, refusal, refusal_counts, renewal,
+    CloneEvidence, LinkClaim, Refused, ShownBy, enrolment, host_key_report, refusal, refusal_counts, renewal,
     suspension,
 };
 pub use proof::{Proof, proof};

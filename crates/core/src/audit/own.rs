@@ -107,11 +107,20 @@ pub struct LinkClaim {
     pub generation: u64,
 }
 
+/// The link that showed that two machines hold an identity. Its certificate is the one that is suspended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShownBy<'a> {
+    /// The boot it says it is in, if it has said so.
+    pub boot_id: Option<&'a BootId>,
+    /// Where its connection came from.
+    pub source: IpAddr,
+}
+
 /// The record of a suspension: the link that showed it, and the one that was open, if there was one.
 pub fn suspension(
     evidence: CloneEvidence,
     identity: &AgentUrn,
-    (shown_by, open): (&LinkClaim, Option<&LinkClaim>),
+    (shown_by, open): (ShownBy<'_>, Option<&LinkClaim>),
     time: UnixSeconds,
     event_id: &str,
 ) -> Line {
@@ -125,13 +134,19 @@ pub fn suspension(
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct RecordedLink<'a> {
-        boot_id: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        boot_id: Option<&'a str>,
         #[serde(rename = "sourceIPAddress")]
         source: IpAddr,
         generation: u64,
     }
-    let links = std::iter::once(shown_by).chain(open).map(|claim| RecordedLink {
-        boot_id: claim.boot_id.as_str(),
+    let first = RecordedLink {
+        boot_id: shown_by.boot_id.map(BootId::as_str),
+        source: shown_by.source,
+        generation: identity.generation,
+    };
+    let open = open.map(|claim| RecordedLink {
+        boot_id: Some(claim.boot_id.as_str()),
         source: claim.source,
         generation: claim.generation,
     });
@@ -145,7 +160,7 @@ pub fn suspension(
             CloneEvidence::TwoLinks => "two_links",
             CloneEvidence::StaleCertificate => "stale_certificate",
         },
-        links: links.collect(),
+        links: std::iter::once(first).chain(open).collect(),
     });
     shared.line(None, &of_account(identity, event_id))
 }

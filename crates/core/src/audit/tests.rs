@@ -299,8 +299,8 @@ fn our_own_events() {
     let (shown_by, open) = (claim('0', "198.51.100.7", 1), claim('1', "2001:db8::7", 2));
     let suspended = suspension(
         CloneEvidence::StaleCertificate,
-        &identity,
-        (&shown_by, Some(&open)),
+        &AgentUrn { generation: shown_by.generation, ..identity.clone() },
+        (ShownBy { boot_id: Some(&shown_by.boot_id), source: shown_by.source }, Some(&open)),
         origin().time,
         EVENT,
     );

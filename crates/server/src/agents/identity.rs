@@ -6,10 +6,11 @@ use crate::inventory::StaleInventory;
 use crate::links::Link;
 use crate::pki::AgentKey;
 use anyhow::Context as _;
-use instance_connect_core::audit::{self, CloneEvidence, LinkClaim};
+use instance_connect_core::audit::{self, CloneEvidence, LinkClaim, ShownBy};
 use instance_connect_core::inventory::{AgentChange, AgentStanding};
 use instance_connect_core::link::{AgentUrn, Goodbye, GoodbyeCode, Renewed, ServerFrame};
 use instance_connect_store::{Refusal, StoreError};
+use std::net::IpAddr;
 
 impl Agents {
     /// What a certificate is worth now.
@@ -77,13 +78,20 @@ impl Agents {
         Ok(Renewed { chain: chain.parse()?, server_ca: pki.server_ca().parse()? })
     }
 
+    /// Suspends an identity of which a stale certificate was shown, by a link that never said where it is.
+    pub(super) async fn suspend_copy(&self, identity: &AgentUrn, source: IpAddr) -> Goodbye {
+        let open = self.links.slot(&identity.instance).current();
+        let shown_by = ShownBy { boot_id: None, source };
+        self.suspend(CloneEvidence::StaleCertificate, identity, shown_by, open.as_deref()).await
+    }
+
     /// Suspends an identity that two machines hold, and ends the link that is open, if there is one. Gives the last word
     /// for the link that showed it.
     pub(super) async fn suspend(
         &self,
         evidence: CloneEvidence,
         identity: &AgentUrn,
-        shown_by: &LinkClaim,
+        shown_by: ShownBy<'_>,
         open: Option<&Link>,
     ) -> Goodbye {
         let goodbye = Goodbye::new(GoodbyeCode::IdentitySuspended, "two machines hold this identity");

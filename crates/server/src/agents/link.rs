@@ -8,7 +8,7 @@ use crate::pki::AgentKey;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use instance_connect_core::audit::{self, CloneEvidence, LinkClaim, Proof};
+use instance_connect_core::audit::{self, CloneEvidence, LinkClaim, Proof, ShownBy};
 use instance_connect_core::document::UnixDay;
 use instance_connect_core::host_key::{HostKeys, claimed};
 use instance_connect_core::inventory::AgentStanding;
@@ -31,6 +31,8 @@ pub(super) struct Places {
     pub(super) link: OwnedSemaphorePermit,
     /// Among those of its identity that have not said hello.
     pub(super) opening: OwnedSemaphorePermit,
+    /// Whether its certificate was stale when it began: then it shows a copy, whatever comes of it.
+    pub(super) is_stale: bool,
 }
 
 /// Why a link ends: what is said to the agent, or nothing where it cannot hear it any more.
@@ -60,8 +62,8 @@ pub(super) async fn run(
         probes: Probes::default(),
         reported: None,
     };
-    let Places { link: _place, opening } = places;
-    let ended = conversation.hold(opening).await;
+    let Places { link: _place, opening, is_stale } = places;
+    let ended = conversation.hold(opening, is_stale).await;
     agents.metrics.link_ended(ended.as_ref().map_or("closed_by_agent", |goodbye| goodbye.code.name()));
     let Some(goodbye) = ended else { return };
     tracing::info!(instance = %identity.instance, code = %goodbye.code, text = goodbye.text.as_str(), "closing a link");
@@ -103,11 +105,15 @@ struct Probes {
 
 impl Conversation<'_> {
     /// Opens the link, puts it in its instance's place, and holds it.
-    async fn hold(&mut self, opening: OwnedSemaphorePermit) -> Ended {
+    async fn hold(&mut self, opening: OwnedSemaphorePermit, is_stale: bool) -> Ended {
         // From here on no change goes unseen: what is checked below holds for as long as the link does.
         let changes = self.agents.inventory.changes();
         let hello = match timeout(limits::OPENING, self.open()).await {
             Ok(Ok(hello)) => hello,
+            no_hello if is_stale => {
+                tracing::debug!(?no_hello, "a stale certificate, and no hello");
+                return Some(self.agents.suspend_copy(self.identity, self.source).await);
+            }
             Ok(Err(ended)) => return ended,
             Err(_) => return Some(Goodbye::new(GoodbyeCode::Idle, "no hello in time")),
         };
@@ -180,7 +186,7 @@ impl Conversation<'_> {
             // The identity may have been replaced since the upgrade, and must not replace its successor.
             if self.standing()? == AgentStanding::Stale {
                 let (evidence, open) = (CloneEvidence::StaleCertificate, slot.current());
-                return Err(Some(agents.suspend(evidence, identity, link.claim(), open.as_deref()).await));
+                return Err(Some(agents.suspend(evidence, identity, shown_by(link), open.as_deref()).await));
             }
             agents.begin_to_use(identity).await.map_err(|error| {
                 tracing::error!(%error, instance = %identity.instance, "a certificate cannot be used");
@@ -190,7 +196,7 @@ impl Conversation<'_> {
                 Ok(opened) => return Ok(opened),
                 Err(Rival(rival)) if rival.answers().await => {
                     let (evidence, open) = (CloneEvidence::TwoLinks, Some(rival.as_ref()));
-                    return Err(Some(agents.suspend(evidence, identity, link.claim(), open).await));
+                    return Err(Some(agents.suspend(evidence, identity, shown_by(link), open).await));
                 }
                 Err(Rival(rival)) => silent = Some(rival),
             }
@@ -499,6 +505,10 @@ impl Probes {
             let _ = probe.send(());
         }
     }
+}
+
+fn shown_by(link: &Link) -> ShownBy<'_> {
+    ShownBy { boot_id: Some(&link.claim().boot_id), source: link.claim().source }
 }
 
 /// Waits for the next change; for ever once nobody can announce one.

@@ -408,3 +408,28 @@ async fn a_renewal_is_under_way_until_it_is_on_record() {
     timeout(PATIENCE, setting.agents.end()).await.unwrap();
     assert_eq!(setting.records_of("RenewAgent").len(), 1);
 }
+
+/// A thief who holds links open with the old certificate, and says nothing.
+#[tokio::test]
+async fn a_stale_certificate_without_a_hello_suspends_and_takes_no_place_of_the_right_machine() {
+    let setting = Setting::new().await;
+    setting.enroll("first").await.unwrap();
+    let mut first = setting.open("first").await;
+    let (key, renewed) = renew(&mut first).await;
+    setting.keep("renewed", &key, &renewed);
+    drop(setting.open("renewed").await);
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(setting.upgrade("first").await.unwrap());
+    }
+    assert_eq!(status(&setting.upgrade("first").await.unwrap_err()), 503);
+    let mut renewed = setting.open("renewed").await;
+    assert_eq!(setting.agent_state(), AgentState::Active);
+    // One of them hangs up, still without a word.
+    silent.pop();
+    assert_eq!(goodbye(&mut renewed).await, GoodbyeCode::IdentitySuspended);
+    let [record] = &setting.records_of("SuspendAgent")[..] else { panic!("not recorded once") };
+    assert_eq!(record["requestParameters"]["reason"], "stale_certificate");
+    let shown_by = json!({ "sourceIPAddress": "127.0.0.1", "generation": 1 });
+    assert_eq!(record["requestParameters"]["links"][0], shown_by);
+}
