@@ -137,8 +137,9 @@ mod tests {
         while reports.sessions.is_empty() {
             tokio::task::yield_now().await;
         }
+        let is_waiting = |reports: &HostReports| !reports.sessions.is_empty() || !reports.offers.is_empty();
         let mut is_heard = false;
-        while !is_heard && !(reports.sessions.is_empty() && reports.offers.is_empty()) {
+        while !is_heard && is_waiting(&reports) {
             is_heard = matches!(reports.next().await, HostReport::Session(_));
         }
         assert!(is_heard);

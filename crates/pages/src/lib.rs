@@ -1,6 +1,6 @@
 //! Man pages and completions of a program, made from what it tells clap about its arguments.
 //!
-//! A test in each program calls [`write`]: the test has the arguments, which are the program's own, and what is shipped carries
+//! A test in each program calls [`write()`]: the test has the arguments, which are the program's own, and what is shipped carries
 //! none of this. `packaging/build` runs those tests to get the files.
 
 use clap::Command;
