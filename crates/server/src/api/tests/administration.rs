@@ -416,6 +416,11 @@ async fn accounts_do_not_see_each_other() {
     }
     // A switch of the other account, on and off again.
     assert_eq!(setting.sequence().await, before + 2);
+    // Alice's events are older than a page of their own.
+    let by_alice = json!([{ "AttributeKey": "AccessKeyId", "AttributeValue": setting.alice().0 }]);
+    let by_alice = json!({ "LookupAttributes": by_alice });
+    let found = setting.administer_as(&root, Administrative::LookupEvents, by_alice).await;
+    assert_eq!(found.body["Events"], json!([]));
     let alices = setting.administer_as(
         &root,
         Administrative::DeleteAccessKey,
