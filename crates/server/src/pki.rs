@@ -31,6 +31,9 @@ const CA_LIFETIME: Duration = Duration::days(10 * 365);
 /// How long the certificates of servers last.
 pub(crate) const SERVER_LIFETIME: Duration = Duration::days(365);
 
+/// How soon anchors are looked at again where the store has failed.
+const FOLLOW_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// How long a signer statement holds. It is issued again each day.
 const SIGNER_LIFETIME_DAYS: u32 = 30;
 
@@ -135,9 +138,12 @@ impl Pki {
     /// Follows roll-overs until the process ends.
     pub(crate) async fn follow(&self, inventory: &LiveInventory, random: &dyn Random) {
         let mut changes = inventory.changes();
+        // What has changed before somebody listened.
+        changes.mark_changed();
         while changes.changed().await.is_ok() {
-            if let Err(error) = self.follow_once(inventory.store(), random).await {
-                tracing::error!(error = format!("{error:#}"), "cannot follow the anchors");
+            while let Err(error) = self.follow_once(inventory.store(), random).await {
+                tracing::error!(error = format!("{error:#}"), "cannot follow the anchors; trying again");
+                tokio::time::sleep(FOLLOW_AGAIN).await;
             }
         }
     }

@@ -433,3 +433,22 @@ async fn a_stale_certificate_without_a_hello_suspends_and_takes_no_place_of_the_
     let shown_by = json!({ "sourceIPAddress": "127.0.0.1", "generation": 1 });
     assert_eq!(record["requestParameters"]["links"][0], shown_by);
 }
+
+#[tokio::test]
+async fn a_roll_over_that_began_before_anybody_followed_is_followed() {
+    let setting = Setting::new().await;
+    agents_step(&setting, instance_connect_core::inventory::AnchorChange::Begin).await;
+    let agents = &setting.agents;
+    let follow = agents.links.pki().follow(&agents.inventory, agents.random.as_ref());
+    let followed = async {
+        while agents.links.pki().newest_anchor_set() != 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, async {
+        tokio::select! { () = follow => {}, () = followed => {} }
+    })
+    .await
+    .unwrap();
+    assert_eq!(agents.links.pki().newest_anchor_set(), 2);
+}
