@@ -1,6 +1,6 @@
 //! TLS of the agents listener, with a certificate of ours that is made anew while connections go on.
 
-use crate::pki::{Pki, SERVER_LIFETIME};
+use crate::pki::{Pki, SERVER_LIFETIME, SERVER_RENEWED_BEFORE};
 use arc_swap::ArcSwap;
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::environment::Clock;
@@ -15,9 +15,6 @@ use tokio_rustls::server::TlsStream;
 
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_secs(60 * 60);
-
-/// How long before its end a certificate is made anew. Agents trust the authority, not the certificate.
-const RENEWED_BEFORE: i64 = 30 * 24 * 60 * 60;
 
 /// The certificate that the agents listener has now, and what the next one is made of.
 #[derive(Debug)]
@@ -56,7 +53,7 @@ impl AgentsTls {
 
     /// Makes the next certificate if it is time.
     fn renew(&self, now: UnixSeconds) {
-        if now.0 <= self.expires().0 - RENEWED_BEFORE {
+        if now.0 <= self.expires().0 - SERVER_RENEWED_BEFORE {
             return;
         }
         match Current::made(&self.pki, &self.names, now) {

@@ -30,6 +30,8 @@ const BACKDATED: Duration = Duration::DAY;
 const CA_LIFETIME: Duration = Duration::days(10 * 365);
 /// How long the certificates of servers last.
 pub(crate) const SERVER_LIFETIME: Duration = Duration::days(365);
+/// How long before its end a server's certificate is made anew, in seconds. Whoever connects trusts the authority, not the certificate.
+pub(crate) const SERVER_RENEWED_BEFORE: i64 = 30 * 24 * 60 * 60;
 
 /// How soon anchors are looked at again where the store has failed.
 const FOLLOW_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);

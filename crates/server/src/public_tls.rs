@@ -4,7 +4,7 @@
 //! the one before it is kept.
 
 use crate::config::Transport;
-use crate::pki::Pki;
+use crate::pki::{Pki, SERVER_RENEWED_BEFORE};
 use anyhow::{Context as _, ensure};
 use arc_swap::ArcSwap;
 use hyper::HeaderMap;
@@ -30,9 +30,6 @@ use tokio_rustls::server::TlsStream;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(10);
-
-/// How long before its end a certificate of ours is made anew.
-const RENEWED_BEFORE: i64 = 30 * 24 * 60 * 60;
 
 /// Bytes of a certificate file or a key file.
 const PEM_BYTES: u64 = 256 * 1024;
@@ -113,7 +110,7 @@ impl PublicTls {
                 let seen = stamps(certificate, key).ok();
                 (seen != current.seen, seen)
             }
-            CertificateOrigin::Own { .. } => (now.0 > current.expires.0 - RENEWED_BEFORE, None),
+            CertificateOrigin::Own { .. } => (now.0 > current.expires.0 - SERVER_RENEWED_BEFORE, None),
         };
         if !is_due && !asked {
             return;

@@ -190,9 +190,9 @@ async fn our_own_authority_serves_the_names_and_renews_in_time() {
 
     let first = tls.expires();
     tls.renew(false, now);
-    tls.renew(false, UnixSeconds(first.0 - RENEWED_BEFORE));
+    tls.renew(false, UnixSeconds(first.0 - SERVER_RENEWED_BEFORE));
     assert_eq!(tls.expires(), first);
-    tls.renew(false, UnixSeconds(first.0 - RENEWED_BEFORE + 1));
+    tls.renew(false, UnixSeconds(first.0 - SERVER_RENEWED_BEFORE + 1));
     assert!(tls.expires() > first);
 }
 
