@@ -46,20 +46,10 @@ class Supervised(ControlPlane):
 
         words = ["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", PROGRAMS / "instance-connectd", "serve"]
         words += ["--config", self.config, "--print-addresses", *flags]
-        environment = {**os.environ, "NOTIFY_SOCKET": str(self.folder / "notify")}
+        environment = {"NOTIFY_SOCKET": str(self.folder / "notify")}
         if names:
             environment |= {"LISTEN_FDS": str(len(names)), "LISTEN_FDNAMES": ":".join(names)}
-        self.log = self.folder / "serve.log"
-        with open(self.log, "a") as log:
-            self.process = subprocess.Popen(
-                [str(word) for word in words],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=environment,
-                close_fds=False,
-                preexec_fn=pass_sockets,
-            )
+        self.launch(words, environment, close_fds=False, preexec_fn=pass_sockets)
         self.told("READY=1")
         self.addresses = json.loads(self.process.stdout.readline())
         return self
@@ -262,12 +252,16 @@ def test_it_is_not_ready_when_its_clock_has_jumped(tmp_path, closing):
     assert ask(control_plane, "/readyz")[0] == 200
 
 
+def half_a_request(control_plane):
+    """A connection on which a request has begun, whose body is on its way."""
+    context = ssl.create_default_context(cafile=control_plane.ca)
+    stream = context.wrap_socket(socket.create_connection(("127.0.0.1", control_plane.port)), server_hostname="localhost")
+    stream.sendall(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{")
+    return stream
+
+
 def test_while_it_ends_those_who_watch_are_told(supervised):
-    # A request that has begun, whose body is on its way.
-    context = ssl.create_default_context(cafile=supervised.ca)
-    plain = socket.create_connection(("127.0.0.1", supervised.port))
-    with context.wrap_socket(plain, server_hostname="localhost") as stream:
-        stream.sendall(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{")
+    with half_a_request(supervised) as stream:
         supervised.process.send_signal(signal.SIGTERM)
         supervised.told("STOPPING=1")
         status, said = ask(supervised, "/readyz")
@@ -281,10 +275,7 @@ def test_while_it_ends_those_who_watch_are_told(supervised):
 
 
 def test_told_twice_it_ends_at_once(supervised):
-    context = ssl.create_default_context(cafile=supervised.ca)
-    plain = socket.create_connection(("127.0.0.1", supervised.port))
-    with context.wrap_socket(plain, server_hostname="localhost") as stream:
-        stream.sendall(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{")
+    with half_a_request(supervised):
         supervised.process.send_signal(signal.SIGTERM)
         supervised.told("STOPPING=1")
         supervised.process.send_signal(signal.SIGTERM)

@@ -39,7 +39,12 @@ class ControlPlane:
         self.secret = re.search(r"AWS_SECRET_ACCESS_KEY='([^']+)'", self.said)[1]
 
     def start(self, *flags, environment=None):
-        words = [DAEMON, "serve", "--config", self.config, "--print-addresses", *flags]
+        self.launch([DAEMON, "serve", "--config", self.config, "--print-addresses", *flags], environment)
+        self.addresses = json.loads(self.process.stdout.readline() or "{}")
+        assert self.addresses, self.log.read_text()
+        return self
+
+    def launch(self, words, environment=None, **options):
         self.log = self.folder / "serve.log"
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(
@@ -48,10 +53,8 @@ class ControlPlane:
                 stderr=log,
                 text=True,
                 env={**os.environ, **(environment or {})},
+                **options,
             )
-        self.addresses = json.loads(self.process.stdout.readline() or "{}")
-        assert self.addresses, self.log.read_text()
-        return self
 
     @property
     def port(self):

@@ -43,7 +43,7 @@ pub const OPEN_INTENTS: usize = 16 * 1024;
 
 const _: () = assert!(API_CONNECTIONS.in_all < OPEN_INTENTS);
 
-/// How long a file of the audit log grows, in bytes, unless its settings say otherwise: about 45,000 pushes.
+/// How long a file of the audit log grows, in bytes, unless its settings say otherwise: about 42,000 pushes.
 pub const AUDIT_FILE: u64 = 100 * 1024 * 1024;
 
 /// The least that may be set for it, in bytes: an intent and its record, so that files do not outnumber pushes.

@@ -11,6 +11,7 @@
 
 mod anchor_set;
 mod base64;
+mod datagram;
 mod deadline;
 pub mod decimal;
 mod document;

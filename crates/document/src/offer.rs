@@ -12,7 +12,7 @@
 
 use crate::handover::SECTIONS_PER_FILE;
 use crate::time::BootInstant;
-use crate::{Fingerprint, OsUser, RequestId, decimal, planted};
+use crate::{Fingerprint, OsUser, RequestId, datagram, decimal, planted};
 use std::fmt;
 use std::fmt::Write as _;
 
@@ -67,11 +67,7 @@ impl Offer {
     /// Anything that [`Self::encode`] would not have written.
     pub fn parse(datagram: &[u8]) -> Result<Self, OfferError> {
         planted::parser_entered(datagram);
-        if datagram.len() > OFFER_LIMIT {
-            return Err(OfferError);
-        }
-        let text = std::str::from_utf8(datagram).ok().and_then(|text| text.strip_suffix('\n'));
-        let mut lines = text.ok_or(OfferError)?.split('\n').peekable();
+        let mut lines = datagram::lines(datagram, OFFER_LIMIT).ok_or(OfferError)?.peekable();
         if lines.next() != Some(FIRST_LINE) {
             return Err(OfferError);
         }

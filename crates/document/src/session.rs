@@ -18,7 +18,7 @@
 //! It is a claim of this machine, and opens nothing.
 
 use crate::time::BootInstant;
-use crate::{Fingerprint, OsUser, decimal, planted};
+use crate::{Fingerprint, OsUser, datagram, decimal, planted};
 use std::fmt;
 use std::str::FromStr;
 
@@ -146,11 +146,7 @@ impl SessionEvent {
     /// Anything that [`Self::encode`] would not have written.
     pub fn parse(datagram: &[u8]) -> Result<Self, SessionError> {
         planted::parser_entered(datagram);
-        if datagram.len() > SESSION_LIMIT {
-            return Err(SessionError);
-        }
-        let text = std::str::from_utf8(datagram).ok().and_then(|text| text.strip_suffix('\n'));
-        let mut lines = text.ok_or(SessionError)?.split('\n');
+        let mut lines = datagram::lines(datagram, SESSION_LIMIT).ok_or(SessionError)?;
         let opens = match lines.next() {
             Some(OPENED) => true,
             Some(CLOSED) => false,

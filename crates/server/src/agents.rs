@@ -35,7 +35,6 @@ use instance_connect_core::link::{
 use instance_connect_core::origin::Origin;
 use instance_connect_core::proxies::TrustedProxies;
 use instance_connect_core::throttle::Throttle;
-use instance_connect_store::Store;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -49,7 +48,6 @@ use tracing::Instrument as _;
 #[derive(Debug)]
 pub(crate) struct Agents {
     pub(crate) region: Region,
-    pub(crate) store: Arc<dyn Store>,
     pub(crate) inventory: Arc<LiveInventory>,
     pub(crate) links: Arc<Links>,
     pub(crate) random: Arc<dyn Random>,

@@ -167,7 +167,7 @@ async fn start(
     let random: Arc<dyn Random> = Arc::new(SystemRandom);
     let region = settings.region;
     let pki = Arc::new(Pki::load(store.as_ref(), random.as_ref(), &region, clock.wall()).await?);
-    let inventory = Arc::new(LiveInventory::load(Arc::clone(&store), Arc::clone(&clock)).await?);
+    let inventory = Arc::new(LiveInventory::load(store, Arc::clone(&clock)).await?);
     let links = Arc::new(Links::new(Arc::clone(&pki), Arc::clone(&clock)));
     let audit = AuditLog::open(&settings.audit, Arc::clone(&clock), random.as_ref())?;
     let throttle = settings.throttle.map(|limits| Arc::new(Mutex::new(Throttle::new(limits))));
@@ -186,7 +186,6 @@ async fn start(
     };
     let agents = Arc::new(Agents {
         region: region.clone(),
-        store,
         inventory: Arc::clone(&inventory),
         links: Arc::clone(&links),
         random: Arc::clone(&random),

@@ -231,14 +231,14 @@ fn header(master_key: &MasterKey) -> [u8; HEADER_LENGTH] {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
     use std::sync::atomic::{AtomicU8, Ordering};
 
     /// Different bytes each time, and the same in each run.
     #[derive(Debug, Default)]
-    struct Counting(AtomicU8);
+    pub(crate) struct Counting(AtomicU8);
 
     impl Random for Counting {
         fn fill(&self, bytes: &mut [u8]) {

@@ -73,13 +73,10 @@ fn open_directory(directory: &Path) -> Result<Vec<LogFile>, Failure> {
 }
 
 fn finished(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let names = LogNames::of(LIVE);
-    let mut finished = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        finished.extend(entry?.file_name().to_str().and_then(|name| names.read(name)));
-    }
-    finished.sort_unstable();
-    Ok(finished.iter().map(|file| directory.join(names.finished(file))).collect())
+    let log = LogNames::of(LIVE);
+    let entries = fs::read_dir(directory)?;
+    let names: Vec<_> = entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
+    Ok(log.finished_among(&names).iter().map(|file| directory.join(log.finished(file))).collect())
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {

@@ -23,7 +23,7 @@ const AT_ONCE: usize = 1000;
 
 /// How much earlier than the newest event `tail --follow` looks again, in seconds: a push is on record with the time of its
 /// request, which may be a little before what was shown already.
-const OVERLAP: i64 = 60;
+const OVERLAP: i64 = limits::AUDIT_INTENT_AGE.as_secs().cast_signed();
 
 const COLUMNS: &[(&str, &str)] = &[
     ("TIME", "eventTime"),

@@ -1,6 +1,7 @@
 //! The names of the log's files: the one that is written to, and the finished ones beside it.
 
 use instance_connect_document::UnixSeconds;
+use std::ffi::OsString;
 use std::fmt;
 use std::str::FromStr;
 
@@ -28,9 +29,7 @@ impl FinishedFile {
             _ => Self { time, number: 1 },
         }
     }
-}
 
-impl FinishedFile {
     /// Whether it was finished before this, so that nothing in it is as new.
     pub fn is_before(&self, time: UnixSeconds) -> bool {
         self.time < time_text(time)
@@ -85,6 +84,13 @@ impl LogNames {
     /// The name of a finished file.
     pub fn finished(&self, file: &FinishedFile) -> String {
         format!("{}{file}{}", self.prefix, self.suffix)
+    }
+
+    /// The finished files of this log among these names, in the order in which they were finished.
+    pub fn finished_among(&self, names: &[OsString]) -> Vec<FinishedFile> {
+        let mut finished: Vec<_> = names.iter().filter_map(|name| self.read(name.to_str()?)).collect();
+        finished.sort_unstable();
+        finished
     }
 
     /// Which finished file of this log has this name, if it is one.

@@ -40,10 +40,8 @@ pub fn enrolment(origin: &Origin, identity: &AgentUrn, event_id: &str) -> Line {
     let rest = Rest {
         response_elements: Some(ResponseElements::Enrolled { generation: identity.generation }),
         request: Some(origin.request.as_str()),
-        event_id: Some(event_id),
-        recipient_account_id: Some(account_id),
         tls_details: origin.tls.as_ref().map(Tls::from),
-        ..Rest::new(EventType::Event)
+        ..Rest::of_instance(identity, event_id)
     };
     shared.line(None, &rest)
 }
@@ -80,9 +78,7 @@ pub fn host_key_report(
     let pinned = matches!(report, HostKeyReport::Pinned);
     let rest = Rest {
         response_elements: failure.is_none().then_some(ResponseElements::HostKeysReported { pinned }),
-        event_id: Some(event_id),
-        recipient_account_id: Some(account_id),
-        ..Rest::new(EventType::Event)
+        ..Rest::of_instance(identity, event_id)
     };
     shared.line(failure, &rest)
 }
@@ -162,7 +158,7 @@ pub fn suspension(
         },
         links: std::iter::once(first).chain(open).collect(),
     });
-    shared.line(None, &of_account(identity, event_id))
+    shared.line(None, &Rest::of_instance(identity, event_id))
 }
 
 /// The record of a renewal, on disk before the machine has its certificate. `identity` has the new generation.
@@ -187,18 +183,9 @@ pub fn renewal(
     shared.set_parameters(&Recorded { instance_id: identity.instance.as_str(), generation: presented });
     let rest = Rest {
         response_elements: Some(ResponseElements::Enrolled { generation: identity.generation }),
-        ..of_account(identity, event_id)
+        ..Rest::of_instance(identity, event_id)
     };
     shared.line(None, &rest)
-}
-
-/// An event of the account that owns an agent's instance.
-fn of_account<'a>(identity: &'a AgentUrn, event_id: &'a str) -> Rest<'a> {
-    Rest {
-        event_id: Some(event_id),
-        recipient_account_id: Some(identity.account.as_str()),
-        ..Rest::new(EventType::Event)
-    }
 }
 
 /// The record of a request that was refused before anybody was verified: nothing in it is proved but its address. Only

@@ -1,7 +1,7 @@
 //! What a machine's agent says of a key's use. It is a claim: whoever has the machine can make its agent say anything.
 
 use super::line::Line;
-use super::shape::{EventType, Head, Rest, Shared, UserIdentity};
+use super::shape::{Head, Rest, Shared, UserIdentity};
 use crate::ids::Region;
 use crate::link::{AgentUrn, ExpiredUnused, KeyUse, Offered, UseEvent};
 use instance_connect_document::{Fingerprint, OsUser, RequestId, UnixSeconds};
@@ -77,12 +77,8 @@ pub fn proof(
         os_user: os_user.as_str(),
         fingerprint: fingerprint.to_string(),
     });
-    let mut rest = Rest {
-        request: requests.last().map(RequestId::as_str),
-        event_id: Some(event_id),
-        recipient_account_id: Some(account_id),
-        ..Rest::new(EventType::Event)
-    };
+    let mut rest =
+        Rest { request: requests.last().map(RequestId::as_str), ..Rest::of_instance(identity, event_id) };
     let data = &mut rest.additional_event_data;
     data.requests = (requests.len() > 1).then(|| requests.iter().map(RequestId::as_str).collect());
     if let Proof::KeyUse(key_use) = proof {

@@ -5,6 +5,7 @@ use super::line::{Line, Members, json};
 use super::sampling::RefusalCounts;
 use crate::iam::StatementRef;
 use crate::ids::Region;
+use crate::link::AgentUrn;
 use crate::origin::TlsDetails;
 use instance_connect_document::UnixSeconds;
 use serde::{Deserialize, Serialize, Serializer};
@@ -162,7 +163,16 @@ pub(super) struct Rest<'a> {
     pub(super) tls_details: Option<Tls<'a>>,
 }
 
-impl Rest<'_> {
+impl<'a> Rest<'a> {
+    /// An event that concerns an instance, on record for the account that owns it.
+    pub(super) fn of_instance(agent: &'a AgentUrn, event_id: &'a str) -> Self {
+        Self {
+            event_id: Some(event_id),
+            recipient_account_id: Some(agent.account.as_str()),
+            ..Self::new(EventType::Event)
+        }
+    }
+
     /// Says nothing but what kind of line it is.
     pub(super) fn new(event_type: EventType) -> Self {
         Self {

@@ -32,7 +32,8 @@ pub(super) async fn enroll(
     let key = key.map_err(|error| refusal(Code::CsrRefused, &format!("{error:#}")))?;
     let instance = instance_of(agents, request.token.instance())?;
     let redeemed = agents
-        .store
+        .inventory
+        .store()
         .redeem_join_token(&request.token.secret_hash(), &instance.id, now, request.replace)
         .await;
     let identity = redeemed.map_err(redeem_refusal)?;

@@ -10,7 +10,7 @@ use instance_connect_store::{Entity, StoreError};
 /// Takes a report. It is on record before anybody is told those keys; if it cannot be, it is as if it had not come, and the
 /// agent's next link repeats it.
 pub(super) async fn take(agents: &Agents, identity: &AgentUrn, keys: &HostKeys) -> anyhow::Result<()> {
-    let (store, instance) = (&agents.store, &identity.instance);
+    let (store, instance) = (agents.inventory.store(), &identity.instance);
     let report = match store.judge_host_keys(instance, identity.generation, keys).await {
         Err(StoreError::NotFound(Entity::Agent)) => return Ok(()),
         judged => judged?,

@@ -41,7 +41,7 @@ impl Agents {
         if used == Some(generation) {
             return Ok(());
         }
-        self.store.change_agent(&identity.instance, AgentChange::Use { generation }).await?;
+        self.inventory.store().change_agent(&identity.instance, AgentChange::Use { generation }).await?;
         self.follow_store().await;
         Ok(())
     }
@@ -49,7 +49,7 @@ impl Agents {
     /// Notes which anchors a machine says that it trusts. Only `rotate-anchor` asks for it, in the store.
     pub(super) async fn trusts_anchors(&self, identity: &AgentUrn, set: u32) {
         let change = AgentChange::TrustAnchors { set };
-        if let Err(error) = self.store.change_agent(&identity.instance, change).await {
+        if let Err(error) = self.inventory.store().change_agent(&identity.instance, change).await {
             tracing::error!(%error, instance = %identity.instance, "cannot note a machine's anchors");
         }
     }
@@ -65,7 +65,8 @@ impl Agents {
         key: &AgentKey,
     ) -> anyhow::Result<Renewed> {
         let presented = identity.generation;
-        let renewed = self.store.change_agent(&identity.instance, AgentChange::Renew { presented }).await?;
+        let renewed =
+            self.inventory.store().change_agent(&identity.instance, AgentChange::Renew { presented }).await?;
         let urn = AgentUrn { generation: renewed.newest, ..identity.clone() };
         let (pki, now) = (self.links.pki(), self.links.clock().wall());
         let event_id = fresh_uuid(self.random.as_ref());
@@ -97,7 +98,7 @@ impl Agents {
         let goodbye = Goodbye::new(GoodbyeCode::IdentitySuspended, "two machines hold this identity");
         let presented = identity.generation;
         let suspend = AgentChange::Suspend { presented };
-        match self.store.change_agent(&identity.instance, suspend).await {
+        match self.inventory.store().change_agent(&identity.instance, suspend).await {
             Ok(_) => {
                 let instance = &identity.instance;
                 tracing::error!(%instance, ?evidence, ?shown_by, open = ?open.map(Link::claim), "an identity is suspended");

@@ -20,8 +20,9 @@ use instance_connect_core::link::{
 };
 use instance_connect_core::places::ConnectionLimits;
 use instance_connect_core::throttle::ThrottleLimits;
-use instance_connect_store::{MasterKey, SqliteStore};
+use instance_connect_store::{MasterKey, SqliteStore, Store};
 use instance_connect_testkit::{ManualClock, SeededRandom, World};
+use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::net::SocketAddr;
@@ -87,9 +88,8 @@ impl Setting {
         let audit = AuditLog::open(&settings, clock.clone(), random.as_ref()).unwrap();
         let agents = Arc::new(Agents {
             region: world.region.clone(),
-            inventory: Arc::new(LiveInventory::load(Arc::clone(&store), clock.clone()).await.unwrap()),
+            inventory: Arc::new(LiveInventory::load(store, clock.clone()).await.unwrap()),
             links: Arc::new(Links::new(pki, clock.clone())),
-            store,
             random,
             places: Arc::new(Semaphore::new(10)),
             drain: Drain::default(),
@@ -118,9 +118,9 @@ impl Setting {
     }
 
     async fn join_token(&self) -> Zeroizing<String> {
-        let Agents { store, links, random, .. } = self.agents.as_ref();
+        let Agents { inventory, links, random, .. } = self.agents.as_ref();
         let (pki, instance, now) = (links.pki(), &self.world.instance, links.clock().wall());
-        create_join_token(store.as_ref(), pki, random.as_ref(), instance, now).await.unwrap()
+        create_join_token(inventory.store(), pki, random.as_ref(), instance, now).await.unwrap()
     }
 
     /// A join token as somebody guesses it who knows all but its secret.
@@ -185,6 +185,11 @@ impl Setting {
 fn client_tls(state: &Path) -> rustls::ClientConfig {
     let chain = CertificateDer::pem_file_iter(state.join("identity.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_file(state.join("identity.pem")).unwrap();
+    trusting_its_server(state).with_client_auth_cert(chain.map(Result::unwrap).collect(), key).unwrap()
+}
+
+/// TLS as an agent with this state speaks it, but for its own certificate.
+fn trusting_its_server(state: &Path) -> rustls::ConfigBuilder<rustls::ClientConfig, WantsClientCert> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(state.join("server-ca.pem")).unwrap() {
         roots.add(certificate.unwrap()).unwrap();
@@ -193,8 +198,6 @@ fn client_tls(state: &Path) -> rustls::ClientConfig {
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_root_certificates(roots)
-        .with_client_auth_cert(chain.map(Result::unwrap).collect(), key)
-        .unwrap()
 }
 
 fn hello() -> AgentFrame {
@@ -415,7 +418,8 @@ async fn a_token_works_once_and_tells_nothing_before() {
     assert_eq!(refusals(&"i-00000000000000000".parse().unwrap()).await, known);
     setting
         .agents
-        .store
+        .inventory
+        .store()
         .set_instance_state(&setting.world.instance, InstanceState::Terminated)
         .await
         .unwrap();
@@ -505,17 +509,7 @@ async fn whoever_hangs_up_during_an_enrolment_does_not_keep_it_off_the_record() 
 async fn without_a_certificate_there_is_no_link() {
     let setting = Setting::new().await;
     setting.enroll("first").await.unwrap();
-    let state = setting.directory.path().join("first/state");
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(state.join("server-ca.pem")).unwrap() {
-        roots.add(certificate.unwrap()).unwrap();
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let tls = trusting_its_server(&setting.directory.path().join("first/state")).with_no_client_auth();
     let stream = TcpStream::connect(setting.address).await.unwrap();
     let name = "127.0.0.1".try_into().unwrap();
     let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await.unwrap();
@@ -581,8 +575,13 @@ const OTHER_HOST_KEY: &str =
 impl Setting {
     /// The pinned and the pending host keys, as lines.
     async fn host_keys(&self) -> [Vec<String>; 2] {
-        let mut known =
-            self.agents.store.host_keys(std::slice::from_ref(&self.world.instance)).await.unwrap();
+        let mut known = self
+            .agents
+            .inventory
+            .store()
+            .host_keys(std::slice::from_ref(&self.world.instance))
+            .await
+            .unwrap();
         let KnownHostKeys { pinned, pending } = known.remove(&self.world.instance).unwrap_or_default();
         [pinned, pending].map(|keys| keys.iter().map(HostKey::to_string).collect())
     }
@@ -656,7 +655,7 @@ async fn host_keys_of_the_enrolment_are_pinned_and_later_ones_wait() {
 #[tokio::test]
 async fn another_instances_host_key_is_refused_loudly() {
     let setting = Setting::new().await;
-    let Agents { store, .. } = setting.agents.as_ref();
+    let store = setting.agents.inventory.store();
     let victim = Instance {
         id: "i-0fedcba9876543210".parse().unwrap(),
         ..(*setting.world.inventory.instances[&setting.world.instance]).clone()

@@ -183,12 +183,9 @@ impl Paths {
 
     /// The finished files, in the order in which they were finished.
     pub(super) fn finished(&self) -> io::Result<Vec<FinishedFile>> {
-        let mut finished = Vec::new();
-        for entry in fs::read_dir(&self.directory)? {
-            finished.extend(entry?.file_name().to_str().and_then(|name| self.names.read(name)));
-        }
-        finished.sort_unstable();
-        Ok(finished)
+        let entries = fs::read_dir(&self.directory)?;
+        let names: Vec<_> = entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
+        Ok(self.names.finished_among(&names))
     }
 }
 

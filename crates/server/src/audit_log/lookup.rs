@@ -18,8 +18,8 @@ const CHUNK: u64 = 64 * 1024;
 /// How often the writer may begin another file while they are being listed.
 const LISTINGS: usize = 5;
 
-/// How much later than its time an event may be written, in seconds: a push lasts a few.
-const WRITTEN_AFTER: i64 = 60;
+/// How much later than its time an event may be written, in seconds.
+const WRITTEN_AFTER: i64 = limits::AUDIT_INTENT_AGE.as_secs().cast_signed();
 
 /// What is looked for.
 #[derive(Clone, Debug)]

@@ -47,8 +47,8 @@ fn internal(error: impl Into<io::Error>) -> StoreError {
 
 #[cfg(test)]
 mod tests {
+    use crate::seal::tests::Counting;
     use crate::{MasterKey, SqliteStore, StoreError};
-    use instance_connect_core::environment::Random;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
     use std::path::Path;
@@ -56,22 +56,13 @@ mod tests {
 
     const OWNER: u32 = 65_534;
 
-    #[derive(Debug)]
-    struct Zeros;
-
-    impl Random for Zeros {
-        fn fill(&self, bytes: &mut [u8]) {
-            bytes.fill(0);
-        }
-    }
-
     fn open(directory: &Path, key: u8) -> Result<SqliteStore, StoreError> {
-        SqliteStore::open(directory, &MasterKey::from_bytes([key; 32]), Arc::new(Zeros))
+        SqliteStore::open(directory, &MasterKey::from_bytes([key; 32]), Arc::new(Counting::default()))
     }
 
     fn rotate(directory: &Path) -> Result<(), StoreError> {
         let (from, to) = (MasterKey::from_bytes([1; 32]), MasterKey::from_bytes([2; 32]));
-        SqliteStore::rotate_master_key(directory, &from, &to, Arc::new(Zeros))
+        SqliteStore::rotate_master_key(directory, &from, &to, Arc::new(Counting::default()))
     }
 
     /// Only root can be led astray; others have nothing to test here.

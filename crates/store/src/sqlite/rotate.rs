@@ -77,19 +77,10 @@ fn parsed<T: FromStr>(text: &str) -> Result<T, StoreError> {
 mod tests {
     use super::*;
     use crate::Store as _;
+    use crate::seal::tests::Counting;
     use instance_connect_core::inventory::{AccessKey, Account, Status};
     use instance_connect_core::secret::Secret;
     use rusqlite::Connection;
-    use std::sync::atomic::{AtomicU8, Ordering};
-
-    #[derive(Debug, Default)]
-    struct Counting(AtomicU8);
-
-    impl Random for Counting {
-        fn fill(&self, bytes: &mut [u8]) {
-            bytes.fill(self.0.fetch_add(1, Ordering::Relaxed));
-        }
-    }
 
     fn key(byte: u8) -> MasterKey {
         MasterKey::from_bytes([byte; 32])

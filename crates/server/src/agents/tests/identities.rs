@@ -31,7 +31,7 @@ impl Setting {
     }
 
     async fn change_agent(&self, change: AgentChange) {
-        self.agents.store.change_agent(&self.world.instance, change).await.unwrap();
+        self.agents.inventory.store().change_agent(&self.world.instance, change).await.unwrap();
         self.agents.inventory.refresh().await.unwrap();
     }
 
@@ -48,7 +48,7 @@ impl Setting {
 
     /// As the store has it.
     async fn agent(&self) -> AgentIdentity {
-        let stored = self.agents.store.inventory().await.unwrap().inventory;
+        let stored = self.agents.inventory.store().inventory().await.unwrap().inventory;
         stored.agents[&self.world.instance].clone()
     }
 
@@ -108,7 +108,7 @@ async fn two_machines_with_one_identity_suspend_it() {
     assert_eq!(record["requestParameters"], expected);
     assert_eq!(record["recipientAccountId"], setting.world.account.as_str());
     // It is in the store, and outlasts the process.
-    let stored = setting.agents.store.inventory().await.unwrap().inventory;
+    let stored = setting.agents.inventory.store().inventory().await.unwrap().inventory;
     assert_eq!(stored.agents[&setting.world.instance].state, AgentState::Suspended);
     // To enrol the right machine anew is one of the two ways back.
     setting.enroll("second").await.unwrap();
@@ -218,7 +218,8 @@ async fn a_revoked_identity_is_closed_and_refused_until_it_is_enrolled_again() {
     setting.change_agent(AgentChange::Revoke).await;
     assert_eq!(goodbye(&mut link).await, GoodbyeCode::IdentityRevoked);
     assert_eq!(status(&setting.upgrade("first").await.unwrap_err()), 403);
-    let rearm = setting.agents.store.change_agent(&setting.world.instance, AgentChange::Rearm).await;
+    let rearm =
+        setting.agents.inventory.store().change_agent(&setting.world.instance, AgentChange::Rearm).await;
     assert!(rearm.is_err(), "only what is suspended is re-armed");
     setting.enroll("second").await.unwrap();
     setting.open("second").await;
@@ -271,16 +272,7 @@ async fn a_nodes_certificate_is_no_agents() {
     setting.enroll("first").await.unwrap();
     let (pki, now) = (setting.agents.links.pki(), setting.agents.links.clock().wall());
     let (chain, key) = pki.server_chain(&["127.0.0.1".to_owned()], now).unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    let state = setting.directory.path().join("first/state");
-    for certificate in CertificateDer::pem_file_iter(state.join("server-ca.pem")).unwrap() {
-        roots.add(certificate.unwrap()).unwrap();
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots)
+    let tls = trusting_its_server(&setting.directory.path().join("first/state"))
         .with_client_auth_cert(chain, key)
         .unwrap();
     let stream = TcpStream::connect(setting.address).await.unwrap();
@@ -358,7 +350,7 @@ async fn anchors_roll_over_while_keys_are_pushed() {
 
 async fn agents_step(setting: &Setting, step: instance_connect_core::inventory::AnchorChange) {
     let now = setting.clock.wall();
-    setting.agents.store.change_anchors(step, now).await.unwrap();
+    setting.agents.inventory.store().change_anchors(step, now).await.unwrap();
     setting.agents.inventory.refresh().await.unwrap();
 }
 
@@ -373,11 +365,11 @@ async fn what_a_machine_says_of_its_anchors_is_noted_seldom_and_wakes_nobody() {
         .agents
         .links
         .pki()
-        .follow_once(setting.agents.store.as_ref(), setting.agents.random.as_ref())
+        .follow_once(setting.agents.inventory.store(), setting.agents.random.as_ref())
         .await
         .unwrap();
     let mut link = setting.open("first").await;
-    let before = setting.agents.store.sequence().await.unwrap();
+    let before = setting.agents.inventory.store().sequence().await.unwrap();
     send_anchors_and_wait(&mut link, 1).await;
     timeout(PATIENCE, setting.trusts(1)).await.unwrap();
     let mut link = setting.open("first").await;
@@ -386,7 +378,7 @@ async fn what_a_machine_says_of_its_anchors_is_noted_seldom_and_wakes_nobody() {
     setting.wait(limits::ANCHOR_REPORTS).await;
     send(&mut link, &AgentFrame::Ping(Ping { sent_at: BootInstant(3) })).await;
     timeout(PATIENCE, setting.trusts(2)).await.unwrap();
-    assert_eq!(setting.agents.store.sequence().await.unwrap(), before);
+    assert_eq!(setting.agents.inventory.store().sequence().await.unwrap(), before);
 }
 
 async fn send_anchors_and_wait(link: &mut Socket, set: u32) {
