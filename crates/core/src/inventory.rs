@@ -4,6 +4,7 @@ use crate::iam::Policy;
 use crate::ids::{
     AccessKeyId, AccountId, AvailabilityZone, GroupName, InstanceId, PolicyName, Region, UserId, UserName,
 };
+use crate::link::limits::ANCHORS_WITHHELD;
 use crate::secret::Secret;
 use instance_connect_document::UnixSeconds;
 use std::collections::{BTreeMap, HashMap};
@@ -280,11 +281,12 @@ impl AnchorRotation {
     /// Before any roll-over.
     pub const FIRST: Self = Self { current: 1, is_rolling_over: false, changed_at: UnixSeconds(0) };
 
-    /// The rotation after a step; `None` for one that is not its turn.
+    /// The rotation after a step; `None` for one that is not its turn. The next roll-over does not begin before machines
+    /// are told of the end of the last one: they would be told of both at once, and too early.
     #[must_use]
     pub const fn changed(self, change: AnchorChange, now: UnixSeconds) -> Option<Self> {
         match (change, self.is_rolling_over) {
-            (AnchorChange::Begin, false) => {
+            (AnchorChange::Begin, false) if !self.has_just_changed(now) => {
                 Some(Self { current: self.current, is_rolling_over: true, changed_at: now })
             }
             (AnchorChange::Finish, true) => Some(Self {
@@ -292,8 +294,14 @@ impl AnchorRotation {
                 is_rolling_over: false,
                 changed_at: now,
             }),
-            (AnchorChange::Begin, true) | (AnchorChange::Finish, false) => None,
+            (AnchorChange::Begin, _) | (AnchorChange::Finish, false) => None,
         }
+    }
+
+    /// Whether the last step was within [`ANCHORS_WITHHELD`]. A clock that was set by more than that meanwhile prolongs
+    /// nothing.
+    pub const fn has_just_changed(self, now: UnixSeconds) -> bool {
+        now.0.abs_diff(self.changed_at.0) < ANCHORS_WITHHELD.as_secs()
     }
 
     /// The number of the set of anchors that machines are to trust: it goes up by one with each step.
@@ -426,14 +434,24 @@ mod tests {
 
     #[test]
     fn a_roll_over_has_two_steps_and_each_has_a_set_of_its_own() {
-        let (begin, finish, now) = (AnchorChange::Begin, AnchorChange::Finish, UnixSeconds(7));
+        let (begin, finish, now) = (AnchorChange::Begin, AnchorChange::Finish, UnixSeconds(1_000_000));
         let first = AnchorRotation::FIRST;
         assert_eq!((first.set(), first.changed(finish, now)), (1, None));
         let both = first.changed(begin, now).unwrap();
         assert_eq!((both.set(), both.current, both.changed(begin, now)), (2, 1, None));
         let second = both.changed(finish, now).unwrap();
         assert_eq!((second.set(), second.current, second.changed_at), (3, 2, now));
-        assert_eq!(second.changed(begin, now).unwrap().set(), 4);
+        assert_eq!(second.changed(begin, UnixSeconds(now.0 + 120)).unwrap().set(), 4);
+    }
+
+    #[test]
+    fn a_roll_over_begins_two_minutes_after_the_one_before() {
+        let rotation =
+            AnchorRotation { current: 2, is_rolling_over: false, changed_at: UnixSeconds(1_000_000) };
+        for (seconds, begins) in [(-3600, true), (-119, false), (0, false), (119, false), (120, true)] {
+            let now = UnixSeconds(rotation.changed_at.0 + seconds);
+            assert_eq!(rotation.changed(AnchorChange::Begin, now).is_some(), begins, "{seconds}");
+        }
     }
 
     fn change() -> impl Strategy<Value = AgentChange> {

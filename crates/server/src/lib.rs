@@ -42,6 +42,7 @@ mod system;
         feature = "planted-events-of-others",
         feature = "planted-interrupted-skipped",
         feature = "planted-replay-admitted",
+        feature = "planted-signer-kept",
         feature = "planted-slow-heads-allowed",
         feature = "planted-turn-unauthorized"
     )

@@ -197,8 +197,7 @@ impl Links {
         grant: &Grant,
         in_doubt: &AtomicBool,
     ) -> Result<Option<AckOutcome>, DeliveryError> {
-        let document =
-            grant.document(&link.claim.boot_id, self.pki.signer()).map_err(|_| DeliveryError::Encoding)?;
+        let document = self.pki.sign(grant, &link.claim.boot_id).map_err(|_| DeliveryError::Encoding)?;
         let document: DocumentText = document.parse().map_err(|_| DeliveryError::Encoding)?;
         let id = GrantId(self.next_id());
         let (acknowledge, acknowledged) = oneshot::channel();

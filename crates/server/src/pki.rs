@@ -7,9 +7,10 @@ use crate::inventory::LiveInventory;
 use anchors::AnchorKeys;
 use anyhow::{Context as _, anyhow, bail, ensure};
 use arc_swap::ArcSwap;
-use instance_connect_core::document::{SignerStatement, SigningKey, UnixDay, UnixSeconds};
+use instance_connect_core::document::{EncodeError, SignerStatement, SigningKey, UnixDay, UnixSeconds};
 use instance_connect_core::environment::Random;
-use instance_connect_core::ids::Region;
+use instance_connect_core::grant::Grant;
+use instance_connect_core::ids::{BootId, Region};
 use instance_connect_core::link::AgentUrn;
 use instance_connect_core::secret::Secret;
 use instance_connect_store::{Authority, AuthorityName, Store};
@@ -36,9 +37,6 @@ pub(crate) const SERVER_RENEWED_BEFORE: i64 = 30 * 24 * 60 * 60;
 /// How soon anchors are looked at again where the store has failed.
 const FOLLOW_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// How long a signer statement holds. It is issued again each day.
-const SIGNER_LIFETIME_DAYS: u32 = 30;
-
 /// The authorities of one control plane.
 #[derive(Debug)]
 pub(crate) struct Pki {
@@ -46,8 +44,14 @@ pub(crate) struct Pki {
     agents: Intermediate,
     nodes: Intermediate,
     anchors: ArcSwap<AnchorKeys>,
-    signer: SigningKey,
     region: Region,
+}
+
+/// Which statement for a signer it is: there is one for each day and anchor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StatementOf {
+    day: UnixDay,
+    anchor: u32,
 }
 
 /// The public key of an agent, proved by the signature of its certificate request.
@@ -94,30 +98,27 @@ impl Pki {
         let agents = Intermediate::load(store, "agents", &root_issuer, now).await?;
         let nodes = Intermediate::load(store, "nodes", &root_issuer, now).await?;
         let anchors = ArcSwap::from_pointee(AnchorKeys::load(store, random, region).await?);
-        let signer = ed25519(store, "signer", random).await?;
         let root = CertificateDer::from(root.public);
-        Ok(Self { root, agents, nodes, anchors, signer, region: region.clone() })
+        Ok(Self { root, agents, nodes, anchors, region: region.clone() })
     }
 
-    /// The key that signs documents.
-    pub(crate) fn signer(&self) -> &SigningKey {
-        &self.signer
+    /// Signs a document with the key that does so now. Links are sent the statement for that key before what it has signed.
+    ///
+    /// # Errors
+    /// The grant cannot be written as a document.
+    pub(crate) fn sign(&self, grant: &Grant, boot: &BootId) -> Result<String, EncodeError> {
+        grant.document(boot, self.anchors.load().signer())
     }
 
-    /// The anchor's statement for the signer, issued on the day of `now`.
-    pub(crate) fn signer_statement(&self, now: UnixSeconds) -> SignerStatement {
-        let not_after = UnixDay(now.day().0.saturating_add(SIGNER_LIFETIME_DAYS));
-        SignerStatement::issue(
-            &self.anchors.load().current,
-            self.signer.verifying_key(),
-            &self.region,
-            not_after,
-        )
-    }
-
-    /// The number of the anchor that vouches for signers.
-    pub(crate) fn anchor(&self) -> u32 {
-        self.anchors.load().rotation.current
+    /// The statement for the key that signs documents now, if it is another than the one that was `sent`.
+    pub(crate) fn statement_after(
+        &self,
+        sent: Option<StatementOf>,
+        now: UnixSeconds,
+    ) -> Option<(StatementOf, SignerStatement)> {
+        let anchors = self.anchors.load();
+        let of = StatementOf { day: now.day(), anchor: anchors.rotation.current };
+        (sent != Some(of)).then(|| (of, anchors.signer_statement(now)))
     }
 
     /// The number of the current anchor set.

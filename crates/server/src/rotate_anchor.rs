@@ -1,4 +1,5 @@
-//! `instance-connectd rotate-anchor`: another anchor in the place of the one that machines trust.
+//! `instance-connectd rotate-anchor`: another anchor in the place of the one that machines trust, and another key to sign
+//! documents with.
 
 use crate::config::Source;
 use crate::pki::Pki;
@@ -25,7 +26,7 @@ enum Step {
         #[command(flatten)]
         configuration: Source,
     },
-    /// Have the next anchor vouch for signers, and machines forget the one before
+    /// Sign with another key, for which the next anchor alone vouches, and have machines forget the anchor before
     Finish {
         #[command(flatten)]
         configuration: Source,
@@ -52,9 +53,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let now = SystemClock.wall();
-        // The anchors there are to be exist before anybody is told of them.
-        Pki::load(store.as_ref(), &SystemRandom, &settings.region, now).await?;
         let said = step(store.as_ref(), &arguments.step, now).await?;
+        // The keys there are to be from now on exist when it is said, and are in every backup that is made then. Of this and
+        // a control plane that follows, whoever is first makes them.
+        Pki::load(store.as_ref(), &SystemRandom, &settings.region, now).await?;
         Ok(std::io::stdout().write_all(said.as_bytes())?)
     })
 }
@@ -83,7 +85,12 @@ async fn step(
         ),
         Step::Finish { .. } => {
             let finished = store.change_anchors(AnchorChange::Finish, now).await?;
-            format!("anchor {} vouches for signers from now on (set {})\n", finished.current, finished.set())
+            format!(
+                "documents are signed with another key from now on, for which anchor {} alone vouches (set {}); the anchor and \
+                 the signer before are of use to nobody once rotate-anchor status names no machine any more\n",
+                finished.current,
+                finished.set()
+            )
         }
         Step::Status { .. } => {
             let state = if rotation.is_rolling_over {

@@ -174,8 +174,11 @@ pub enum Refusal {
     #[error("the agent's identity is not in a state for this")]
     AgentState,
 
-    /// A roll-over of anchors is to begin while one is under way, or to end while none is.
-    #[error("a roll-over of anchors begins when none is under way, and ends when one is")]
+    /// A roll-over of anchors is to begin while one is under way or has just ended, or to end while none is.
+    #[error(
+        "a roll-over of anchors begins when none is under way and none has ended within two minutes, and ends when one is \
+         under way"
+    )]
     AnchorChange,
 
     /// More tags than an instance or a user has.

@@ -4,12 +4,11 @@ use super::{Agents, host_keys};
 use crate::api::fresh_uuid;
 use crate::inventory::StaleInventory;
 use crate::links::{CAPABILITIES, Link, Opened, Probe, Rival, Slot, Wanted};
-use crate::pki::AgentKey;
+use crate::pki::{AgentKey, StatementOf};
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use instance_connect_core::audit::{self, CloneEvidence, LinkClaim, Proof, ShownBy};
-use instance_connect_core::document::UnixDay;
 use instance_connect_core::host_key::{HostKeys, claimed};
 use instance_connect_core::inventory::AgentStanding;
 use instance_connect_core::link::{
@@ -76,8 +75,8 @@ struct Conversation<'a> {
     identity: &'a AgentUrn,
     source: IpAddr,
     socket: WebSocketStream<TokioIo<Upgraded>>,
-    /// Of which day and anchor its signer statement is; none yet at first.
-    signer_sent: Option<(UnixDay, u32)>,
+    /// The signer statement that it was sent last.
+    signer_sent: Option<StatementOf>,
     /// None before the machine has said which it trusts.
     anchor_sets: Option<AnchorSets>,
     probes: Probes,
@@ -174,7 +173,8 @@ impl Conversation<'_> {
             server_version: VersionText::lossy(env!("CARGO_PKG_VERSION")),
         }))
         .await?;
-        self.send_signer().await?;
+        self.write_signer().await?;
+        self.flush().await?;
         Ok(hello)
     }
 
@@ -274,7 +274,6 @@ impl Conversation<'_> {
                 self.note_anchors(slot);
                 let server_time = self.agents.links.clock().monotonic();
                 self.send(&ServerFrame::Pong(Pong { sent_at: ping.sent_at, server_time })).await?;
-                self.send_signer().await?;
                 self.send_anchors().await
             }
             AgentFrame::Ack(ack) => {
@@ -414,18 +413,14 @@ impl Conversation<'_> {
         self.send(&ServerFrame::Anchors(set.parse().map_err(too_long)?)).await
     }
 
-    /// Sends the signer statement of today and of the current anchor, if it was not sent yet.
-    async fn send_signer(&mut self) -> Result<(), Ended> {
+    /// Writes the statement for the key that signs now, if it was not sent yet.
+    async fn write_signer(&mut self) -> Result<(), Ended> {
         let (pki, now) = (self.agents.links.pki(), self.agents.links.clock().wall());
-        let of = (now.day(), pki.anchor());
-        if Some(of) == self.signer_sent {
-            return Ok(());
-        }
+        let Some((of, statement)) = pki.statement_after(self.signer_sent, now) else { return Ok(()) };
         self.signer_sent = Some(of);
-        let statement = pki.signer_statement(now).to_string();
         let too_long = |_| Some(Goodbye::new(GoodbyeCode::InternalError, "no signer statement"));
-        let statement = statement.parse().map_err(too_long)?;
-        self.send(&ServerFrame::Signer(Signer { statement })).await
+        let statement = statement.to_string().parse().map_err(too_long)?;
+        self.write(&ServerFrame::Signer(Signer { statement })).await
     }
 
     /// The agent's next frame; `None` for one that means nothing to us.
@@ -476,6 +471,10 @@ impl Conversation<'_> {
                 return Err(Some(goodbye));
             }
             if !link.is_moot(&frame) {
+                // Whatever signed a grant is known here when the grant comes by, or was sent before.
+                if matches!(frame, ServerFrame::Grant(_)) {
+                    self.write_signer().await?;
+                }
                 kill_point("send-before");
                 self.write(&frame).await?;
             }

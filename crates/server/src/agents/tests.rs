@@ -1,5 +1,6 @@
 //! The agents listener as agents meet it: over TLS, enrolled by the real agent's own enrolment.
 
+mod anchors;
 mod identities;
 
 use super::*;

@@ -1,19 +1,24 @@
-//! Anchors: the keys that vouch for signers, and how one follows the other (docs/link.md 7.2).
+//! Anchors: the keys that vouch for signers, and how one follows the other (docs/link.md 7.2). Each has a signer of its own.
 
 use super::ed25519;
-use instance_connect_core::document::{AnchorSet, SigningKey, UnixSeconds};
+use instance_connect_core::document::{AnchorSet, SignerStatement, SigningKey, UnixDay, UnixSeconds};
 use instance_connect_core::environment::Random;
 use instance_connect_core::ids::Region;
 use instance_connect_core::inventory::AnchorRotation;
-use instance_connect_core::link::limits;
 use instance_connect_store::Store;
 
-/// The anchors of one moment.
+/// How long a signer statement holds. It is issued again each day.
+const SIGNER_LIFETIME_DAYS: u32 = 30;
+
+/// The anchors of one moment, and the key that signs documents.
 #[derive(Debug)]
 pub(super) struct AnchorKeys {
     pub(super) rotation: AnchorRotation,
-    /// The one that vouches for signers.
-    pub(super) current: SigningKey,
+    region: Region,
+    /// The one that vouches for the signer.
+    current: SigningKey,
+    /// The key that signs documents. No other anchor ever vouches for it: whoever has it is rid of it with its anchor.
+    signer: SigningKey,
     /// The anchors that machines are to trust, as they are written there.
     pub(super) set: String,
 }
@@ -26,27 +31,38 @@ impl AnchorKeys {
         region: &Region,
     ) -> anyhow::Result<Self> {
         let rotation = store.anchor_rotation().await?;
-        let current = ed25519(store, &authority(rotation.current), random).await?;
+        let current = ed25519(store, &numbered("anchor", rotation.current), random).await?;
+        let signer_of = if cfg!(feature = "planted-signer-kept") { 1 } else { rotation.current };
+        let signer = ed25519(store, &numbered("signer", signer_of), random).await?;
         let mut trusted = vec![current.verifying_key()];
         if rotation.is_rolling_over {
-            let next = ed25519(store, &authority(rotation.current.saturating_add(1)), random).await?;
-            trusted.push(next.verifying_key());
+            let next = numbered("anchor", rotation.current.saturating_add(1));
+            trusted.push(ed25519(store, &next, random).await?.verifying_key());
         }
         let set = AnchorSet::issue(&current, rotation.set(), region, &trusted);
-        Ok(Self { rotation, current, set })
+        Ok(Self { rotation, region: region.clone(), current, signer, set })
+    }
+
+    /// The key that signs documents.
+    pub(super) const fn signer(&self) -> &SigningKey {
+        &self.signer
+    }
+
+    /// The anchor's statement for the signer, issued on the day of `now`.
+    pub(super) fn signer_statement(&self, now: UnixSeconds) -> SignerStatement {
+        let not_after = UnixDay(now.day().0.saturating_add(SIGNER_LIFETIME_DAYS));
+        SignerStatement::issue(&self.current, self.signer.verifying_key(), &self.region, not_after)
     }
 
     /// The set to send to machines that have an earlier one, if it is time for it: what was delivered under an anchor that
     /// is given up has to live out its minute.
     pub(super) fn to_send(&self, now: UnixSeconds) -> Option<(u32, &str)> {
-        let withheld = i64::try_from(limits::ANCHORS_WITHHELD.as_secs()).unwrap_or(i64::MAX);
-        let may =
-            self.rotation.is_rolling_over || now.0 >= self.rotation.changed_at.0.saturating_add(withheld);
+        let may = self.rotation.is_rolling_over || !self.rotation.has_just_changed(now);
         may.then_some((self.rotation.set(), self.set.as_str()))
     }
 }
 
-/// The name of an anchor's key in the store.
-fn authority(number: u32) -> String {
-    if number == 1 { "anchor".to_owned() } else { format!("anchor-{number}") }
+/// The name of a key in the store that there is one of for each anchor.
+fn numbered(purpose: &str, anchor: u32) -> String {
+    if anchor == 1 { purpose.to_owned() } else { format!("{purpose}-{anchor}") }
 }

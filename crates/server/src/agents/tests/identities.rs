@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::pki::agent_identity;
-use instance_connect_core::inventory::{AgentChange, AgentIdentity, AgentState};
+use instance_connect_core::inventory::{AgentChange, AgentState};
 use instance_connect_core::link::{Renew, Renewed};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
@@ -37,19 +37,6 @@ impl Setting {
 
     fn agent_state(&self) -> AgentState {
         self.agents.inventory.current().unwrap().agents[&self.world.instance].state
-    }
-
-    /// Waits until it is noted that the machine trusts this anchor set.
-    async fn trusts(&self, set: u32) {
-        while self.agent().await.anchor_set != set {
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// As the store has it.
-    async fn agent(&self) -> AgentIdentity {
-        let stored = self.agents.inventory.store().inventory().await.unwrap().inventory;
-        stored.agents[&self.world.instance].clone()
     }
 
     fn records_of(&self, event: &str) -> Vec<Value> {
@@ -287,106 +274,6 @@ async fn a_nodes_certificate_is_no_agents() {
     assert!(error.contains("fatal alert") && error.contains("Certificate"), "{error}");
 }
 
-/// At every stage a machine that follows takes what is pushed to it.
-#[tokio::test]
-async fn anchors_roll_over_while_keys_are_pushed() {
-    use instance_connect_core::document::{AnchorSet, Anchors};
-    use instance_connect_core::inventory::AnchorChange;
-    let setting = Setting::new().await;
-    setting.enroll("first").await.unwrap();
-    let read = || std::fs::read_to_string(setting.directory.path().join("first/etc/anchors")).unwrap();
-    let mut trusted = Anchors::parse(&read()).unwrap();
-    assert_eq!(trusted.set(), 1);
-    let (agents, random) = (Arc::clone(&setting.agents), Arc::clone(&setting.agents.random));
-    tokio::spawn(async move { agents.links.pki().follow(&agents.inventory, random.as_ref()).await });
-    let mut socket = setting.say_hello("first", read_boot_id().unwrap().as_str()).await;
-    send(&mut socket, &AgentFrame::Anchors(1)).await;
-    let mut statement = None;
-    let steps = [None, Some(AnchorChange::Begin), Some(AnchorChange::Finish), Some(AnchorChange::Begin)];
-    for (set, step) in (1..).zip(steps) {
-        if let Some(step) = step {
-            agents_step(&setting, step).await;
-        }
-        // Signers are vouched for by what the machine trusts before it follows, and after.
-        for follows in [false, true] {
-            let wait = if step == Some(AnchorChange::Finish) && follows { 120 } else { 0 };
-            setting.wait(Duration::from_secs(wait)).await;
-            loop {
-                send(&mut socket, &AgentFrame::Ping(Ping { sent_at: BootInstant(2) })).await;
-                let mut next_set = None;
-                // What comes because of the ping comes before the answer to the one behind it.
-                send(&mut socket, &AgentFrame::Ping(Ping { sent_at: BootInstant(3) })).await;
-                let mut pongs = 0;
-                while pongs < 2 {
-                    match next(&mut socket).await.expect("the link stays open") {
-                        ServerFrame::Signer(signer) => statement = Some(signer.statement),
-                        ServerFrame::Anchors(text) => next_set = Some(text),
-                        ServerFrame::Pong(_) => pongs += 1,
-                        ServerFrame::Welcome(_) => {}
-                        other => panic!("{other:?}"),
-                    }
-                }
-                let vouched = statement.as_ref().expect("a signer").as_str();
-                assert!(trusted.vouch_for(vouched).is_ok(), "set {set}, anchors {trusted:?}");
-                if let Some(text) = next_set {
-                    let text: AnchorSet = text.as_str().parse().unwrap();
-                    assert_eq!((text.number(), text.replaces(&trusted)), (set, Ok(())));
-                    trusted = Anchors::parse(text.as_str()).unwrap();
-                    assert!(trusted.vouch_for(vouched).is_ok());
-                    send(&mut socket, &AgentFrame::Anchors(set)).await;
-                }
-                if !follows || trusted.set() == set {
-                    break;
-                }
-            }
-        }
-        // What was said soon after the last time is noted with a later ping.
-        setting.wait(limits::ANCHOR_REPORTS).await;
-        send(&mut socket, &AgentFrame::Ping(Ping { sent_at: BootInstant(4) })).await;
-        timeout(PATIENCE, setting.trusts(set)).await.unwrap();
-        while !matches!(next(&mut socket).await, Some(ServerFrame::Pong(_))) {}
-    }
-}
-
-async fn agents_step(setting: &Setting, step: instance_connect_core::inventory::AnchorChange) {
-    let now = setting.clock.wall();
-    setting.agents.inventory.store().change_anchors(step, now).await.unwrap();
-    setting.agents.inventory.refresh().await.unwrap();
-}
-
-/// A machine that says now this and now that, over one link after the other: nobody else hears of it, and it is written seldom.
-#[tokio::test]
-async fn what_a_machine_says_of_its_anchors_is_noted_seldom_and_wakes_nobody() {
-    use instance_connect_core::inventory::AnchorChange;
-    let setting = Setting::new().await;
-    setting.enroll("first").await.unwrap();
-    agents_step(&setting, AnchorChange::Begin).await;
-    setting
-        .agents
-        .links
-        .pki()
-        .follow_once(setting.agents.inventory.store(), setting.agents.random.as_ref())
-        .await
-        .unwrap();
-    let mut link = setting.open("first").await;
-    let before = setting.agents.inventory.store().sequence().await.unwrap();
-    send_anchors_and_wait(&mut link, 1).await;
-    timeout(PATIENCE, setting.trusts(1)).await.unwrap();
-    let mut link = setting.open("first").await;
-    send_anchors_and_wait(&mut link, 2).await;
-    assert_eq!(setting.agent().await.anchor_set, 1);
-    setting.wait(limits::ANCHOR_REPORTS).await;
-    send(&mut link, &AgentFrame::Ping(Ping { sent_at: BootInstant(3) })).await;
-    timeout(PATIENCE, setting.trusts(2)).await.unwrap();
-    assert_eq!(setting.agents.inventory.store().sequence().await.unwrap(), before);
-}
-
-async fn send_anchors_and_wait(link: &mut Socket, set: u32) {
-    send(link, &AgentFrame::Anchors(set)).await;
-    send(link, &AgentFrame::Ping(Ping { sent_at: BootInstant(2) })).await;
-    while !matches!(next(link).await.expect("a pong"), ServerFrame::Pong(_)) {}
-}
-
 /// What is being written when the link goes is written to its end before the process ends.
 #[tokio::test]
 async fn a_renewal_is_under_way_until_it_is_on_record() {
@@ -424,23 +311,4 @@ async fn a_stale_certificate_without_a_hello_suspends_and_takes_no_place_of_the_
     assert_eq!(record["requestParameters"]["reason"], "stale_certificate");
     let shown_by = json!({ "sourceIPAddress": "127.0.0.1", "generation": 1 });
     assert_eq!(record["requestParameters"]["links"][0], shown_by);
-}
-
-#[tokio::test]
-async fn a_roll_over_that_began_before_anybody_followed_is_followed() {
-    let setting = Setting::new().await;
-    agents_step(&setting, instance_connect_core::inventory::AnchorChange::Begin).await;
-    let agents = &setting.agents;
-    let follow = agents.links.pki().follow(&agents.inventory, agents.random.as_ref());
-    let followed = async {
-        while agents.links.pki().newest_anchor_set() != 2 {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(PATIENCE, async {
-        tokio::select! { () = follow => {}, () = followed => {} }
-    })
-    .await
-    .unwrap();
-    assert_eq!(agents.links.pki().newest_anchor_set(), 2);
 }

@@ -264,7 +264,7 @@ pub(crate) async fn anchors_roll_over(engine: impl Engine) {
     let mut rotation = AnchorRotation::FIRST;
     assert_eq!(store.anchor_rotation().await.unwrap(), rotation);
     use AnchorChange::{Begin, Finish};
-    for (seconds, change) in (1..).zip([Begin, Finish, Begin]) {
+    for (seconds, change) in [(1, Begin), (2, Finish), (122, Begin)] {
         let wrong = if change == Begin { Finish } else { Begin };
         refuses!(store.change_anchors(wrong, NOW), StoreError::Refused(Refusal::AnchorChange));
         assert_eq!(store.anchor_rotation().await.unwrap(), rotation);
