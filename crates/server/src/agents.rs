@@ -17,7 +17,7 @@ use crate::inventory::LiveInventory;
 use crate::links::{Links, lock};
 use crate::log;
 use crate::metrics::{self, Limit, Metrics};
-use crate::pki;
+use crate::pki::{self, AgentCertificate};
 use crate::public_tls::TlsSession;
 pub(crate) use enroll::create_join_token;
 use hyper::header::{
@@ -29,8 +29,8 @@ use instance_connect_core::environment::Random;
 use instance_connect_core::ids::{BootId, Region};
 use instance_connect_core::inventory::AgentStanding;
 use instance_connect_core::link::{
-    self as link_protocol, AgentUrn, ENROLL_PATH, EnrollAnswer, EnrollError, EnrollErrorCode, Goodbye,
-    GoodbyeCode, LINK_PATH,
+    self as link_protocol, ENROLL_PATH, EnrollAnswer, EnrollError, EnrollErrorCode, Goodbye, GoodbyeCode,
+    LINK_PATH,
 };
 use instance_connect_core::origin::Origin;
 use instance_connect_core::proxies::TrustedProxies;
@@ -93,14 +93,14 @@ impl Agents {
         };
         let session = TlsSession::of(stream.get_ref().1);
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
-        let identity = certificate.map(|certificate| pki::agent_identity(&certificate));
-        let identity = match identity.transpose() {
-            Ok(identity) => identity.map(Arc::new),
+        let certificate = certificate.map(|certificate| pki::agent_certificate(&certificate));
+        let certificate = match certificate.transpose() {
+            Ok(certificate) => certificate.map(Arc::new),
             Err(error) => return tracing::warn!(%error, %peer, "a certificate of ours names no agent"),
         };
         let service = move |request| {
-            let (agents, identity) = (Arc::clone(&self), identity.clone());
-            async move { Ok::<_, Infallible>(agents.answer(request, identity, peer, session).await) }
+            let (agents, certificate) = (Arc::clone(&self), certificate.clone());
+            async move { Ok::<_, Infallible>(agents.answer(request, certificate, peer, session).await) }
         };
         http::serve(stream, connection, link_protocol::limits::ENROLL_BODY, service).await;
     }
@@ -108,7 +108,7 @@ impl Agents {
     async fn answer(
         self: Arc<Self>,
         request: Whole,
-        identity: Option<Arc<AgentUrn>>,
+        certificate: Option<Arc<AgentCertificate>>,
         peer: IpAddr,
         session: TlsSession,
     ) -> Response<Body> {
@@ -123,7 +123,7 @@ impl Agents {
                 let enrolled = enrolled.await;
                 enrolled.unwrap_or_else(|_| Err(enroll::unavailable()))
             }
-            (&Method::GET, LINK_PATH) => self.open_link(request, identity, peer),
+            (&Method::GET, LINK_PATH) => self.open_link(request, certificate, peer),
             _ => Err(refusal(EnrollErrorCode::NotFound, "there is no such path on the agents listener")),
         };
         answer.unwrap_or_else(|error| {
@@ -198,14 +198,15 @@ impl Agents {
     fn open_link(
         self: Arc<Self>,
         mut request: Whole,
-        identity: Option<Arc<AgentUrn>>,
+        certificate: Option<Arc<AgentCertificate>>,
         peer: IpAddr,
     ) -> Result<Response<Body>, EnrollError> {
         use EnrollErrorCode as Code;
-        let identity = identity
+        let certificate = certificate
             .ok_or_else(|| refusal(Code::CertificateRequired, "the link needs the agent's certificate"))?;
+        let identity = &certificate.identity;
         let unavailable = |message: &str| refusal(Code::Unavailable, message);
-        let standing = self.standing(&identity);
+        let standing = self.standing(identity);
         let standing = standing.map_err(|_| unavailable("the store does not answer; try again"))?;
         let is_stale = standing == AgentStanding::Stale;
         match standing {
@@ -222,12 +223,7 @@ impl Agents {
             }
         }
         let link = Arc::clone(&self.places).try_acquire_owned();
-        let opening = self.links.slot(&identity.instance).opening(is_stale);
-        let places = match (link, opening) {
-            (Ok(link), Ok(opening)) => link::Places { link, opening, is_stale },
-            (Err(_), _) => return Err(unavailable("there are too many links")),
-            (_, Err(_)) => return Err(unavailable("too many links of this identity are opening")),
-        };
+        let link = link.map_err(|_| unavailable("there are too many links"))?;
         let key = request.headers().get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
         let upgrades = request
             .headers()
@@ -236,16 +232,18 @@ impl Agents {
         let accept =
             key.filter(|_| upgrades).map(derive_accept_key).and_then(|key| HeaderValue::try_from(key).ok());
         let accept = accept.ok_or_else(|| refusal(Code::BadRequest, "the link is a WebSocket"))?;
+        let opening = self.links.slot(&identity.instance).opening(is_stale);
+        let places = link::Places { link, opening, is_stale };
         let upgrade = hyper::upgrade::on(&mut request);
         let under_way = self.drain.under_way();
         tokio::spawn(async move {
             let _under_way = under_way;
             match upgrade.await {
-                Ok(upgraded) => link::run(&self, (&identity, peer), upgraded, places).await,
+                Ok(upgraded) => link::run(&self, (&certificate, peer), upgraded, places).await,
                 Err(error) => {
                     tracing::debug!(%error, "a link did not open");
                     if is_stale {
-                        self.suspend_copy(&identity, peer).await;
+                        self.suspend_copy(&certificate.identity, peer).await;
                     }
                 }
             }

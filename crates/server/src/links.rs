@@ -3,7 +3,7 @@
 mod revoke;
 
 use crate::pki::Pki;
-use instance_connect_core::audit::LinkClaim;
+use instance_connect_core::audit::{LinkClaim, ShownBy};
 use instance_connect_core::document::ServerInstant;
 use instance_connect_core::environment::Clock;
 use instance_connect_core::grant::Grant;
@@ -15,13 +15,15 @@ use instance_connect_core::link::{
 };
 use revoke::{Full, LiveKey, LiveKeys};
 pub(crate) use revoke::{Revoked, Selection};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-/// Links of one identity that may be opening at a time: an agent has one, and the one before it that is still timing out.
+/// Links of one identity that may be opening at a time, or asked whether somebody is there: an agent has one, and the one
+/// before it that is still timing out.
 const OPENING_LINKS: usize = 4;
 
 /// All links, by the instance they lead to.
@@ -38,9 +40,11 @@ pub(crate) struct Links {
 pub(crate) struct Slot {
     link: watch::Sender<Option<Arc<Link>>>,
     in_flight: Semaphore,
-    opening: Arc<Semaphore>,
+    opening: OpeningLinks,
     /// Those with a stale certificate have places of their own: a copy must not take those of the right machine.
-    opening_stale: Arc<Semaphore>,
+    opening_stale: OpeningLinks,
+    /// Turns to take the place of another link.
+    turns: Arc<Semaphore>,
     owed: Mutex<Vec<OwedWithdrawal>>,
     /// Told whenever a withdrawal is not owed any more.
     confirmations: watch::Sender<()>,
@@ -50,6 +54,14 @@ pub(crate) struct Slot {
     pub(crate) renewals: Spaced,
     reports: Mutex<Reports>,
 }
+
+/// The places of links that have not said hello, oldest first.
+#[derive(Debug, Default)]
+struct OpeningLinks(Mutex<VecDeque<oneshot::Sender<Infallible>>>);
+
+/// The place of a link that has not said hello.
+#[derive(Debug)]
+pub(crate) struct OpeningPlace(oneshot::Receiver<Infallible>);
 
 /// What an instance's agent may ask for at intervals only, over all its links.
 #[derive(Debug)]
@@ -175,17 +187,19 @@ impl Links {
                 Ok(link) => link.clone(),
                 Err(_) => return Err(DeliveryError::Unknown),
             };
-            if let Some(link) = link
-                && let Some(outcome) = self.attempt(&link, grant, in_doubt).await?
-            {
-                return match outcome {
-                    AckOutcome::Installed { os_user_exists } => Ok(os_user_exists),
-                    AckOutcome::Refused(reason) => Err(DeliveryError::Refused(reason)),
-                };
-            }
-            // That link ended before its acknowledgement, or took no more frames: only another one can help.
-            if links.changed().await.is_err() {
-                return Err(DeliveryError::Unknown);
+            let Some(link) = link else { continue };
+            let outcome = tokio::select! {
+                biased;
+                outcome = self.attempt(&link, grant, in_doubt) => outcome?,
+                // Over a link that was replaced no acknowledgement is to be expected.
+                _ = links.changed() => continue,
+            };
+            match outcome {
+                Some(AckOutcome::Installed { os_user_exists }) => return Ok(os_user_exists),
+                Some(AckOutcome::Refused(reason)) => return Err(DeliveryError::Refused(reason)),
+                // That link ended before its acknowledgement, or took no more frames: only another one can help.
+                None if links.changed().await.is_err() => return Err(DeliveryError::Unknown),
+                None => {}
             }
         }
     }
@@ -259,8 +273,9 @@ impl Links {
             Arc::new(Slot {
                 link: watch::Sender::new(None),
                 in_flight: Semaphore::new(limits::PUSHES_IN_FLIGHT_PER_INSTANCE),
-                opening: Arc::new(Semaphore::new(OPENING_LINKS)),
-                opening_stale: Arc::new(Semaphore::new(OPENING_LINKS)),
+                opening: OpeningLinks::default(),
+                opening_stale: OpeningLinks::default(),
+                turns: Arc::new(Semaphore::new(OPENING_LINKS)),
                 owed: Mutex::default(),
                 confirmations: watch::Sender::new(()),
                 live: LiveKeys::default(),
@@ -295,9 +310,14 @@ impl Links {
 
 impl Slot {
     /// A place for a link that has not said hello yet.
-    pub(crate) fn opening(&self, is_stale: bool) -> Result<OwnedSemaphorePermit, TryAcquireError> {
-        let places = if is_stale { &self.opening_stale } else { &self.opening };
-        Arc::clone(places).try_acquire_owned()
+    pub(crate) fn opening(&self, is_stale: bool) -> OpeningPlace {
+        if is_stale { self.opening_stale.take() } else { self.opening.take() }
+    }
+
+    /// Waits for a turn to take the place of another link. It is kept until that one has ended, so that links which are
+    /// replaced again and again do not become many. There is always a next one.
+    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.turns).acquire_owned().await.ok()
     }
 
     /// Puts a link in its place. One of another boot is replaced only if it is known to be `silent`.
@@ -311,7 +331,6 @@ impl Slot {
         let may_replace = |current: &Arc<Link>| {
             current.claim.boot_id == link.claim.boot_id
                 || silent.is_some_and(|silent| Arc::ptr_eq(silent, current))
-                || cfg!(feature = "planted-clones-unnoticed")
         };
         let mut replaced = Ok(None);
         self.link.send_if_modified(|current| {
@@ -370,6 +389,28 @@ impl Slot {
     }
 }
 
+impl OpeningLinks {
+    /// Takes a place. Where there is none left, the oldest link gives way: an agent says hello at once, so whoever holds
+    /// places without a word must not keep it out.
+    fn take(&self) -> OpeningPlace {
+        let (held, place) = oneshot::channel();
+        let mut places = lock(&self.0);
+        places.retain(|place| !place.is_closed());
+        if places.len() >= OPENING_LINKS {
+            places.pop_front();
+        }
+        places.push_back(held);
+        OpeningPlace(place)
+    }
+}
+
+impl OpeningPlace {
+    /// Returns when a newer link has taken it.
+    pub(crate) async fn lost(&mut self) {
+        let Err(_) = (&mut self.0).await;
+    }
+}
+
 impl Spaced {
     fn by(interval: Duration) -> Self {
         Self { interval, last: Mutex::default() }
@@ -400,8 +441,16 @@ impl Link {
         &self.claim
     }
 
+    /// What the audit log says of it where it shows that there are two machines.
+    pub(crate) const fn shown(&self) -> ShownBy<'_> {
+        ShownBy { boot_id: Some(&self.claim.boot_id), source: self.claim.source }
+    }
+
     /// Whether there is somebody at its other end, now.
     pub(crate) async fn answers(&self) -> bool {
+        if cfg!(feature = "planted-clones-unnoticed") {
+            return false;
+        }
         let (answer, answered) = oneshot::channel();
         let asked = async { self.probes.send(answer).await.is_ok() && answered.await.is_ok() };
         tokio::time::timeout(link::limits::PROBE, asked).await.unwrap_or(false)

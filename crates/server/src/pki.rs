@@ -332,18 +332,27 @@ fn params(common_name: &str, lifetime: Duration, now: UnixSeconds) -> anyhow::Re
     Ok(params)
 }
 
-/// The identity in an agent's certificate: exactly one URI, and nothing else.
+/// What an agent's certificate says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AgentCertificate {
+    pub(crate) identity: AgentUrn,
+    /// The last second in which it is good.
+    pub(crate) not_after: UnixSeconds,
+}
+
+/// Reads an agent's certificate: exactly one URI names it, and nothing else.
 ///
 /// # Errors
 /// When the certificate holds anything else. Its chain has been verified before.
-pub(crate) fn agent_identity(certificate: &CertificateDer<'_>) -> anyhow::Result<AgentUrn> {
+pub(crate) fn agent_certificate(certificate: &CertificateDer<'_>) -> anyhow::Result<AgentCertificate> {
     use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
     let (_, certificate) = X509Certificate::from_der(certificate).context("the certificate is malformed")?;
     let names = certificate.subject_alternative_name()?.context("the certificate names nobody")?;
     let [GeneralName::URI(urn)] = names.value.general_names.as_slice() else {
         bail!("the certificate does not name exactly one agent");
     };
-    urn.parse().map_err(|_| anyhow!("the certificate does not name an agent"))
+    let identity = urn.parse().map_err(|_| anyhow!("the certificate does not name an agent"))?;
+    Ok(AgentCertificate { identity, not_after: UnixSeconds(certificate.validity().not_after.timestamp()) })
 }
 
 fn pem(certificate: &CertificateDer<'_>) -> String {

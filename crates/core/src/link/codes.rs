@@ -112,6 +112,8 @@ codes! {
         InternalError = 9, "internal_error";
         /// Two machines seem to hold the identity.
         IdentitySuspended = 10, "identity_suspended";
+        /// The certificate of the link has ended.
+        CertificateExpired = 11, "certificate_expired";
     }
 }
 
@@ -124,7 +126,8 @@ impl GoodbyeCode {
             | Self::VersionUnsupported
             | Self::Replaced
             | Self::IdentityRevoked
-            | Self::IdentitySuspended => true,
+            | Self::IdentitySuspended
+            | Self::CertificateExpired => true,
             Self::ShuttingDown | Self::Idle | Self::Overloaded | Self::InternalError | Self::Other(_) => {
                 false
             }

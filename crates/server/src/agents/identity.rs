@@ -114,11 +114,24 @@ impl Agents {
             // Both links are closed all the same; when they come back it is tried again.
             Err(error) => tracing::error!(%error, "an identity cannot be suspended"),
         }
+        // Before either hears of it: whoever comes back at once finds that it is so.
+        self.follow_store().await;
         if let Some(open) = open {
             open.send(ServerFrame::Goodbye(goodbye.clone()));
         }
-        self.follow_store().await;
         goodbye
+    }
+
+    /// Ends a link that another one of the same boot has replaced. A machine has dropped its link before it opens the next:
+    /// if there is somebody at its other end, there are two machines.
+    pub(super) async fn end_replaced(&self, replaced: &Link, identity: &AgentUrn, by: &Link) {
+        if replaced.answers().await {
+            // The link that replaced it ends by the change of the inventory.
+            self.suspend(CloneEvidence::TwoLinks, identity, by.shown(), Some(replaced)).await;
+        } else {
+            let text = "the same identity opened another link";
+            replaced.send(ServerFrame::Goodbye(Goodbye::new(GoodbyeCode::Replaced, text)));
+        }
     }
 
     /// Brings the snapshot up to what has just been changed.

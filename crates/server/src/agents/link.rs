@@ -3,19 +3,21 @@
 use super::{Agents, host_keys};
 use crate::api::fresh_uuid;
 use crate::inventory::StaleInventory;
-use crate::links::{CAPABILITIES, Link, Opened, Probe, Rival, Slot, Wanted};
-use crate::pki::{AgentKey, StatementOf};
+use crate::links::{CAPABILITIES, Link, Opened, OpeningPlace, Probe, Rival, Slot, Wanted};
+use crate::pki::{AgentCertificate, AgentKey, StatementOf};
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use instance_connect_core::audit::{self, CloneEvidence, LinkClaim, Proof, ShownBy};
+use instance_connect_core::audit::{self, CloneEvidence, LinkClaim, Proof};
+use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::host_key::{HostKeys, claimed};
 use instance_connect_core::inventory::AgentStanding;
 use instance_connect_core::link::{
     AgentFrame, AgentUrn, Capabilities, Goodbye, GoodbyeCode, Hello, HostKeyText, Pong, ServerFrame, Signer,
-    VersionText, Welcome, limits,
+    VersionText, Welcome, Withdraw, limits,
 };
 use instance_connect_kill_point::kill_point;
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
@@ -29,18 +31,44 @@ pub(super) struct Places {
     /// Among all links, for as long as it lives.
     pub(super) link: OwnedSemaphorePermit,
     /// Among those of its identity that have not said hello.
-    pub(super) opening: OwnedSemaphorePermit,
+    pub(super) opening: OpeningPlace,
     /// Whether its certificate was stale when it began: then it shows a copy, whatever comes of it.
     pub(super) is_stale: bool,
 }
 
-/// Why a link ends: what is said to the agent, or nothing where it cannot hear it any more.
-type Ended = Option<Goodbye>;
+/// Why a link ends.
+#[derive(Debug)]
+enum Ended {
+    /// This side ends it, with a word to the agent.
+    Here(Goodbye),
+    /// The agent has said goodbye, or closed the WebSocket.
+    ByAgent,
+    /// The connection is gone, without a word.
+    Broken,
+    /// The agent takes no more bytes.
+    Stalled,
+}
+
+impl Ended {
+    /// For the metric.
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::Here(goodbye) => goodbye.code.name(),
+            Self::ByAgent => "closed_by_agent",
+            Self::Broken => "broken",
+            Self::Stalled => "stalled",
+        }
+    }
+
+    fn with(code: GoodbyeCode, text: &str) -> Self {
+        Self::Here(Goodbye::new(code, text))
+    }
+}
 
 /// Runs a link until it ends.
 pub(super) async fn run(
     agents: &Arc<Agents>,
-    (identity, source): (&AgentUrn, IpAddr),
+    (certificate, source): (&AgentCertificate, IpAddr),
     upgraded: Upgraded,
     places: Places,
 ) {
@@ -53,7 +81,8 @@ pub(super) async fn run(
     let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
     let mut conversation = Conversation {
         agents,
-        identity,
+        identity: &certificate.identity,
+        certificate_ends: certificate.not_after,
         source,
         socket,
         signer_sent: None,
@@ -62,10 +91,11 @@ pub(super) async fn run(
         reported: None,
     };
     let Places { link: _place, opening, is_stale } = places;
-    let ended = conversation.hold(opening, is_stale).await;
-    agents.metrics.link_ended(ended.as_ref().map_or("closed_by_agent", |goodbye| goodbye.code.name()));
-    let Some(goodbye) = ended else { return };
-    tracing::info!(instance = %identity.instance, code = %goodbye.code, text = goodbye.text.as_str(), "closing a link");
+    let Err(ended) = conversation.hold(opening, is_stale).await;
+    agents.metrics.link_ended(ended.reason());
+    let Ended::Here(goodbye) = ended else { return };
+    let instance = &certificate.identity.instance;
+    tracing::info!(%instance, code = %goodbye.code, text = goodbye.text.as_str(), "closing a link");
     let _ = conversation.send(&ServerFrame::Goodbye(goodbye)).await;
     let _ = timeout(limits::WRITE_STALL, conversation.socket.close(None)).await;
 }
@@ -73,6 +103,7 @@ pub(super) async fn run(
 struct Conversation<'a> {
     agents: &'a Arc<Agents>,
     identity: &'a AgentUrn,
+    certificate_ends: UnixSeconds,
     source: IpAddr,
     socket: WebSocketStream<TokioIo<Upgraded>>,
     /// The signer statement that it was sent last.
@@ -104,65 +135,74 @@ struct Probes {
 
 impl Conversation<'_> {
     /// Opens the link, puts it in its instance's place, and holds it.
-    async fn hold(&mut self, opening: OwnedSemaphorePermit, is_stale: bool) -> Ended {
+    async fn hold(&mut self, mut opening: OpeningPlace, is_stale: bool) -> Result<Infallible, Ended> {
         // From here on no change goes unseen: what is checked below holds for as long as the link does.
         let changes = self.agents.inventory.changes();
-        let hello = match timeout(limits::OPENING, self.open()).await {
-            Ok(Ok(hello)) => hello,
-            no_hello if is_stale => {
-                tracing::debug!(?no_hello, "a stale certificate, and no hello");
-                return Some(self.agents.suspend_copy(self.identity, self.source).await);
-            }
-            Ok(Err(ended)) => return ended,
-            Err(_) => return Some(Goodbye::new(GoodbyeCode::Idle, "no hello in time")),
-        };
         let instance = &self.identity.instance;
         let slot = self.agents.links.slot(instance);
+        let said_hello = tokio::select! {
+            said_hello = self.say_hello(&slot) => said_hello,
+            () = opening.lost() => {
+                Err(Ended::with(GoodbyeCode::Overloaded, "too many links of this identity are opening"))
+            }
+        };
+        let (hello, turn) = match said_hello {
+            Err(no_hello) if is_stale => {
+                tracing::debug!(?no_hello, "a stale certificate, and no hello");
+                return Err(Ended::Here(self.agents.suspend_copy(self.identity, self.source).await));
+            }
+            said_hello => said_hello?,
+        };
+        drop(opening);
         let claim = LinkClaim {
             boot_id: hello.boot_id.clone(),
             source: self.source,
             generation: self.identity.generation,
         };
         let (link, wanted) = Link::new(claim);
-        let Opened { replaced, withdrawals } = match self.take_place(&slot, &link).await {
-            Ok(opened) => opened,
-            Err(ended) => return ended,
-        };
-        drop(opening);
+        let Opened { replaced, withdrawals } = self.take_place(&slot, &link).await?;
         self.agents.metrics.link_opened();
-        if let Some(replaced) = replaced {
-            tracing::warn!(%instance, "a second link of one identity; the first is closed");
-            replaced.send(ServerFrame::Goodbye(Goodbye::new(
-                GoodbyeCode::Replaced,
-                "the same identity opened another link",
-            )));
-        }
         tracing::info!(%instance, boot = %hello.boot_id, agent_version = hello.agent_version.as_str(), "link open");
-        let mut ended = Ok(());
-        for withdraw in withdrawals {
-            ended = ended.and(self.send(&ServerFrame::Withdraw(withdraw)).await);
+        match replaced {
+            Some(replaced) => self.end_replaced(replaced, &link, turn),
+            None => drop(turn),
         }
-        if hello.capabilities.contains(Capabilities::RENEWAL) && self.agents.is_renewal_due(self.identity) {
-            ended = ended.and(self.send(&ServerFrame::Renew).await);
-        }
-        let ended = match ended {
-            Ok(()) => self.converse(&slot, &link, wanted, changes).await,
-            Err(ended) => ended,
-        };
+        let asks_for_renewal =
+            hello.capabilities.contains(Capabilities::RENEWAL) && self.agents.is_renewal_due(self.identity);
+        let Err(ended) = self.converse((&slot, &link), withdrawals, asks_for_renewal, wanted, changes).await;
         slot.close(&link);
         self.agents.metrics.link_closed();
         tracing::info!(%instance, "link closed");
-        ended
+        Err(ended)
+    }
+
+    /// Waits for hello, and then for a turn to take the place of another link.
+    async fn say_hello(&mut self, slot: &Slot) -> Result<(Hello, Option<OwnedSemaphorePermit>), Ended> {
+        let hello = timeout(limits::OPENING, self.open()).await;
+        let hello = hello.map_err(|_| Ended::with(GoodbyeCode::Idle, "no hello in time"))??;
+        Ok((hello, slot.turn().await))
+    }
+
+    /// Ends the link that this one has replaced, in a task of its own: the machine does not wait until its last link is
+    /// known to be silent.
+    fn end_replaced(&self, replaced: Arc<Link>, by: &Arc<Link>, turn: Option<OwnedSemaphorePermit>) {
+        tracing::warn!(instance = %self.identity.instance, "a second link of one identity; the first is closed");
+        let (agents, identity, by) = (Arc::clone(self.agents), self.identity.clone(), Arc::clone(by));
+        let under_way = agents.drain.under_way();
+        tokio::spawn(async move {
+            let _until_then = (under_way, turn);
+            agents.end_replaced(&replaced, &identity, &by).await;
+        });
     }
 
     /// Hello, welcome, signer.
     async fn open(&mut self) -> Result<Hello, Ended> {
         let Some(AgentFrame::Hello(hello)) = self.receive().await? else {
-            return Err(Some(Goodbye::new(GoodbyeCode::ProtocolError, "the first frame is not hello")));
+            return Err(Ended::with(GoodbyeCode::ProtocolError, "the first frame is not hello"));
         };
         let Some(version) = hello.common_version() else {
             let text = format!("this server speaks version {}", limits::VERSION_MAX);
-            return Err(Some(Goodbye::new(GoodbyeCode::VersionUnsupported, &text)));
+            return Err(Ended::with(GoodbyeCode::VersionUnsupported, &text));
         };
         self.send(&ServerFrame::Welcome(Welcome {
             version,
@@ -186,17 +226,19 @@ impl Conversation<'_> {
             // The identity may have been replaced since the upgrade, and must not replace its successor.
             if self.standing()? == AgentStanding::Stale {
                 let (evidence, open) = (CloneEvidence::StaleCertificate, slot.current());
-                return Err(Some(agents.suspend(evidence, identity, shown_by(link), open.as_deref()).await));
+                return Err(Ended::Here(
+                    agents.suspend(evidence, identity, link.shown(), open.as_deref()).await,
+                ));
             }
             agents.begin_to_use(identity).await.map_err(|error| {
                 tracing::error!(%error, instance = %identity.instance, "a certificate cannot be used");
-                Some(Goodbye::new(GoodbyeCode::InternalError, "the identity cannot be used now"))
+                Ended::with(GoodbyeCode::InternalError, "the identity cannot be used now")
             })?;
             match slot.open(link, silent.as_ref(), agents.links.clock().monotonic()) {
                 Ok(opened) => return Ok(opened),
                 Err(Rival(rival)) if rival.answers().await => {
                     let (evidence, open) = (CloneEvidence::TwoLinks, Some(rival.as_ref()));
-                    return Err(Some(agents.suspend(evidence, identity, shown_by(link), open).await));
+                    return Err(Ended::Here(agents.suspend(evidence, identity, link.shown(), open).await));
                 }
                 Err(Rival(rival)) => silent = Some(rival),
             }
@@ -208,6 +250,7 @@ impl Conversation<'_> {
     /// # Errors
     /// Nothing any more, for what is asked here: the link ends.
     fn standing(&self) -> Result<AgentStanding, Ended> {
+        self.check_expiry()?;
         let (code, text) = match self.agents.standing(self.identity) {
             Ok(standing @ (AgentStanding::Good | AgentStanding::Stale)) => return Ok(standing),
             Ok(AgentStanding::Suspended) => {
@@ -218,49 +261,54 @@ impl Conversation<'_> {
             }
             Err(StaleInventory) => (GoodbyeCode::InternalError, "the store does not answer"),
         };
-        Err(Some(Goodbye::new(code, text)))
+        Err(Ended::with(code, text))
     }
 
+    /// TLS has asked this once, at the beginning.
+    fn check_expiry(&self) -> Result<(), Ended> {
+        if self.agents.links.clock().wall() <= self.certificate_ends {
+            return Ok(());
+        }
+        let text = "the certificate has ended, and was not renewed; enrol the machine again";
+        Err(Ended::with(GoodbyeCode::CertificateExpired, text))
+    }
+
+    /// Sends what is owed and asked for, and then speaks until one side ends it.
     async fn converse(
         &mut self,
-        slot: &Slot,
-        link: &Arc<Link>,
+        (slot, link): (&Slot, &Arc<Link>),
+        withdrawals: Vec<Withdraw>,
+        asks_for_renewal: bool,
         Wanted { mut frames, mut probes }: Wanted,
         mut changes: watch::Receiver<u64>,
-    ) -> Ended {
+    ) -> Result<Infallible, Ended> {
+        for withdraw in withdrawals {
+            self.send(&ServerFrame::Withdraw(withdraw)).await?;
+        }
+        if asks_for_renewal {
+            self.send(&ServerFrame::Renew).await?;
+        }
         let mut silent_since = Instant::now();
         loop {
             tokio::select! {
                 received = self.receive() => {
                     silent_since = Instant::now();
-                    match received {
-                        Ok(Some(frame)) => match self.take(slot, link, frame).await {
-                            Ok(()) => {}
-                            Err(ended) => return ended,
-                        },
-                        Ok(None) => {}
-                        Err(ended) => return ended,
+                    // Something is heard every 30 s at the least, so it ends in time without a timer of its own, which
+                    // would not follow the wall clock.
+                    self.check_expiry()?;
+                    if let Some(frame) = received? {
+                        self.take(slot, link, frame).await?;
                     }
                 }
-                frame = frames.recv() => {
-                    // The link itself holds a sender, so the queue does not end before it.
-                    if let Err(ended) = self.send_all(frame?, &mut frames, link).await {
-                        return ended;
-                    }
-                }
-                probe = probes.recv() => {
-                    if let Err(ended) = self.probe(probe?).await {
-                        return ended;
-                    }
-                }
+                // The link itself holds a sender of both, so they do not end before it.
+                Some(frame) = frames.recv() => self.send_all(frame, &mut frames, link).await?,
+                Some(probe) = probes.recv() => self.probe(probe).await?,
                 () = changed(&mut changes) => {
                     // Stale it only becomes by the link that is about to replace this one.
-                    if let Err(ended) = self.standing() {
-                        return ended;
-                    }
+                    self.standing()?;
                 }
                 () = tokio::time::sleep_until(silent_since + limits::SILENCE) => {
-                    return Some(Goodbye::new(GoodbyeCode::Idle, "nothing heard for too long"));
+                    return Err(Ended::with(GoodbyeCode::Idle, "nothing heard for too long"));
                 }
             }
         }
@@ -306,9 +354,9 @@ impl Conversation<'_> {
             AgentFrame::Goodbye(goodbye) => {
                 let (instance, code) = (&self.identity.instance, goodbye.code);
                 tracing::info!(%instance, %code, text = goodbye.text.as_str(), "the agent closes its link");
-                Err(None)
+                Err(Ended::ByAgent)
             }
-            AgentFrame::Hello(_) => Err(Some(Goodbye::new(GoodbyeCode::ProtocolError, "a second hello"))),
+            AgentFrame::Hello(_) => Err(Ended::with(GoodbyeCode::ProtocolError, "a second hello")),
         }
     }
 
@@ -330,7 +378,7 @@ impl Conversation<'_> {
 
     /// Answers a request for the next certificate, unless one was issued just now. In a task of its own, as with host keys.
     fn renew(&self, slot: &Slot, link: &Arc<Link>, request: &str) -> Result<(), Ended> {
-        let refused = |error| Some(Goodbye::new(GoodbyeCode::ProtocolError, &format!("{error:#}")));
+        let refused = |error| Ended::with(GoodbyeCode::ProtocolError, &format!("{error:#}"));
         let key = AgentKey::from_request(request).map_err(refused)?;
         let instance = &self.identity.instance;
         if !slot.renewals.permits(self.agents.links.clock().monotonic()) {
@@ -361,8 +409,7 @@ impl Conversation<'_> {
         self.probes.waiting.retain(|(_, probe)| !probe.is_closed());
         self.probes.waiting.push((self.probes.sent, probe));
         let ping = Message::Ping(self.probes.sent.to_be_bytes().to_vec().into());
-        let sent = timeout(limits::WRITE_STALL, self.socket.send(ping)).await;
-        if matches!(sent, Ok(Ok(()))) { Ok(()) } else { Err(None) }
+        written(self.socket.send(ping)).await
     }
 
     /// An agent's word for what became of a key: a line for the auditor, with the requests that pushed it. No push waits for it.
@@ -409,7 +456,7 @@ impl Conversation<'_> {
         let (pki, now) = (self.agents.links.pki(), self.agents.links.clock().wall());
         let Some((number, set)) = pki.anchors_after(sets.held.max(sets.sent), now) else { return Ok(()) };
         sets.sent = number;
-        let too_long = |_| Some(Goodbye::new(GoodbyeCode::InternalError, "no anchor set"));
+        let too_long = |_| Ended::with(GoodbyeCode::InternalError, "no anchor set");
         self.send(&ServerFrame::Anchors(set.parse().map_err(too_long)?)).await
     }
 
@@ -418,7 +465,7 @@ impl Conversation<'_> {
         let (pki, now) = (self.agents.links.pki(), self.agents.links.clock().wall());
         let Some((of, statement)) = pki.statement_after(self.signer_sent, now) else { return Ok(()) };
         self.signer_sent = Some(of);
-        let too_long = |_| Some(Goodbye::new(GoodbyeCode::InternalError, "no signer statement"));
+        let too_long = |_| Ended::with(GoodbyeCode::InternalError, "no signer statement");
         let statement = statement.to_string().parse().map_err(too_long)?;
         self.write(&ServerFrame::Signer(Signer { statement })).await
     }
@@ -428,27 +475,24 @@ impl Conversation<'_> {
         let message = match self.socket.next().await {
             Some(Ok(message)) => message,
             Some(Err(WebSocketError::Capacity(_))) => {
-                return Err(Some(Goodbye::new(
-                    GoodbyeCode::ProtocolError,
-                    "a frame of more than 16384 bytes",
-                )));
+                return Err(Ended::with(GoodbyeCode::ProtocolError, "a frame of more than 16384 bytes"));
             }
             Some(Err(error)) => {
                 tracing::debug!(%error, instance = %self.identity.instance, "a link broke");
-                return Err(None);
+                return Err(Ended::Broken);
             }
-            None => return Err(None),
+            None => return Err(Ended::Broken),
         };
         match message {
-            Message::Binary(bytes) => AgentFrame::decode(&bytes).map_err(|error| Some(error.into())),
+            Message::Binary(bytes) => AgentFrame::decode(&bytes).map_err(|error| Ended::Here(error.into())),
             Message::Ping(_) => Ok(None),
             Message::Pong(bytes) => {
                 self.probes.answered(&bytes);
                 Ok(None)
             }
-            Message::Close(_) => Err(None),
+            Message::Close(_) => Err(Ended::ByAgent),
             Message::Text(_) | Message::Frame(_) => {
-                Err(Some(Goodbye::new(GoodbyeCode::ProtocolError, "a message that is not binary")))
+                Err(Ended::with(GoodbyeCode::ProtocolError, "a message that is not binary"))
             }
         }
     }
@@ -468,7 +512,7 @@ impl Conversation<'_> {
         let mut next = Some(first);
         while let Some(frame) = next {
             if let ServerFrame::Goodbye(goodbye) = frame {
-                return Err(Some(goodbye));
+                return Err(Ended::Here(goodbye));
             }
             if !link.is_moot(&frame) {
                 // Whatever signed a grant is known here when the grant comes by, or was sent before.
@@ -486,13 +530,11 @@ impl Conversation<'_> {
     }
 
     async fn write(&mut self, frame: &ServerFrame) -> Result<(), Ended> {
-        let sent = timeout(limits::WRITE_STALL, self.socket.feed(Message::binary(frame.encode()))).await;
-        if matches!(sent, Ok(Ok(()))) { Ok(()) } else { Err(None) }
+        written(self.socket.feed(Message::binary(frame.encode()))).await
     }
 
     async fn flush(&mut self) -> Result<(), Ended> {
-        let flushed = timeout(limits::WRITE_STALL, self.socket.flush()).await;
-        if matches!(flushed, Ok(Ok(()))) { Ok(()) } else { Err(None) }
+        written(self.socket.flush()).await
     }
 }
 
@@ -506,13 +548,28 @@ impl Probes {
     }
 }
 
-fn shown_by(link: &Link) -> ShownBy<'_> {
-    ShownBy { boot_id: Some(&link.claim().boot_id), source: link.claim().source }
+/// Gives a write the time there is for it.
+async fn written(write: impl Future<Output = Result<(), WebSocketError>>) -> Result<(), Ended> {
+    let written = timeout(limits::WRITE_STALL, write).await;
+    written.map_err(|_| Ended::Stalled)?.map_err(|_| Ended::Broken)
 }
 
 /// Waits for the next change; for ever once nobody can announce one.
 async fn changed(changes: &mut watch::Receiver<u64>) {
     if changes.changed().await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_takes_no_bytes_is_told_from_a_broken_connection() {
+        assert!(matches!(written(std::future::pending()).await, Err(Ended::Stalled)));
+        let broken = std::future::ready(Err(WebSocketError::ConnectionClosed));
+        assert!(matches!(written(broken).await, Err(Ended::Broken)));
+        assert!(matches!(written(std::future::ready(Ok(()))).await, Ok(())));
     }
 }

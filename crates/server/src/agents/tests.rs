@@ -6,6 +6,7 @@ mod identities;
 use super::*;
 use crate::audit_log::{AuditSettings, FileSize};
 use crate::links::DeliveryError;
+use crate::metrics::Observed;
 use crate::pki::Pki;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use instance_connect_agent::{Directories, EnrollFailure, Enrollment, enroll, read_boot_id};
@@ -128,6 +129,21 @@ impl Setting {
     fn guess(&self, instance: &InstanceId) -> JoinTokenText {
         let ca = self.agents.links.pki().root_sha256();
         JoinTokenText::new(instance.clone(), Zeroizing::new([9; 32]), ca)
+    }
+
+    /// Waits until so many links have ended for this reason.
+    async fn ended(&self, reason: &str, number: u32) {
+        let line = format!("instance_connect_links_ended_total{{reason=\"{reason}\"}} {number}\n");
+        let told = || {
+            let observed = Observed { is_ready: true, audit_queue: 0, store_age: Duration::ZERO };
+            self.agents.metrics.text(observed).unwrap()
+        };
+        let counted = async {
+            while !told().contains(&line) {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert!(timeout(PATIENCE, counted).await.is_ok(), "{line} is not in {}", told());
     }
 
     fn audit_records(&self) -> Vec<serde_json::Value> {
@@ -371,12 +387,34 @@ async fn connections_that_say_nothing_are_few() {
     for _ in 0..4 {
         silent.push(setting.upgrade("first").await.unwrap());
     }
-    assert_eq!(status(&setting.upgrade("first").await.unwrap_err()), 503);
-    // Whoever says hello makes room.
-    send(&mut silent[0], &hello()).await;
-    assert!(next(&mut silent[0]).await.is_some());
-    timeout(PATIENCE, setting.agents.links.connected(&setting.world.instance)).await.unwrap();
-    setting.upgrade("first").await.unwrap();
+    // A thief with the certificate cannot keep the agent out: whoever is there longest without a word gives way.
+    let mut agent = setting.open("first").await;
+    assert_eq!(goodbye(&mut silent[0]).await, GoodbyeCode::Overloaded);
+    // It has said hello, and gives way to nobody.
+    for _ in 0..5 {
+        silent.push(setting.upgrade("first").await.unwrap());
+    }
+    for gone in &mut silent[1..5] {
+        assert_eq!(goodbye(gone).await, GoodbyeCode::Overloaded);
+    }
+    send(&mut agent, &AgentFrame::Ping(Ping { sent_at: BootInstant(2) })).await;
+    assert!(matches!(next(&mut agent).await, Some(ServerFrame::Pong(_))));
+}
+
+#[tokio::test]
+async fn it_is_counted_why_links_end() {
+    let setting = Setting::new().await;
+    setting.enroll("first").await.unwrap();
+    let mut link = setting.open("first").await;
+    send(&mut link, &AgentFrame::Goodbye(Goodbye::new(GoodbyeCode::ShuttingDown, ""))).await;
+    setting.ended("closed_by_agent", 1).await;
+    setting.open("first").await.close(None).await.unwrap();
+    setting.ended("closed_by_agent", 2).await;
+    drop(setting.open("first").await);
+    setting.ended("broken", 1).await;
+    let mut link = setting.open("first").await;
+    send(&mut link, &hello()).await;
+    setting.ended("protocol_error", 1).await;
 }
 
 #[tokio::test]

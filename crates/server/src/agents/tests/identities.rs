@@ -1,9 +1,9 @@
 //! Identities that are renewed, copied, suspended and revoked.
 
 use super::*;
-use crate::pki::agent_identity;
+use crate::pki::agent_certificate;
 use instance_connect_core::inventory::{AgentChange, AgentState};
-use instance_connect_core::link::{Renew, Renewed};
+use instance_connect_core::link::{AgentUrn, Renew, Renewed};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 
@@ -65,7 +65,7 @@ async fn renew(socket: &mut Socket) -> (KeyPair, Renewed) {
 
 fn generation(renewed: &Renewed) -> u64 {
     let certificate = CertificateDer::from_pem_slice(renewed.chain.as_str().as_bytes()).unwrap();
-    agent_identity(&certificate).unwrap().generation
+    agent_certificate(&certificate).unwrap().identity.generation
 }
 
 /// A copied disk image. Catches `planted-clones-unnoticed`.
@@ -108,7 +108,7 @@ async fn a_machine_that_has_gone_down_is_replaced_by_its_next_boot() {
     let setting = Setting::new().await;
     setting.enroll("first").await.unwrap();
     // It is not read from any more, as from a machine without power.
-    let mut silent = setting.open("first").await;
+    let silent = setting.open("first").await;
     let mut second = setting.say_hello("first", OTHER_BOOT).await;
     tokio::time::pause();
     let start = tokio::time::Instant::now();
@@ -116,20 +116,107 @@ async fn a_machine_that_has_gone_down_is_replaced_by_its_next_boot() {
     while !matches!(next(&mut second).await, Some(ServerFrame::Pong(_))) {}
     let took = start.elapsed();
     assert!((Duration::from_secs(4)..Duration::from_secs(6)).contains(&took), "{took:?}");
+    // It is asked once more, and not read from meanwhile.
+    tokio::time::sleep(limits::PROBE + Duration::from_millis(100)).await;
     tokio::time::resume();
-    assert_eq!(goodbye(&mut silent).await, GoodbyeCode::Replaced);
+    setting.ended("replaced", 1).await;
+    drop(silent);
     assert_eq!(setting.agent_state(), AgentState::Active);
     assert!(setting.records_of("SuspendAgent").is_empty());
 }
 
+/// A broken network: the machine opens another link at once, and nothing is ever heard on the one before.
 #[tokio::test]
 async fn a_second_link_of_the_same_boot_replaces_the_first() {
     let setting = Setting::new().await;
     setting.enroll("first").await.unwrap();
     let mut first = setting.open("first").await;
-    setting.open("first").await;
-    assert_eq!(goodbye(&mut first).await, GoodbyeCode::Replaced);
+    // A push was under way on it.
+    let (links, grant) = (Arc::clone(&setting.agents.links), setting.grant());
+    let push = tokio::spawn(async move { links.deliver(grant).await });
+    assert!(matches!(next(&mut first).await, Some(ServerFrame::Grant(_))));
+    let mut second = setting.open("first").await;
+    let Some(ServerFrame::Grant(grant)) = next(&mut second).await else { panic!("no grant") };
+    let outcome = AckOutcome::Installed { os_user_exists: true };
+    send(&mut second, &AgentFrame::Ack(Ack { id: grant.id, outcome })).await;
+    assert!(push.await.unwrap().is_ok(), "it does not wait until the first link is known to be silent");
+    is_silent(&mut first).await;
+    send(&mut second, &AgentFrame::Ping(Ping { sent_at: BootInstant(2) })).await;
+    assert!(matches!(next(&mut second).await, Some(ServerFrame::Pong(_))));
     assert_eq!(setting.agent_state(), AgentState::Active);
+    assert!(setting.records_of("SuspendAgent").is_empty());
+}
+
+/// What was replaced is not read from until the time is over that it has to answer; then it is told.
+async fn is_silent(replaced: &mut Socket) {
+    tokio::time::pause();
+    tokio::time::sleep(limits::PROBE + Duration::from_millis(100)).await;
+    tokio::time::resume();
+    assert_eq!(goodbye(replaced).await, GoodbyeCode::Replaced);
+}
+
+/// A copied disk knows which boot it was copied in, too. Catches `planted-clones-unnoticed`.
+#[tokio::test]
+async fn a_copy_that_says_the_same_boot_is_found_by_the_link_that_it_replaces() {
+    let setting = Setting::new().await;
+    setting.enroll("first").await.unwrap();
+    let mut first = setting.open("first").await;
+    let mut copy = setting.open("first").await;
+    // The first reads, and so it answers.
+    assert_eq!(goodbye(&mut first).await, GoodbyeCode::IdentitySuspended);
+    assert_eq!(setting.agent_state(), AgentState::Suspended, "whoever comes back at once is told the same");
+    assert_eq!(goodbye(&mut copy).await, GoodbyeCode::IdentitySuspended);
+    let [record] = &setting.records_of("SuspendAgent")[..] else { panic!("not recorded once") };
+    let boot = read_boot_id().unwrap();
+    let link = json!({ "bootId": boot.as_str(), "sourceIPAddress": "127.0.0.1", "generation": 1 });
+    let expected = json!({
+        "instanceId": setting.world.instance.as_str(), "reason": "two_links", "links": [link, link],
+    });
+    assert_eq!(record["requestParameters"], expected);
+    assert_eq!(status(&setting.upgrade("first").await.unwrap_err()), 403);
+}
+
+/// Links that are replaced again and again wait for their turn: those that are asked do not become many.
+#[tokio::test]
+async fn links_that_replace_each_other_are_few() {
+    let setting = Setting::new().await;
+    setting.enroll("first").await.unwrap();
+    let boot = read_boot_id().unwrap();
+    let mut replaced = Vec::new();
+    for _ in 0..5 {
+        replaced.push(setting.open("first").await);
+    }
+    let mut waiting = setting.say_hello("first", boot.as_str()).await;
+    assert!(matches!(next(&mut waiting).await, Some(ServerFrame::Welcome(_))));
+    assert!(matches!(next(&mut waiting).await, Some(ServerFrame::Signer(_))));
+    // Until it has its turn, keys go over the link before it.
+    let (links, grant) = (Arc::clone(&setting.agents.links), setting.grant());
+    let push = tokio::spawn(async move { links.deliver(grant).await });
+    let Some(ServerFrame::Grant(grant)) = next(&mut replaced[4]).await else { panic!("no grant") };
+    let outcome = AckOutcome::Installed { os_user_exists: true };
+    send(&mut replaced[4], &AgentFrame::Ack(Ack { id: grant.id, outcome })).await;
+    assert!(push.await.unwrap().is_ok());
+    send(&mut waiting, &AgentFrame::Ping(Ping { sent_at: BootInstant(2) })).await;
+    is_silent(&mut replaced[0]).await;
+    while !matches!(next(&mut waiting).await.expect("a pong"), ServerFrame::Pong(_)) {}
+}
+
+#[tokio::test]
+async fn a_link_ends_with_its_certificate() {
+    let setting = Setting::new().await;
+    setting.enroll("first").await.unwrap();
+    let mut link = setting.open("first").await;
+    let lifetime = setting.agents.certificate_lifetime;
+    setting.wait(lifetime).await;
+    send(&mut link, &AgentFrame::Ping(Ping { sent_at: BootInstant(2) })).await;
+    assert!(matches!(next(&mut link).await, Some(ServerFrame::Pong(_))));
+    // TLS goes by the real clock, and would let it in.
+    let mut late = setting.upgrade("first").await.unwrap();
+    setting.wait(Duration::from_secs(1)).await;
+    send(&mut link, &AgentFrame::Ping(Ping { sent_at: BootInstant(3) })).await;
+    assert_eq!(goodbye(&mut link).await, GoodbyeCode::CertificateExpired);
+    send(&mut late, &hello()).await;
+    assert_eq!(goodbye(&mut late).await, GoodbyeCode::CertificateExpired);
 }
 
 #[tokio::test]
@@ -145,13 +232,15 @@ async fn the_old_certificate_is_good_until_the_new_one_is_used_and_shows_a_copy_
     assert_eq!(record["responseElements"], json!({ "generation": 2 }));
 
     // The machine may have stopped before it had stored the new one.
+    drop(first);
     let mut first = setting.open("first").await;
-    setting.open("renewed").await;
-    assert_eq!(goodbye(&mut first).await, GoodbyeCode::Replaced);
+    let mut renewed = setting.open("renewed").await;
+    send(&mut renewed, &AgentFrame::Ping(Ping { sent_at: BootInstant(2) })).await;
+    assert!(matches!(next(&mut renewed).await, Some(ServerFrame::Pong(_))));
+    is_silent(&mut first).await;
     assert_eq!(setting.agent_state(), AgentState::Active);
 
     // Somebody has a copy of the old one, though: in another boot or not.
-    let mut renewed = setting.open("renewed").await;
     let boot = read_boot_id().unwrap();
     let mut copy = setting.say_hello("first", boot.as_str()).await;
     assert_eq!(goodbye(&mut copy).await, GoodbyeCode::IdentitySuspended);
@@ -301,7 +390,6 @@ async fn a_stale_certificate_without_a_hello_suspends_and_takes_no_place_of_the_
     for _ in 0..4 {
         silent.push(setting.upgrade("first").await.unwrap());
     }
-    assert_eq!(status(&setting.upgrade("first").await.unwrap_err()), 503);
     let mut renewed = setting.open("renewed").await;
     assert_eq!(setting.agent_state(), AgentState::Active);
     // One of them hangs up, still without a word.
