@@ -314,7 +314,7 @@ impl Slot {
         if is_stale { self.opening_stale.take() } else { self.opening.take() }
     }
 
-    /// Waits for a turn to take the place of another link. It is kept until that one has ended, so that links which are
+    /// Waits for a turn to take the place of another link. It is kept until that one is told to end, so that links which are
     /// replaced again and again do not become many. There is always a next one.
     pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.turns).acquire_owned().await.ok()

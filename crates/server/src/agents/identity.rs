@@ -122,8 +122,8 @@ impl Agents {
         goodbye
     }
 
-    /// Ends a link that another one of the same boot has replaced. A machine has dropped its link before it opens the next:
-    /// if there is somebody at its other end, there are two machines.
+    /// Ends a link that another one has replaced. A machine has dropped its link before it opens the next: if there is
+    /// somebody at its other end, there are two machines.
     pub(super) async fn end_replaced(&self, replaced: &Link, identity: &AgentUrn, by: &Link) {
         if replaced.answers().await {
             // The link that replaced it ends by the change of the inventory.
