@@ -91,15 +91,16 @@ class Host:
     def uninstall(self, *arguments, check=True):
         return self.run(AGENT, "uninstall", *arguments, check=check)
 
-    def doctor(self, user="alice", environment=None):
-        """What doctor finds wrong: checks by name. Its exit status says the same."""
+    def doctor(self, user="alice", environment=None, verdict="problem"):
+        """What doctor finds wrong, or notes: checks by name. Its exit status says whether there are problems."""
         words = ["doctor", "--output", "json", "--os-user", user]
         done = self.run(AGENT, *words, check=False, environment=environment)
         diagnosis = json.loads(done.stdout)
-        problems = {check["check"]: check for check in diagnosis["checks"] if check["verdict"] == "problem"}
-        assert (done.returncode, diagnosis["healthy"]) == ((1, False) if problems else (0, True)), done
-        assert all(check["why"] and check["mend"] for check in problems.values())
-        return problems
+        found = {check["check"]: check for check in diagnosis["checks"] if check["verdict"] == verdict}
+        is_broken = any(check["verdict"] == "problem" for check in diagnosis["checks"])
+        assert (done.returncode, diagnosis["healthy"]) == ((1, False) if is_broken else (0, True)), done
+        assert all(check["why"] and check["mend"] for check in found.values())
+        return found
 
     def write(self, name, text, mode=0o644):
         path = self.root / name

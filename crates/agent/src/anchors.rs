@@ -70,7 +70,7 @@ pub fn update_anchors(directories: &Directories) -> Result<u32, UpdateFailure> {
 }
 
 /// Reads a file in a directory that is not root's: whatever stands under its name, nothing is waited for and no link is followed.
-fn read_unsafe(path: &Path) -> io::Result<Option<String>> {
+pub(crate) fn read_unsafe(path: &Path) -> io::Result<Option<String>> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits();
     let file = match OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path) {
         Ok(file) => file,

@@ -16,10 +16,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 /// The agent and the group of the sshd command.
-const OFFERS_MODE: u32 = 0o660;
+pub(crate) const OFFERS_MODE: u32 = 0o660;
 
 /// The agent; and root, whom no mode keeps out.
-const SESSIONS_MODE: u32 = 0o600;
+pub(crate) const SESSIONS_MODE: u32 = 0o600;
 
 /// Largest datagram of both, and one byte more, so that a longer one is seen to be.
 const DATAGRAM: usize = if OFFER_LIMIT > SESSION_LIMIT { OFFER_LIMIT } else { SESSION_LIMIT } + 1;

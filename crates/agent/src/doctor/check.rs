@@ -7,9 +7,9 @@ use serde::Serialize;
 #[serde(rename_all = "lowercase")]
 pub(super) enum Verdict {
     Ok,
-    /// Some logins may fail by it, or it could not be found out.
+    /// Some logins, or later ones, may fail by it or are not on record; or it could not be found out.
     Note,
-    /// A login with a pushed key fails by it.
+    /// A login with a pushed key fails by it, or others than root could become root by it.
     Problem,
 }
 
@@ -65,7 +65,7 @@ impl Diagnosis {
         Self { schema: 1, os_user, healthy, checks }
     }
 
-    /// Whether nothing was found by which a login with a pushed key fails.
+    /// Whether nothing was found by which a login with a pushed key fails, or others than root could become root.
     pub fn is_healthy(&self) -> bool {
         self.healthy
     }
@@ -92,8 +92,8 @@ impl Diagnosis {
         text += &match (problems, &self.os_user) {
             (0, Some(user)) => format!("\nNothing is in the way of a login as {user} with a pushed key.\n"),
             (0, None) => "\nNothing is in the way of logins with pushed keys. --os-user NAME looks at one account too.\n".to_owned(),
-            (1, _) => "\n1 problem is in the way of a login with a pushed key.\n".to_owned(),
-            (count, _) => format!("\n{count} problems are in the way of a login with a pushed key.\n"),
+            (1, _) => "\n1 problem is to be mended before logins with pushed keys are as they should be.\n".to_owned(),
+            (count, _) => format!("\n{count} problems are to be mended before logins with pushed keys are as they should be.\n"),
         };
         text
     }

@@ -6,12 +6,15 @@
 mod account;
 mod agent;
 mod check;
+mod record;
 mod sshd;
 mod survey;
+mod units;
 
 pub use check::Diagnosis;
 
 use instance_connect_core::document::UnixSeconds;
+use units::UnitFacts;
 
 /// Looks at this machine, and at one of its accounts if one is named.
 ///
@@ -20,8 +23,10 @@ pub async fn doctor(os_user: Option<String>, now: UnixSeconds) -> Diagnosis {
     let facts = survey::survey(os_user.as_deref(), now).await;
     let mut checks = facts.sshd.checks(os_user.as_deref());
     checks.extend(facts.agent.checks());
+    checks.extend(facts.units.iter().flat_map(UnitFacts::checks));
+    let effective = facts.sshd.effective.as_ref().and_then(|effective| effective.as_ref().ok());
+    checks.extend(facts.record.checks(effective));
     if let Some(account) = &facts.account {
-        let effective = facts.sshd.effective.as_ref().and_then(|effective| effective.as_ref().ok());
         checks.extend(account.checks(effective));
     }
     Diagnosis::new(os_user, checks)

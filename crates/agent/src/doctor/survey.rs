@@ -2,16 +2,24 @@
 
 use super::account::AccountFacts;
 use super::agent::{AgentFacts, Answer, MISSING};
+use super::record::{RecordFacts, SessionProgram};
 use super::sshd::{Running, SshdFacts, chained_command, program_of};
+use super::units::{Unit, UnitFacts};
 use crate::Directories;
 use crate::accounts::{Account, account, group};
+use crate::anchors;
 use crate::connect::connect_tls;
 use crate::files::{self, SMALL_FILE};
+use crate::host_reports::{OFFERS_MODE, SESSIONS_MODE};
 use crate::identity::read_identity;
-use crate::install::{AGENT_USER, DROP_IN, KEYS_GROUP, NOBODY, is_ours};
+use crate::install::{
+    AGENT_USER, ANCHORS_SERVICE, ANCHORS_UNIT, DROP_IN, KEYS_GROUP, NOBODY, PAM, SESSION_PROGRAM, UNIT,
+    is_ours, is_static_file,
+};
 use crate::root::Root;
 use crate::sshd::{
-    COMMAND, COMMAND_USER, CONFIGS, Effective, Setting, Sshd, read_config, read_unit_options, words,
+    COMMAND, COMMAND_USER, CONFIGS, Effective, Setting, Sshd, UNIT_DIRECTORIES, read_config,
+    read_unit_options, words,
 };
 use crate::state::{State, StateError};
 use crate::status::{is_running, read_status};
@@ -22,10 +30,13 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use instance_connect_authorized_keys::check_program_in;
-use instance_connect_core::document::{Anchors, HostVeto, InstanceId, UnixSeconds};
+use instance_connect_core::document::{
+    AnchorSet, Anchors, HostVeto, InstanceId, OFFERS_SOCKET, SESSIONS_SOCKET, UnixSeconds,
+};
 use instance_connect_core::link::limits;
 use std::fs::{self, Metadata};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::time::timeout;
@@ -34,6 +45,9 @@ use tokio::time::timeout;
 pub(super) struct Facts {
     pub(super) sshd: SshdFacts,
     pub(super) agent: AgentFacts,
+    /// `None` where systemd is not what starts services.
+    pub(super) units: Option<UnitFacts>,
+    pub(super) record: RecordFacts,
     pub(super) account: Option<AccountFacts>,
 }
 
@@ -48,6 +62,8 @@ pub(super) async fn survey(os_user: Option<&str>, now: UnixSeconds) -> Facts {
     Facts {
         sshd: sshd_facts(&root, os_user.unwrap_or(NOBODY), uid),
         agent: agent_facts(&root, &directories, veto.map(drop), now).await,
+        units: root.program("systemctl").map(|_| unit_facts(&root, &directories)),
+        record: record_facts(&root, &directories.run),
         account,
     }
 }
@@ -199,6 +215,75 @@ async fn agent_facts(
     }
 }
 
+fn unit_facts(root: &Root, directories: &Directories) -> UnitFacts {
+    UnitFacts {
+        agent: unit(root, UNIT),
+        anchors: unit(root, ANCHORS_UNIT),
+        anchors_service: unit(root, ANCHORS_SERVICE),
+        waiting: waiting_anchors(directories),
+    }
+}
+
+fn unit(root: &Root, name: &str) -> Unit {
+    let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
+    let directories = || UNIT_DIRECTORIES.iter().map(|directory| root.path(directory));
+    let Some(file) = directories().map(|directory| directory.join(name)).find(is_there) else {
+        return Unit::Missing;
+    };
+    if fs::read_link(file).is_ok_and(|target| target == Path::new("/dev/null")) {
+        return Unit::Masked;
+    }
+    let entries = directories().flat_map(|directory| fs::read_dir(directory).into_iter().flatten().flatten());
+    let mut wants = entries.filter(|entry| entry.path().extension().is_some_and(|kind| kind == "wants"));
+    if wants.any(|entry| is_there(&entry.path().join(name))) { Unit::Enabled } else { Unit::Disabled }
+}
+
+/// The number of the anchor set that `update-anchors` would take.
+fn waiting_anchors(Directories { etc, state, .. }: &Directories) -> Option<u32> {
+    let current = read_trusted(&etc.join("anchors"), Anchors::parse).ok()?;
+    let sent: AnchorSet = anchors::read_unsafe(&state.join(anchors::NEXT)).ok()??.parse().ok()?;
+    sent.replaces(&current).ok().map(|()| sent.number())
+}
+
+fn record_facts(root: &Root, run: &Path) -> RecordFacts {
+    let pam = root.path(PAM);
+    let program = root.path(SESSION_PROGRAM);
+    let is_executable = fs::metadata(&program).is_ok_and(|found| found.permissions().mode() & 0o111 != 0);
+    let may_look = rustix::process::geteuid().is_root() && is_running(run);
+    let sockets = [(OFFERS_SOCKET, OFFERS_MODE), (SESSIONS_SOCKET, SESSIONS_MODE)];
+    RecordFacts {
+        pam_is_link: pam.is_symlink(),
+        pam: fs::read_to_string(pam).ok(),
+        session_program: Some(SessionProgram {
+            is_safe: check_program_in(root.directory(), Path::new(SESSION_PROGRAM)),
+            is_executable,
+            is_static: is_static_file(&program).unwrap_or(false),
+        }),
+        sockets: sockets
+            .into_iter()
+            .filter(|_| may_look)
+            .map(|(name, mode)| (name, socket(root, &run.join(name), mode)))
+            .collect(),
+    }
+}
+
+/// Whether the agent would get a datagram that is sent there by those who may. None is sent.
+fn socket(root: &Root, path: &Path, mode: u32) -> Result<(), String> {
+    let found = fs::symlink_metadata(path).map_err(|_| MISSING)?;
+    let agent = account(root, AGENT_USER).map(|account| account.uid);
+    let readers = group(root, KEYS_GROUP).map(|group| group.gid);
+    if !found.file_type().is_socket() {
+        Err("it is no socket".to_owned())
+    } else if (Some(found.uid()), Some(found.gid())) != (agent, readers) {
+        Err(format!("it belongs to {}:{}, not to {AGENT_USER}:{KEYS_GROUP}", found.uid(), found.gid()))
+    } else if found.mode() & 0o7777 != mode {
+        Err(format!("it has mode {:04o}, and not {mode:04o}", found.mode() & 0o7777))
+    } else {
+        let connected = UnixDatagram::unbound().and_then(|sender| sender.connect(path));
+        connected.map_err(|error| format!("nobody listens there: {error}"))
+    }
+}
+
 fn read_veto(etc: &Path) -> Result<HostVeto, String> {
     let path = etc.join("host.toml");
     if path.symlink_metadata().is_ok() {
@@ -267,4 +352,48 @@ async fn ask_control_plane(state: &Path, now: UnixSeconds) -> Option<Result<Answ
         let at = answer.headers().get(DATE).and_then(|value| date(value.to_str().ok()?));
         Answer { server, ahead: at.map(|at| now.0 - at.as_second()) }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use instance_connect_core::document::SigningKey;
+
+    /// An anchor set waits until root has taken it, and one that root would not take waits for nobody.
+    #[test]
+    fn anchors_that_wait_for_root() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let directories = Directories { etc: at("etc"), state: at("state"), run: at("run") };
+        fs::create_dir(&directories.etc).unwrap();
+        fs::create_dir(&directories.state).unwrap();
+        let set = |by: u8, number| {
+            let key = SigningKey::from_seed(&[by; 32]).unwrap();
+            AnchorSet::issue(&key, number, &"us-east-1".parse().unwrap(), &[key.verifying_key()])
+        };
+        assert_eq!(waiting_anchors(&directories), None, "not enrolled");
+        fs::write(at("etc/anchors"), set(1, 1)).unwrap();
+        assert_eq!(waiting_anchors(&directories), None, "nothing was sent");
+        for (sent, expected) in [(set(1, 2), Some(2)), (set(1, 1), None), (set(9, 9), None)] {
+            fs::write(at("state/anchors.next"), sent).unwrap();
+            assert_eq!(waiting_anchors(&directories), expected);
+        }
+    }
+
+    #[test]
+    fn units_by_their_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::new(directory.path()).unwrap();
+        let [local, packaged] = ["etc/systemd/system", "usr/lib/systemd/system"].map(|name| root.path(name));
+        fs::create_dir_all(&packaged).unwrap();
+        fs::create_dir_all(local.join("paths.target.wants")).unwrap();
+        assert_eq!(unit(&root, UNIT), Unit::Missing);
+        fs::write(packaged.join(UNIT), "").unwrap();
+        assert_eq!(unit(&root, UNIT), Unit::Disabled);
+        let link = |target: &str, path: PathBuf| std::os::unix::fs::symlink(target, path).unwrap();
+        link("/usr/lib/systemd/system/x", local.join("paths.target.wants").join(UNIT));
+        assert_eq!(unit(&root, UNIT), Unit::Enabled);
+        link("/dev/null", local.join(UNIT));
+        assert_eq!(unit(&root, UNIT), Unit::Masked);
+    }
 }

@@ -47,6 +47,8 @@ const AGENT_GROUP: &str = KEYS_GROUP;
 pub(crate) const UNIT: &str = "instance-connect-agent.service";
 /// What has root take the anchors that the agent was sent.
 pub(crate) const ANCHORS_UNIT: &str = "instance-connect-anchors.path";
+/// What takes them.
+pub(crate) const ANCHORS_SERVICE: &str = "instance-connect-anchors.service";
 /// What starts with the system.
 const WANTED_BY: &str = "/etc/systemd/system/multi-user.target.wants";
 /// Where the administrator's own units are, and links that mask what packages have brought.

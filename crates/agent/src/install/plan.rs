@@ -3,8 +3,9 @@
 use super::block::with_block;
 use super::change::Change;
 use super::{
-    AGENT_GROUP, AGENT_PROGRAM, AGENT_USER, ANCHORS_UNIT, COMMAND_PROGRAM, DROP_IN, ETC, InstallFailure,
-    KEYS_GROUP, KEYS_USER, LOCAL_UNITS, PACKAGED_UNITS, PAM, RUN, SESSION_PROGRAM, STATE, UNIT, WANTED_BY,
+    AGENT_GROUP, AGENT_PROGRAM, AGENT_USER, ANCHORS_SERVICE, ANCHORS_UNIT, COMMAND_PROGRAM, DROP_IN, ETC,
+    InstallFailure, KEYS_GROUP, KEYS_USER, LOCAL_UNITS, PACKAGED_UNITS, PAM, RUN, SESSION_PROGRAM, STATE,
+    UNIT, WANTED_BY,
 };
 use crate::sshd::{COMMAND, COMMAND_USER, Effective, Setting, UnitOptions, words};
 use std::path::{Path, PathBuf};
@@ -64,10 +65,7 @@ pub(super) struct Plan {
 pub(super) const SHIPPED_UNITS: [(&str, &str); 3] = [
     (UNIT, include_str!("../../../../packaging/systemd/instance-connect-agent.service")),
     (ANCHORS_UNIT, include_str!("../../../../packaging/systemd/instance-connect-anchors.path")),
-    (
-        "instance-connect-anchors.service",
-        include_str!("../../../../packaging/systemd/instance-connect-anchors.service"),
-    ),
+    (ANCHORS_SERVICE, include_str!("../../../../packaging/systemd/instance-connect-anchors.service")),
 ];
 
 impl Survey {

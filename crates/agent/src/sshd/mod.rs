@@ -8,7 +8,7 @@ mod unit;
 pub(crate) use config::{Setting, matches, read_config, words};
 pub(crate) use effective::Effective;
 pub(crate) use program::Sshd;
-pub(crate) use unit::{UNITS, UnitOptions, read_unit_options};
+pub(crate) use unit::{UNIT_DIRECTORIES, UNITS, UnitOptions, read_unit_options};
 
 /// sshd's configuration, and where distributions keep it that leave `/etc` to the administrator.
 pub(crate) const CONFIGS: [&str; 2] = ["/etc/ssh/sshd_config", "/usr/etc/ssh/sshd_config"];

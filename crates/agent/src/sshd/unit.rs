@@ -36,7 +36,7 @@ impl UnitOptions {
 pub(crate) const UNITS: [&str; 2] = ["ssh.service", "sshd.service"];
 
 /// Where units are, the first wins.
-const DIRECTORIES: [&str; 4] =
+pub(crate) const UNIT_DIRECTORIES: [&str; 4] =
     ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
 
 /// What the service's files say, `None` when they leave the command to the configuration.
@@ -54,9 +54,9 @@ fn unit_files(root: &Root, unit: &str) -> Vec<(PathBuf, String)> {
         let text = fs::read_to_string(root.path(&path)).ok()?;
         Some((path, text))
     };
-    let main = DIRECTORIES.iter().find_map(|directory| read(Path::new(directory).join(unit)));
+    let main = UNIT_DIRECTORIES.iter().find_map(|directory| read(Path::new(directory).join(unit)));
     let mut drop_ins = BTreeMap::new();
-    for directory in DIRECTORIES.iter().map(|directory| Path::new(directory).join(format!("{unit}.d"))) {
+    for directory in UNIT_DIRECTORIES.iter().map(|directory| Path::new(directory).join(format!("{unit}.d"))) {
         let entries = fs::read_dir(root.path(&directory)).into_iter().flatten().flatten();
         for name in entries.map(|entry| entry.file_name()) {
             if name.to_str().is_some_and(|name| name.ends_with(".conf")) {
