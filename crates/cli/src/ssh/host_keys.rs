@@ -7,7 +7,56 @@ use crate::output;
 use crate::service::{debug, is_aws};
 use instance_connect_client::{Administer, AdministrativeOperation, Client, Error};
 use instance_connect_core::host_key::{HostKey, HostKeys};
+use instance_connect_core::printable::printable;
 use serde_json::{Map, Value};
+
+/// What the service says of a machine's host keys.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// It was not asked.
+    NotAsked,
+    /// These are to be trusted.
+    Pinned,
+    /// None are, and what the machine reports waits to be accepted. The first that a machine reports are pinned, unless another
+    /// instance of its account has one of them.
+    Waiting,
+    /// None are, and none wait.
+    Nothing,
+    /// It does not say.
+    Refused(String),
+}
+
+impl Told {
+    /// What to do, where ssh does not believe the machine.
+    pub(super) fn hint(&self, route: &Route) -> Option<String> {
+        let instance = &route.instance;
+        let own = "or name a file with the machine's own in --known-hosts";
+        let text = match self {
+            Self::NotAsked => return None,
+            Self::Pinned => {
+                format!(
+                    "if ssh refuses the host key: it is not one that the service has accepted; {}",
+                    advice(route)
+                )
+            }
+            Self::Waiting => format!(
+                "if ssh knows no host key: the service tells none of {instance}, for a host key that the machine reports is in use by \
+                 another instance (two machines made from one image share host keys), and waits for acceptance. On one of the two remove \
+                 /etc/ssh/ssh_host_*, run ssh-keygen -A, and restart sshd and the agent; an administrator then accepts what waits: \
+                 instance-connect instance set {instance} --accept-host-keys; {own}"
+            ),
+            Self::Nothing => format!(
+                "if ssh knows no host key: the service has no host key on record for {instance}: its agent reports them when it enrols and \
+                 with each link, from /etc/ssh/ssh_host_*_key.pub; {own}"
+            ),
+            Self::Refused(reason) => format!(
+                "if ssh knows no host key: the service does not tell those of {instance} ({}); {own}",
+                printable(reason)
+            ),
+        };
+        Some(text)
+    }
+}
 
 /// Asks the service by which keys the machine proves itself, unless the caller has said where they are. A service that does
 /// not tell, as AWS's, leaves that to the caller's own known hosts: no key is trusted unseen either way.
@@ -15,9 +64,9 @@ pub(super) async fn ask(
     service: &ServiceOptions,
     client: &Client,
     route: &mut Route,
-) -> Result<bool, Failure> {
+) -> Result<Told, Failure> {
     if route.known_hosts.is_some() || is_aws(client) {
-        return Ok(false);
+        return Ok(Told::NotAsked);
     }
     let request = Administer::new(AdministrativeOperation::GetHostKeys)
         .with("InstanceId", route.instance.as_str())
@@ -35,15 +84,16 @@ pub(super) async fn ask(
             debug(service, || {
                 format!("the service tells no host keys, so your own known hosts count: {error}")
             });
-            return Ok(false);
+            return Ok(Told::Refused(error.to_string()));
         }
     };
     let keys = keys(&answer);
+    let is_change_pending = answer.get("IsChangePending").and_then(Value::as_bool) == Some(true);
     if keys.is_empty() {
         debug(service, || "no host keys are pinned for this instance, so your own known hosts count");
-        return Ok(false);
+        return Ok(if is_change_pending { Told::Waiting } else { Told::Nothing });
     }
-    if answer.get("IsChangePending").and_then(Value::as_bool) == Some(true) {
+    if is_change_pending {
         output::warning(&format!(
             "{} reports other host keys than are accepted; {}",
             route.instance,
@@ -53,11 +103,11 @@ pub(super) async fn ask(
     let lines = keys.iter().map(|key| format!("{} {key}\n", route.instance));
     route.known_hosts = Some(lines.collect());
     route.by_instance_id = true;
-    Ok(true)
+    Ok(Told::Pinned)
 }
 
 /// What to do where a machine proves itself by another key than the service told.
-pub(super) fn advice(route: &Route) -> String {
+fn advice(route: &Route) -> String {
     format!(
         "if they were changed on purpose, an administrator accepts them: instance-connect instance set {} --accept-host-keys",
         route.instance

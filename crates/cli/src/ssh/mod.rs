@@ -35,7 +35,7 @@ pub(crate) async fn run(service: &ServiceOptions, options: SshOptions) -> Result
     }
     let client = service::client(service, ready.as_mut())?;
 
-    let is_told = host_keys::ask(service, &client, &mut route).await?;
+    let told = host_keys::ask(service, &client, &mut route).await?;
 
     // From here on a signal is ours to handle, so that the directory below is always removed.
     let mut signals = Signals::listen()?;
@@ -56,12 +56,9 @@ pub(crate) async fn run(service: &ServiceOptions, options: SshOptions) -> Result
 
     let code =
         child::run(&mut command, agent::serve_for(GRANT_LIFETIME, listener, key), &mut signals).await?;
-    if is_told && code == SSH_FAILED {
-        // ssh names the file that we made for this login, and what it says of it does not help.
-        let advice = host_keys::advice(&route);
-        output::hint(&format!(
-            "if ssh refuses the host key: it is not one that the service has accepted; {advice}"
-        ));
+    if code == SSH_FAILED {
+        // What ssh says of host keys does not help: it knows nothing of the service, and may name a file that we made.
+        told.hint(&route).iter().for_each(|hint| output::hint(hint));
     }
     Ok(code)
 }

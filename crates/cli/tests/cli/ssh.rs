@@ -217,16 +217,45 @@ fn host_keys_of_the_service() {
     );
     assert!(outcome.stdout.ends_with(&format!("{INSTANCE} {HOST_KEY}\n")));
 
-    // A service that does not tell leaves the caller's own.
-    for (status, answer) in [
-        (200, r#"{"HostKeys":[],"IsChangePending":false}"#),
-        (200, r#"{"HostKeys":[{"PublicKey":"* ssh-ed25519 AAAA"}]}"#),
-        (400, r#"{"__type":"AccessDeniedException","Message":"no"}"#),
+    person.assert_clean();
+}
+
+/// A service that tells none leaves the caller's own, and where ssh then fails the person is told why there are none.
+#[test]
+fn why_the_service_tells_no_host_keys() {
+    let server = Server::success();
+    let person = Person::of(&server);
+    let file = person.file("known", &format!("{INSTANCE} ssh-ed25519 AAAA\n"));
+    let none = "the service has no host key on record for i-0123456789abcdef0";
+    for (status, answer, hint) in [
+        (200, r#"{"HostKeys":[],"IsChangePending":false}"#, none),
+        (200, r#"{"HostKeys":[{"PublicKey":"* ssh-ed25519 AAAA"}]}"#, none),
+        (
+            200,
+            r#"{"HostKeys":[],"IsChangePending":true}"#,
+            "is in use by another instance (two machines made",
+        ),
+        (
+            400,
+            r#"{"__type":"AccessDeniedException","Message":"not \u001b[31mallowed"}"#,
+            "the service does not tell those of i-0123456789abcdef0",
+        ),
     ] {
         *server.host_keys.lock().unwrap() = (status, answer.to_owned());
-        let outcome = person.run(&host);
+        person.script("ssh", &format!("{PRINT}\nexit 255"));
+        let outcome = person.run(&["ssh", INSTANCE, "--host", "10.0.0.5"]);
         assert_eq!(option(&outcome, "UserKnownHostsFile"), None, "{answer}");
         assert_eq!(option(&outcome, "StrictHostKeyChecking").as_deref(), Some("yes"));
+        assert!(outcome.stderr.starts_with("hint: if ssh knows no host key: "), "{outcome:?}");
+        assert!(outcome.stderr.contains(hint), "{outcome:?}");
+        assert!(!outcome.stderr.contains('\u{1b}'), "{outcome:?}");
+        // Not where the caller has said whom to trust, and not where it is the remote command that has failed.
+        let outcome =
+            person.run(&["ssh", INSTANCE, "--host", "10.0.0.5", "--known-hosts", file.to_str().unwrap()]);
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (255, ""));
+        person.script("ssh", "exit 1");
+        let outcome = person.run(&["ssh", INSTANCE, "--host", "10.0.0.5"]);
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (1, ""));
     }
     person.assert_clean();
 }
