@@ -92,3 +92,34 @@ def test_an_agent_that_claims_another_machines_host_key_is_not_believed(broken):
     refused = admin("instance", "set", liar.id, "--accept-host-keys", "--yes", status=254).stderr
     assert f"One of the host keys is that of {victim.id}" in refused
     log_in(admin, victim)
+
+
+def test_a_host_key_that_another_machine_has_claimed_first_is_taken_from_it_by_name(broken):
+    admin, liar, rightful = administrator(broken), broken.second, broken.first
+    change_host_key(rightful)
+    [key] = eventually(lambda: show(admin, rightful)["PendingHostKeys"], "the agent has reported its new key")
+    # Somebody accepts what the liar says before anybody has looked at the rightful machine.
+    change_host_key(liar, key["PublicKey"])
+    eventually(lambda: show(admin, liar)["PendingHostKeys"] == [key], "the claim is seen")
+    accept = ("--accept-host-keys", "--yes")
+    admin("instance", "set", liar.id, *accept)
+    refused = admin("instance", "set", rightful.id, *accept, status=254).stderr
+    assert f"One of the host keys is that of {liar.id}" in refused and f"take it from {liar.id}" in refused
+    assert show(admin, liar)["HostKeys"] == [key]
+
+    done = admin("instance", "set", rightful.id, *accept, "--take-from", liar.id).stdout
+    assert f"instance {rightful.id} has the new host keys, and they are taken from {liar.id}" in done
+    log_in(admin, rightful)
+    records = [json.loads(line) for line in broken.audit_lines()]
+    record = [record for record in records if record["eventName"] == "AcceptHostKeys"][-1]
+    taken = {"instanceId": liar.id, "fingerprints": [key["Fingerprint"]]}
+    assert (record["requestParameters"]["takeFrom"], record["responseElements"]["taken"]) == (liar.id, taken)
+    # Nobody takes the liar for that machine, and whoever wants to log in there is told why not.
+    refused = log_in(admin, liar, status=255).stderr
+    assert f"the service has no host key on record for {liar.id}" in refused.splitlines()[-1]
+    kill(liar.agent())
+    liar.start_agent()
+    eventually(lambda: show(admin, liar)["PendingHostKeys"] == [key], "the claim is seen again")
+    assert reports(broken)[-1]["errorMessage"] == f"a host key of {rightful.id}"
+    refused = log_in(admin, liar, status=255).stderr
+    assert "is in use by another instance" in refused.splitlines()[-1] and rightful.id not in refused

@@ -164,21 +164,26 @@ fn judge_administration(
 ) -> Result<AuthorizedAdministration, ApiError> {
     let caller = in_use(caller, inventory)?;
     let About { resource, policy } = request.about();
-    let judged = allowed(&AccessRequest {
-        caller: &caller.user,
-        action: RequestedAction::Administer { operation, policy },
-        resource: &resource.arn(&caller.user, region),
-        resource_tags: resource_tags(resource, &caller.user, inventory, region),
-        region,
-        origin,
-    });
-    let decided_by = match judged {
+    let judged = |resource: Resource<'_>| {
+        allowed(&AccessRequest {
+            caller: &caller.user,
+            action: RequestedAction::Administer { operation, policy },
+            resource: &resource.arn(&caller.user, region),
+            resource_tags: resource_tags(resource, &caller.user, inventory, region),
+            region,
+            origin,
+        })
+    };
+    let decided_by = match judged(resource) {
         Err(ApiError::AccessDenied(denied)) if matches!(denied.denial, Denial::Implicit(_)) => {
             may_push(&request, &caller.user, inventory, region, origin)
                 .ok_or(ApiError::AccessDenied(denied))?
         }
         judged => judged?,
     };
+    if let Some(other) = request.takes_from() {
+        judged(other)?;
+    }
     if operation.is_for_the_management_account()
         && inventory.management_account.as_ref() != Some(&caller.user.account)
     {

@@ -167,9 +167,15 @@ pub enum Refusal {
     /// A host key that is to be accepted is pinned to another instance.
     #[error(
         "one of the host keys is that of {0}, and whoever has a machine's host key can pass for it: \
-         make new ones on one of the two machines (ssh-keygen -A, after removing /etc/ssh/ssh_host_*)"
+         make new ones on one of the two machines (ssh-keygen -A, after removing /etc/ssh/ssh_host_*), \
+         or take it from {0} (TakeFrom), if that one only claims it"
     )]
     HostKeyInUse(InstanceId),
+
+    /// A host key is to be taken from an instance to which none of those is pinned that are to be accepted.
+    #[error("none of the host keys is that of {0}, so there is nothing to take from it")]
+    HostKeyNotInUse(InstanceId),
+
     /// An agent's identity is to be re-armed that is not suspended, or one that is suspended or revoked to be used.
     #[error("the agent's identity is not in a state for this")]
     AgentState,

@@ -228,12 +228,14 @@ pub trait Store: fmt::Debug + Send + Sync {
     ) -> Result<HostKeyReport, StoreError>;
 
     /// Pins the host keys that are pending, if these are they: what was reported after an administrator had looked is not
-    /// accepted with it. The sequence stays as it is.
+    /// accepted with it. Those that are pinned to another instance of the account are refused, unless they are to be taken
+    /// from that one (`take_from`): then they are pinned to it no longer, and given here. The sequence stays as it is.
     async fn accept_host_keys(
         &self,
         instance: &InstanceId,
         fingerprints: &BTreeSet<Fingerprint>,
-    ) -> Result<(), StoreError>;
+        take_from: Option<&InstanceId>,
+    ) -> Result<HostKeys, StoreError>;
 
     /// Changes the identity of an instance's agent, and gives what it is then. Where it is in no state for the change
     /// that is [`Refusal::AgentState`](crate::Refusal::AgentState). What it says of its anchors

@@ -384,6 +384,11 @@ pub(crate) enum Instance {
         /// `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`
         #[arg(long, required = true)]
         accept_host_keys: bool,
+        /// Have this other instance known by them no longer
+        ///
+        /// Where its agent has reported them and they are not its own. It is told to clients by what is left of its keys.
+        #[arg(long, value_name = "INSTANCE")]
+        take_from: Option<InstanceId>,
         /// Do not ask
         #[arg(long)]
         yes: bool,

@@ -273,7 +273,9 @@ pub(crate) fn access_key(command: &AccessKey) -> Call {
 
 pub(crate) async fn instance(command: &Instance, client: &Client) -> Result<Call, Failure> {
     Ok(match command {
-        Instance::Set { id, accept_host_keys: _, yes } => host_keys::accept(id, *yes, client).await?,
+        Instance::Set { id, accept_host_keys: _, take_from, yes } => {
+            host_keys::accept(id, take_from.as_ref(), *yes, client).await?
+        }
         Instance::Create { availability_zone, id, tags } => call(O::CreateInstance)
             .with("InstanceId", id.as_ref().map(|id| id.as_str()))
             .with("AvailabilityZone", availability_zone.as_str())

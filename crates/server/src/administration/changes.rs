@@ -10,7 +10,7 @@ use instance_connect_core::administration::{Change as C, PolicyArn, PolicyDocume
 use instance_connect_core::api::ApiError;
 use instance_connect_core::authz::{AuthorizedAdministration, Caller};
 use instance_connect_core::ids::{
-    AccessKeyId, AccountId, AvailabilityZone, InstanceId, PolicyName, UserId, UserName,
+    AccessKeyId, AccountId, AvailabilityZone, Fingerprint, InstanceId, PolicyName, UserId, UserName,
 };
 use instance_connect_core::inventory::{
     Account, AgentChange, Instance, InstanceState, Inventory, Status, User, group_arn, policy_arn, user_arn,
@@ -132,8 +132,8 @@ impl Changing<'_> {
                 let instance = self.instance(instance)?;
                 store.put_instance_tags(&instance.id, &without(&instance.tags, keys)).await
             }
-            C::AcceptHostKeys { instance, fingerprints } => {
-                store.accept_host_keys(&self.instance(instance)?.id, fingerprints).await
+            C::AcceptHostKeys { instance, fingerprints, take_from } => {
+                return self.accept_host_keys(instance, fingerprints, take_from.as_ref()).await;
             }
             C::CreateJoinToken { instance } => return self.create_join_token(instance).await,
             C::RevokeAgent { instance } => return self.change_agent(instance, AgentChange::Revoke).await,
@@ -141,6 +141,21 @@ impl Changing<'_> {
         };
         self.done(changed)?;
         Ok(Answer::done())
+    }
+
+    /// The record says what was taken from another instance: whose keys those are was told to clients until now.
+    async fn accept_host_keys(
+        &self,
+        instance: &InstanceId,
+        fingerprints: &BTreeSet<Fingerprint>,
+        take_from: Option<&InstanceId>,
+    ) -> Result<Answer, ApiError> {
+        let instance = &self.instance(instance)?.id;
+        let other = take_from.map(|other| self.instance(other)).transpose()?.map(|other| &other.id);
+        let taken = self.done(self.store.accept_host_keys(instance, fingerprints, other).await)?;
+        let Some(other) = other else { return Ok(Answer::done()) };
+        let taken: Vec<String> = taken.iter().map(|key| key.fingerprint().to_string()).collect();
+        Ok(Answer::new(json!({ "Taken": { "InstanceId": other.as_str(), "Fingerprints": taken } })))
     }
 
     async fn create_account(&self, id: Option<&AccountId>) -> Result<Answer, ApiError> {

@@ -160,6 +160,7 @@ const fn refusal_code(refusal: &Refusal) -> Code {
         Refusal::Root
         | Refusal::OtherHostKeys
         | Refusal::HostKeyInUse(_)
+        | Refusal::HostKeyNotInUse(_)
         | Refusal::AgentState
         | Refusal::AnchorChange
         | Refusal::TagKey

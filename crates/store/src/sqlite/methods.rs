@@ -339,9 +339,12 @@ impl Store for SqliteStore {
         &self,
         instance: &InstanceId,
         fingerprints: &BTreeSet<Fingerprint>,
-    ) -> Result<(), StoreError> {
-        let (instance, fingerprints) = (instance.clone(), fingerprints.clone());
-        let accept = move |tx: &Transaction<'_>| changes::host_keys::accept(tx, &instance, &fingerprints);
+        take_from: Option<&InstanceId>,
+    ) -> Result<HostKeys, StoreError> {
+        let (instance, fingerprints, other) = (instance.clone(), fingerprints.clone(), take_from.cloned());
+        let accept = move |tx: &Transaction<'_>| {
+            changes::host_keys::accept(tx, &instance, &fingerprints, other.as_ref())
+        };
         self.transact(TransactionBehavior::Immediate, accept).await
     }
 

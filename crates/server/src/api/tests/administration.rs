@@ -2,8 +2,8 @@
 
 use super::*;
 use instance_connect_core::administration::{self, Operation as Administrative};
-use instance_connect_core::host_key::claimed;
-use instance_connect_core::ids::AccountId;
+use instance_connect_core::host_key::{HostKey, claimed};
+use instance_connect_core::ids::{AccountId, InstanceId};
 use instance_connect_core::inventory::{AgentChange, JoinToken, Status};
 use std::sync::atomic::AtomicU32;
 
@@ -796,19 +796,26 @@ const OTHER_HOST_KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBcbDBcIVf5lZW8kHRq1oJ3mVjLIyUdBK5yyrn4hPA5y";
 
 impl Setting {
-    /// As the instance's agent reports them.
+    /// As the agent of alice's instance reports them.
     async fn report_host_key(&self, key: &str) {
-        let (store, instance) = (self.api.inventory.store(), &self.world.instance);
+        self.report_host_key_of(&self.world.instance, key).await;
+    }
+
+    async fn report_host_key_of(&self, instance: &InstanceId, key: &str) {
+        let store = self.api.inventory.store();
         let generation = self.api.inventory.current().unwrap().agents[instance].used;
         store.report_host_keys(instance, generation, &claimed([key])).await.unwrap();
     }
 
     async fn enroll(&self) {
-        let (store, instance) = (self.api.inventory.store(), self.world.instance.clone());
-        let token =
-            JoinToken { secret_hash: [1; 32], instance: instance.clone(), expires_at: UnixSeconds(i64::MAX) };
+        self.enroll_as(self.world.instance.clone(), [1; 32]).await;
+    }
+
+    async fn enroll_as(&self, instance: InstanceId, secret_hash: [u8; 32]) {
+        let store = self.api.inventory.store();
+        let token = JoinToken { secret_hash, instance: instance.clone(), expires_at: UnixSeconds(i64::MAX) };
         store.create_join_token(&token, self.world.now).await.unwrap();
-        store.redeem_join_token(&[1; 32], &instance, self.world.now, false).await.unwrap();
+        store.redeem_join_token(&secret_hash, &instance, self.world.now, false).await.unwrap();
         self.api.inventory.refresh().await.unwrap();
     }
 }
@@ -873,4 +880,54 @@ async fn changed_host_keys_are_not_told_until_they_are_accepted_as_shown() {
         setting.administer(Administrative::AcceptHostKeys, accept(&pending)).await.code,
         "InvalidInput"
     );
+}
+
+/// An agent has claimed the host key of a machine before that one came: the operator says from which instance it is taken, and has
+/// to be allowed to change both.
+#[tokio::test]
+async fn a_host_key_is_taken_from_the_instance_that_is_named_by_who_may_change_both() {
+    let setting = Setting::new().await;
+    let claimant = setting.world.instance.clone();
+    let zone = json!({ "AvailabilityZone": "us-east-1a" });
+    let created = setting.done(Administrative::CreateInstance, zone).await;
+    let rightful: InstanceId = created["Instance"]["InstanceId"].as_str().unwrap().parse().unwrap();
+    for (instance, secret_hash) in [(&claimant, [1; 32]), (&rightful, [2; 32])] {
+        setting.enroll_as(instance.clone(), secret_hash).await;
+        setting.report_host_key_of(instance, HOST_KEY).await;
+    }
+    let pinned = async |instance: &InstanceId| {
+        let told =
+            setting.done(Administrative::GetHostKeys, json!({ "InstanceId": instance.as_str() })).await;
+        told["HostKeys"].as_array().unwrap().len()
+    };
+    let fingerprint = HOST_KEY.parse::<HostKey>().unwrap().fingerprint().to_string();
+    let accept = |take_from: Option<&str>| {
+        let mut body = json!({ "InstanceId": rightful.as_str(), "Fingerprints": [fingerprint] });
+        if let Some(other) = take_from {
+            body["TakeFrom"] = json!(other);
+        }
+        body
+    };
+    let one = format!(
+        r#"{{"Effect":"Allow","Action":"instance-connect:AcceptHostKeys","Resource":"arn:aws:ec2:*:*:instance/{rightful}"}}"#
+    );
+    let half = setting.new_user("half", &one).await;
+    let claimed_by = claimant.as_str();
+    for (key, take_from, expected) in [
+        (&setting.alice(), None, "InvalidInput"),
+        (&setting.alice(), Some("i-00000000000000000"), "NoSuchEntity"),
+        (&setting.alice(), Some(rightful.as_str()), "InvalidInput"),
+        (&half, None, "InvalidInput"),
+        (&half, Some(claimed_by), "AccessDeniedException"),
+    ] {
+        let refused = setting.administer_as(key, Administrative::AcceptHostKeys, accept(take_from)).await;
+        assert_eq!(refused.code, expected, "{take_from:?} {refused:?}");
+        assert_eq!((pinned(&claimant).await, pinned(&rightful).await), (1, 0), "{take_from:?}");
+    }
+    setting.done(Administrative::AcceptHostKeys, accept(Some(claimed_by))).await;
+    let record = setting.audit_records().pop().unwrap();
+    assert_eq!(record["requestParameters"]["takeFrom"], claimed_by);
+    let taken = json!({ "instanceId": claimed_by, "fingerprints": [fingerprint] });
+    assert_eq!(record["responseElements"]["taken"], taken);
+    assert_eq!((pinned(&claimant).await, pinned(&rightful).await), (0, 1));
 }

@@ -6,15 +6,15 @@ use crate::{Entity, Refusal, StoreError};
 use instance_connect_core::host_key::{HostKeyReport, HostKeys};
 use instance_connect_core::ids::{Fingerprint, InstanceId};
 use instance_connect_core::inventory::AgentStanding;
-use rusqlite::{OptionalExtension, Transaction};
-use std::collections::BTreeSet;
+use rusqlite::Transaction;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Machines that are gone do not keep others from having their keys: the same machine may come back as another instance.
 const PINNED_ELSEWHERE: &str = "SELECT other.id FROM host_keys
     JOIN instances AS other ON other.id = host_keys.instance
     JOIN instances AS own ON own.id = ?2 AND own.account = other.account
     WHERE host_keys.key = ?1 AND host_keys.status = 'pinned' AND other.id <> ?2 AND other.state <> 'terminated'
-    ORDER BY other.id LIMIT 1";
+    ORDER BY other.id";
 
 pub(in crate::sqlite) fn judge(
     tx: &Transaction<'_>,
@@ -27,7 +27,8 @@ pub(in crate::sqlite) fn judge(
         return Err(StoreError::NotFound(Entity::Agent));
     }
     let known = load::known_host_keys(tx, instance)?;
-    Ok(known.judge(keys, in_use(tx, instance, keys)?))
+    let in_use = pinned_elsewhere(tx, instance, keys)?.into_keys().next();
+    Ok(known.judge(keys, in_use))
 }
 
 pub(in crate::sqlite) fn report(
@@ -52,17 +53,28 @@ pub(in crate::sqlite) fn accept(
     tx: &Transaction<'_>,
     instance: &InstanceId,
     fingerprints: &BTreeSet<Fingerprint>,
-) -> Done {
+    take_from: Option<&InstanceId>,
+) -> Result<HostKeys, StoreError> {
     require(tx, Entity::Instance, INSTANCE, [instance.as_str()])?;
     let pending = load::known_host_keys(tx, instance)?.pending;
     let found: BTreeSet<Fingerprint> = pending.iter().map(|key| *key.fingerprint()).collect();
     if found.is_empty() || found != *fingerprints {
         return Err(Refusal::OtherHostKeys.into());
     }
-    if let Some(other) = in_use(tx, instance, &pending)? {
+    let mut in_use = pinned_elsewhere(tx, instance, &pending)?;
+    let taken = match take_from {
+        None => HostKeys::new(),
+        Some(other) => in_use.remove(other).ok_or_else(|| Refusal::HostKeyNotInUse(other.clone()))?,
+    };
+    if let Some(other) = in_use.into_keys().next() {
         return Err(Refusal::HostKeyInUse(other).into());
     }
-    pin(tx, instance, &pending)
+    for (other, key) in take_from.into_iter().flat_map(|other| taken.iter().map(move |key| (other, key))) {
+        let statement = "DELETE FROM host_keys WHERE instance = ?1 AND status = 'pinned' AND key = ?2";
+        tx.prepare_cached(statement)?.execute((other.as_str(), key.line()))?;
+    }
+    pin(tx, instance, &pending)?;
+    Ok(taken)
 }
 
 /// Makes these the pinned keys, and leaves none to accept.
@@ -87,19 +99,19 @@ fn insert(tx: &Transaction<'_>, instance: &InstanceId, status: &str, keys: &Host
     Ok(())
 }
 
-/// Another instance of the account that one of the keys is pinned to.
-fn in_use(
+/// The other instances of the account that some of the keys are pinned to, each with those.
+fn pinned_elsewhere(
     tx: &Transaction<'_>,
     instance: &InstanceId,
     keys: &HostKeys,
-) -> Result<Option<InstanceId>, StoreError> {
+) -> Result<BTreeMap<InstanceId, HostKeys>, StoreError> {
     let mut query = tx.prepare_cached(PINNED_ELSEWHERE)?;
+    let mut found = BTreeMap::<InstanceId, HostKeys>::new();
     for key in keys {
-        let found: Option<String> =
-            query.query_row((key.line(), instance.as_str()), |row| row.get(0)).optional()?;
-        if let Some(found) = found {
-            return found.parse().map(Some).map_err(|error| damaged("instances.id", error));
+        for id in query.query_map((key.line(), instance.as_str()), |row| row.get::<_, String>(0))? {
+            let id = id?.parse().map_err(|error| damaged("instances.id", error))?;
+            found.entry(id).or_default().insert(key.clone());
         }
     }
-    Ok(None)
+    Ok(found)
 }

@@ -72,32 +72,62 @@ pub(crate) async fn another_instances_host_key_is_never_pinned(engine: impl Engi
     assert_eq!(report(&*store, 2, &[A, B]).await, HostKeyReport::InUse(instance_id(1)));
     assert_eq!(report(&*store, 2, &[A, B]).await, HostKeyReport::Known);
     assert_eq!(known(&*store, 2).await, KnownHostKeys { pinned: HostKeys::new(), pending: keys(&[A, B]) });
-    let accepted = store.accept_host_keys(&instance_id(2), &fingerprints(&[A, B])).await.unwrap_err();
+    let accepted = store.accept_host_keys(&instance_id(2), &fingerprints(&[A, B]), None).await.unwrap_err();
     assert!(matches!(accepted, StoreError::Refused(Refusal::HostKeyInUse(other)) if other == instance_id(1)));
     // One that is only claimed is nobody's, and another account learns nothing.
     assert_eq!(report(&*store, 1, &[B]).await, HostKeyReport::Pending);
     assert_eq!(report(&*store, 3, &[A]).await, HostKeyReport::Pinned);
     // Nor does a machine that is gone stand in the way.
     store.set_instance_state(&instance_id(1), InstanceState::Terminated).await.unwrap();
-    store.accept_host_keys(&instance_id(2), &fingerprints(&[A, B])).await.unwrap();
+    store.accept_host_keys(&instance_id(2), &fingerprints(&[A, B]), None).await.unwrap();
     assert_eq!(known(&*store, 2).await.pinned, keys(&[A, B]));
+}
+
+/// An agent has claimed a key before the machine that has it came.
+pub(crate) async fn a_claimed_host_key_is_taken_from_the_instance_that_is_named(engine: impl Engine) {
+    let store = engine.open().await;
+    enrolled(&*store).await;
+    report(&*store, 1, &[A, B]).await;
+    assert_eq!(report(&*store, 2, &[A]).await, HostKeyReport::InUse(instance_id(1)));
+    let accept = async |take_from: Option<u8>| {
+        let take_from = take_from.map(instance_id);
+        store.accept_host_keys(&instance_id(2), &fingerprints(&[A]), take_from.as_ref()).await
+    };
+    // Not in silence, and not from one that does not have it: another account's has it, and stays known by it.
+    assert_eq!(report(&*store, 3, &[A]).await, HostKeyReport::Pinned);
+    let refused = accept(None).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Refused(Refusal::HostKeyInUse(other)) if other == instance_id(1)));
+    for not_it in [2, 3, 9] {
+        let refused = accept(Some(not_it)).await.unwrap_err();
+        assert!(
+            matches!(refused, StoreError::Refused(Refusal::HostKeyNotInUse(other)) if other == instance_id(not_it))
+        );
+    }
+    assert_eq!(known(&*store, 1).await.pinned, keys(&[A, B]), "a refused call changes nothing");
+
+    assert_eq!(accept(Some(1)).await.unwrap(), keys(&[A]));
+    assert_eq!(known(&*store, 2).await, KnownHostKeys { pinned: keys(&[A]), pending: HostKeys::new() });
+    assert_eq!(known(&*store, 1).await, KnownHostKeys { pinned: keys(&[B]), pending: HostKeys::new() });
+    assert_eq!(known(&*store, 3).await.pinned, keys(&[A]));
+    // From now on it is the other one that is not believed.
+    assert_eq!(report(&*store, 1, &[A, B]).await, HostKeyReport::InUse(instance_id(2)));
 }
 
 pub(crate) async fn host_keys_are_accepted_as_they_were_shown(engine: impl Engine) {
     let store = engine.open().await;
     enrolled(&*store).await;
     report(&*store, 1, &[A]).await;
-    let nothing = store.accept_host_keys(&instance_id(1), &BTreeSet::new()).await.unwrap_err();
+    let nothing = store.accept_host_keys(&instance_id(1), &BTreeSet::new(), None).await.unwrap_err();
     assert!(matches!(nothing, StoreError::Refused(Refusal::OtherHostKeys)));
     report(&*store, 1, &[B]).await;
     for shown in [&[A][..], &[A, B], &[]] {
-        let refused = store.accept_host_keys(&instance_id(1), &fingerprints(shown)).await.unwrap_err();
+        let refused = store.accept_host_keys(&instance_id(1), &fingerprints(shown), None).await.unwrap_err();
         assert!(matches!(refused, StoreError::Refused(Refusal::OtherHostKeys)), "{shown:?}");
         assert_eq!(known(&*store, 1).await, KnownHostKeys { pinned: keys(&[A]), pending: keys(&[B]) });
     }
-    store.accept_host_keys(&instance_id(1), &fingerprints(&[B])).await.unwrap();
+    store.accept_host_keys(&instance_id(1), &fingerprints(&[B]), None).await.unwrap();
     assert_eq!(known(&*store, 1).await, KnownHostKeys { pinned: keys(&[B]), pending: HostKeys::new() });
-    let missing = store.accept_host_keys(&instance_id(9), &fingerprints(&[B])).await.unwrap_err();
+    let missing = store.accept_host_keys(&instance_id(9), &fingerprints(&[B]), None).await.unwrap_err();
     assert!(matches!(missing, StoreError::NotFound(Entity::Instance)));
 }
 
