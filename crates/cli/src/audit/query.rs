@@ -104,7 +104,19 @@ pub(super) async fn tail(
     events.truncate(options.lines as usize);
     events.reverse();
     show_all(&events, format)?;
-    if options.follow { follow(&source, wanted, last, format).await } else { Ok(0) }
+    if !options.follow {
+        return Ok(0);
+    }
+    let mut behind = (wanted, last);
+    let ask = async || news(&source, &mut behind.0, &mut behind.1).await;
+    let failure = follow(ask, |said| match said {
+        Said::Events(events) => show_all(events, format),
+        Said::Interrupted(reason) => {
+            output::warning(&format!("{reason}; asking again"));
+            Ok(())
+        }
+    });
+    Err(failure.await)
 }
 
 /// The event that was the last of the log when it was looked at.
@@ -120,31 +132,34 @@ impl Last {
     }
 }
 
-/// Shows what comes behind the last event, until this program is stopped. A failure that may pass is told once, and what
-/// came meanwhile is shown when it has passed.
+/// What whoever follows the log is told.
+#[derive(Debug)]
+enum Said<'a> {
+    Events(&'a [Value]),
+    /// There is no answer for the moment.
+    Interrupted(&'a str),
+}
+
+/// Tells what comes, until this program is stopped, or a failure comes that will not pass. One that may is told once, and what came
+/// meanwhile is told when it has passed.
 async fn follow(
-    source: &Source<'_>,
-    mut wanted: EventFilter,
-    mut last: Option<Last>,
-    format: OutputFormat,
-) -> Result<u8, Failure> {
+    mut news: impl AsyncFnMut() -> Result<Vec<Value>, Failure>,
+    mut tell: impl FnMut(Said<'_>) -> Result<(), Failure>,
+) -> Failure {
     let mut is_interrupted = false;
     loop {
         tokio::time::sleep(POLL).await;
-        match news(source, &mut wanted, &mut last).await {
-            Ok(events) => {
-                is_interrupted = false;
-                if !events.is_empty() {
-                    show_all(&events, format)?;
-                }
-            }
-            Err(failure) if failure.may_pass => {
-                if !is_interrupted {
-                    output::warning(&format!("{}; asking again", failure.message));
-                }
-                is_interrupted = true;
-            }
-            Err(failure) => return Err(failure),
+        let answer = news().await;
+        let was_interrupted = std::mem::replace(&mut is_interrupted, answer.is_err());
+        let told = match answer {
+            Ok(events) if events.is_empty() => Ok(()),
+            Ok(events) => tell(Said::Events(&events)),
+            Err(failure) if !failure.may_pass => return failure,
+            Err(_) if was_interrupted => Ok(()),
+            Err(failure) => tell(Said::Interrupted(&failure.message)),
+        };
+        if let Err(failure) = told {
+            return failure;
         }
     }
 }
@@ -317,5 +332,49 @@ mod tests {
             assert_eq!(ids(&news(&source, &mut wanted, &mut last).await.unwrap()), shown, "{lines}");
         }
         assert!(last.is_some_and(|last| last.id == "6"));
+    }
+
+    /// The service is away for a while, as when its program is replaced, and then refuses.
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_that_may_pass_is_told_once_and_does_not_end_the_tail() {
+        let away = || Failure { may_pass: true, ..Failure::new(Exit::General, "away") };
+        let event = |id: &str| Ok(vec![json!({ "EventId": id })]);
+        let mut answers = VecDeque::from([
+            event("0"),
+            Err(away()),
+            Err(away()),
+            Err(away()),
+            event("1"),
+            Ok(vec![]),
+            Err(away()),
+            event("2"),
+            Err(Failure::new(Exit::Service, "not allowed any more")),
+            event("3"),
+        ]);
+        let mut said = Vec::new();
+        let began = tokio::time::Instant::now();
+        let failure = follow(
+            async || answers.pop_front().unwrap(),
+            |what| {
+                match what {
+                    Said::Events(events) => said.extend(ids(events).into_iter().map(str::to_owned)),
+                    Said::Interrupted(reason) => said.push(reason.to_owned()),
+                }
+                Ok(())
+            },
+        )
+        .await;
+        assert_eq!(failure.message, "not allowed any more");
+        assert_eq!(said, ["0", "away", "1", "away", "2"]);
+        assert_eq!(began.elapsed(), POLL * 9, "it asks again as often as ever");
+        assert_eq!(answers.len(), 1);
+    }
+
+    /// Whoever cannot be told any more has ended it.
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_shown_ends_the_tail() {
+        let event = async || Ok(vec![json!({ "EventId": "0" })]);
+        let failure = follow(event, |_| Err(Failure::new(Exit::General, "an event that is none"))).await;
+        assert_eq!(failure.message, "an event that is none");
     }
 }
