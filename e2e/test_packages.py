@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -224,12 +225,28 @@ def test_what_is_revoked_is_refused_at_once(site):
     ssh = "ssh -o BatchMode=yes -o IdentitiesOnly=yes -i key alice@web-1 id -un"
     assert site.laptop.shell(ssh).stdout == "alice\n"
     as_whom(site, site.administrator)
-    asked = time.monotonic()
-    said = site.follow("Taking a way in away")[-1]
-    refused = site.laptop.shell(ssh, check=False)
-    took = time.monotonic() - asked
-    assert "Permission denied" in refused.stderr
-    print(f"\nsuspended, revoked and refused, with three programs started: {took:.2f} s\n{said}")
+    (_, _, suspend), (_, _, revoke) = site.commands["Taking a way in away"]
+    site.type(site.laptop, suspend)
+
+    def log_in_until_refused():
+        """One login after another. When the one that was refused began."""
+        while True:
+            began, done = time.monotonic(), site.laptop.shell(ssh, check=False)
+            if done.returncode != 0:
+                assert "Permission denied" in done.stderr
+                return began
+
+    with ThreadPoolExecutor() as pool:
+        stream = pool.submit(log_in_until_refused)
+        asked = time.monotonic()
+        said = site.type(site.laptop, revoke)
+        answered = time.monotonic()
+        # What the answer says is so: the first login that begins after it is refused.
+        after = site.laptop.shell(ssh, check=False)
+        first = stream.result()
+    assert "Permission denied" in after.stderr
+    assert "Withdrawn, and refused from now on:" in said and HOSTS["web-1"] in said and "Not reached" not in said
+    print(f"\nrevoke took {answered - asked:.2f} s, program and all; the first login that was refused began {first - answered:+.2f} s after its answer")
     as_whom(site, site.alice)
     assert login(site, "web-1", check=False).returncode != 0
     as_whom(site, site.administrator)
