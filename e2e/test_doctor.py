@@ -184,6 +184,12 @@ BROKEN = {
         "begins with session required pam_exec.so",
         PAM_BACK,
     ),
+    "our line required, and its program gone": Broken(
+        f"cp -p {PAM} /root/; sed -i '/instance-connect-session/s/optional/required/' {PAM}; mv {SESSION} /root/",
+        "session-program",
+        "No such file",
+        f"{PAM_BACK}; mv /root/instance-connect-session {SESSION}",
+    ),
     "UsePAM no": noted(
         "echo UsePAM no > /etc/ssh/sshd_config.d/10-broken.conf",
         "pam",

@@ -90,13 +90,17 @@ impl RecordFacts {
     fn session_program(&self) -> Option<Check> {
         const NAME: &str = "session-program";
         let program = self.session_program.as_ref()?;
+        let is_optional = self.our_line().is_some_and(|(_, words)| words.get(1) == Some(&"optional"));
+        let unusable = |found: String, mend: String| match is_optional {
+            true => note(NAME, found, UNRECORDED, mend),
+            false => {
+                problem(NAME, found, "our line in PAM's stack is not optional, so no login goes on", mend)
+            }
+        };
         Some(match &program.is_safe {
-            Err(reason @ UnsafeProgram::System(..)) => note(
-                NAME,
-                reason.to_string(),
-                UNRECORDED,
-                format!("it comes with the package; without one: {INSTALL}"),
-            ),
+            Err(reason @ UnsafeProgram::System(..)) => {
+                unusable(reason.to_string(), format!("it comes with the package; without one: {INSTALL}"))
+            }
             Err(reason) => problem(
                 NAME,
                 reason.to_string(),
@@ -109,10 +113,8 @@ impl RecordFacts {
                 "PAM runs it as root, and users whose variables PAM reads (pam_env) can have its dynamic loader load what is theirs",
                 "install the package's, or build it as docs/login.md says",
             ),
-            Ok(()) if !program.is_executable => note(
-                NAME,
+            Ok(()) if !program.is_executable => unusable(
                 format!("{SESSION_PROGRAM} may not be executed"),
-                UNRECORDED,
                 format!("chmod 755 {SESSION_PROGRAM}"),
             ),
             Ok(()) => ok(NAME, "it and all above it are root's alone, and nothing is loaded into it"),
@@ -239,7 +241,15 @@ mod tests {
                 found(&facts, USEPAM).into_iter().map(|(check, verdict, _)| (check, verdict)).collect();
             let expected: Vec<_> = expected.map(|verdict| ("session-program", verdict)).into_iter().collect();
             assert_eq!(found, expected, "{shown}");
-            let unused = RecordFacts { pam: Some(REST.to_owned()), ..facts };
+            // With a line that is not optional, no login goes on where it cannot be started.
+            let required = RecordFacts { pam: Some(ours().replace("optional", "required")), ..facts };
+            let verdicts = required.checks(None).into_iter().map(|check| (check.check, check.verdict));
+            let expected = expected.first().map(|(check, _)| (*check, Verdict::Problem));
+            assert_eq!(
+                verdicts.filter(|(_, verdict)| *verdict != Verdict::Ok).collect::<Vec<_>>(),
+                Vec::from_iter(expected)
+            );
+            let unused = RecordFacts { pam: Some(REST.to_owned()), ..required };
             assert!(!unused.checks(None).iter().any(|check| check.check == "session-program"), "{shown}");
         }
     }

@@ -27,9 +27,7 @@ pub(super) enum Unit {
 
 impl UnitFacts {
     pub(super) fn checks(&self) -> Vec<Check> {
-        let mut checks = vec![self.agent()];
-        checks.push(self.anchors());
-        checks
+        vec![self.agent(), self.anchors()]
     }
 
     fn agent(&self) -> Check {

@@ -17,8 +17,7 @@ pub(super) enum Told {
     NotAsked,
     /// These are to be trusted.
     Pinned,
-    /// None are, and what the machine reports waits to be accepted. The first that a machine reports are pinned, unless another
-    /// instance of its account has one of them.
+    /// None are, and what the machine reports waits to be accepted: it was not the first, or another instance has one of the keys.
     Waiting,
     /// None are, and none wait.
     Nothing,
@@ -40,10 +39,10 @@ impl Told {
                 )
             }
             Self::Waiting => format!(
-                "if ssh knows no host key: the service tells none of {instance}, for a host key that the machine reports is in use by \
-                 another instance (two machines made from one image share host keys), and waits for acceptance. On one of the two remove \
-                 /etc/ssh/ssh_host_*, run ssh-keygen -A, and restart sshd and the agent; an administrator then accepts what waits: \
-                 instance-connect instance set {instance} --accept-host-keys; {own}"
+                "if ssh knows no host key: the service tells none of {instance}: what the machine reports waits for acceptance, as where \
+                 a host key is in use by another instance (two machines made from one image share host keys: then remove \
+                 /etc/ssh/ssh_host_* on one of them, run ssh-keygen -A, and restart sshd and the agent). An administrator accepts what \
+                 waits: instance-connect instance set {instance} --accept-host-keys; {own}"
             ),
             Self::Nothing => format!(
                 "if ssh knows no host key: the service has no host key on record for {instance}: its agent reports them when it enrols and \
