@@ -182,7 +182,15 @@ class Host:
         pid_file = self.root / "run/sshd.pid"
         before = pid_file.stat().st_mtime_ns
         os.kill(int(pid_file.read_text()), signal.SIGHUP)
-        eventually(lambda: pid_file.exists() and pid_file.stat().st_mtime_ns > before and pid_file.read_text(), "sshd reads its files")
+
+        def has_read():
+            # It takes the file away meanwhile.
+            try:
+                return pid_file.stat().st_mtime_ns > before and pid_file.read_text()
+            except FileNotFoundError:
+                return False
+
+        eventually(has_read, "sshd reads its files")
         self.await_sshd()
 
     def shell(self, script):

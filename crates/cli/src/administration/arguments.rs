@@ -386,7 +386,7 @@ pub(crate) enum Instance {
         accept_host_keys: bool,
         /// Have this other instance known by them no longer
         ///
-        /// Where its agent has reported them and they are not its own. It is told to clients by what is left of its keys.
+        /// For where its agent has reported them though they are not its own. It keeps what other keys it has.
         #[arg(long, value_name = "INSTANCE")]
         take_from: Option<InstanceId>,
         /// Do not ask

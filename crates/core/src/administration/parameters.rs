@@ -92,7 +92,7 @@ pub(super) fn read(operation: Operation, m: &mut Members) -> Result<Request, Api
         }
         O::AcceptHostKeys => {
             let (instance, fingerprints) = (instance(m)?, m.required("Fingerprints")?);
-            Change::AcceptHostKeys { instance, fingerprints, take_from: m.optional("TakeFrom")? }.into()
+            Change::AcceptHostKeys { instance, fingerprints, from: m.optional("TakeFrom")? }.into()
         }
         O::RevokeInstanceKeys => {
             let (instance, fingerprint) = (instance(m)?, m.optional("Fingerprint")?);

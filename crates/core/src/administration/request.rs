@@ -111,140 +111,42 @@ pub enum Revoke {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the operations' names and those of their members say it")]
 pub enum Change {
-    CreateAccount {
-        account: Option<AccountId>,
-    },
-    UpdateAccount {
-        account: AccountId,
-        status: Status,
-    },
+    CreateAccount { account: Option<AccountId> },
+    UpdateAccount { account: AccountId, status: Status },
     EnableSerialConsoleAccess,
     DisableSerialConsoleAccess,
-    CreateUser {
-        user: UserName,
-        tags: Tags,
-    },
-    UpdateUser {
-        user: UserName,
-        status: Status,
-    },
-    TagUser {
-        user: UserName,
-        tags: Tags,
-    },
-    UntagUser {
-        user: UserName,
-        keys: BTreeSet<String>,
-    },
-    PutUserPolicy {
-        user: UserName,
-        policy: PolicyName,
-        document: PolicyDocument,
-    },
-    DeleteUserPolicy {
-        user: UserName,
-        policy: PolicyName,
-    },
-    AttachUserPolicy {
-        user: UserName,
-        policy: PolicyArn,
-    },
-    DetachUserPolicy {
-        user: UserName,
-        policy: PolicyArn,
-    },
-    PutUserPermissionsBoundary {
-        user: UserName,
-        policy: PolicyArn,
-    },
-    DeleteUserPermissionsBoundary {
-        user: UserName,
-    },
-    CreateAccessKey {
-        user: Option<UserName>,
-    },
-    UpdateAccessKey {
-        user: Option<UserName>,
-        key: AccessKeyId,
-        status: Status,
-    },
-    DeleteAccessKey {
-        user: Option<UserName>,
-        key: AccessKeyId,
-    },
-    CreateGroup {
-        group: GroupName,
-    },
-    DeleteGroup {
-        group: GroupName,
-    },
-    AddUserToGroup {
-        group: GroupName,
-        user: UserName,
-    },
-    RemoveUserFromGroup {
-        group: GroupName,
-        user: UserName,
-    },
-    PutGroupPolicy {
-        group: GroupName,
-        policy: PolicyName,
-        document: PolicyDocument,
-    },
-    DeleteGroupPolicy {
-        group: GroupName,
-        policy: PolicyName,
-    },
-    AttachGroupPolicy {
-        group: GroupName,
-        policy: PolicyArn,
-    },
-    DetachGroupPolicy {
-        group: GroupName,
-        policy: PolicyArn,
-    },
-    CreatePolicy {
-        policy: PolicyName,
-        document: PolicyDocument,
-    },
-    UpdatePolicy {
-        policy: PolicyArn,
-        document: PolicyDocument,
-    },
-    DeletePolicy {
-        policy: PolicyArn,
-    },
-    CreateInstance {
-        instance: Option<InstanceId>,
-        zone: AvailabilityZone,
-        tags: Tags,
-    },
-    SetInstanceState {
-        instance: InstanceId,
-        state: InstanceState,
-    },
-    CreateTags {
-        instance: InstanceId,
-        tags: Tags,
-    },
-    DeleteTags {
-        instance: InstanceId,
-        keys: BTreeSet<String>,
-    },
-    CreateJoinToken {
-        instance: InstanceId,
-    },
-    AcceptHostKeys {
-        instance: InstanceId,
-        fingerprints: BTreeSet<Fingerprint>,
-        take_from: Option<InstanceId>,
-    },
-    RevokeAgent {
-        instance: InstanceId,
-    },
-    RearmAgent {
-        instance: InstanceId,
-    },
+    CreateUser { user: UserName, tags: Tags },
+    UpdateUser { user: UserName, status: Status },
+    TagUser { user: UserName, tags: Tags },
+    UntagUser { user: UserName, keys: BTreeSet<String> },
+    PutUserPolicy { user: UserName, policy: PolicyName, document: PolicyDocument },
+    DeleteUserPolicy { user: UserName, policy: PolicyName },
+    AttachUserPolicy { user: UserName, policy: PolicyArn },
+    DetachUserPolicy { user: UserName, policy: PolicyArn },
+    PutUserPermissionsBoundary { user: UserName, policy: PolicyArn },
+    DeleteUserPermissionsBoundary { user: UserName },
+    CreateAccessKey { user: Option<UserName> },
+    UpdateAccessKey { user: Option<UserName>, key: AccessKeyId, status: Status },
+    DeleteAccessKey { user: Option<UserName>, key: AccessKeyId },
+    CreateGroup { group: GroupName },
+    DeleteGroup { group: GroupName },
+    AddUserToGroup { group: GroupName, user: UserName },
+    RemoveUserFromGroup { group: GroupName, user: UserName },
+    PutGroupPolicy { group: GroupName, policy: PolicyName, document: PolicyDocument },
+    DeleteGroupPolicy { group: GroupName, policy: PolicyName },
+    AttachGroupPolicy { group: GroupName, policy: PolicyArn },
+    DetachGroupPolicy { group: GroupName, policy: PolicyArn },
+    CreatePolicy { policy: PolicyName, document: PolicyDocument },
+    UpdatePolicy { policy: PolicyArn, document: PolicyDocument },
+    DeletePolicy { policy: PolicyArn },
+    CreateInstance { instance: Option<InstanceId>, zone: AvailabilityZone, tags: Tags },
+    SetInstanceState { instance: InstanceId, state: InstanceState },
+    CreateTags { instance: InstanceId, tags: Tags },
+    DeleteTags { instance: InstanceId, keys: BTreeSet<String> },
+    CreateJoinToken { instance: InstanceId },
+    AcceptHostKeys { instance: InstanceId, fingerprints: BTreeSet<Fingerprint>, from: Option<InstanceId> },
+    RevokeAgent { instance: InstanceId },
+    RearmAgent { instance: InstanceId },
 }
 
 /// What policies are asked about.
@@ -327,9 +229,7 @@ impl Request {
     /// Another resource that it changes, which policies are asked about as well.
     pub fn takes_from(&self) -> Option<Resource<'_>> {
         match self {
-            Self::Change(Change::AcceptHostKeys { take_from, .. }) => {
-                take_from.as_ref().map(Resource::Instance)
-            }
+            Self::Change(Change::AcceptHostKeys { from, .. }) => from.as_ref().map(Resource::Instance),
             Self::Change(_) | Self::Read(_) | Self::Revoke(_) => None,
         }
     }

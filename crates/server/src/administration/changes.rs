@@ -132,8 +132,8 @@ impl Changing<'_> {
                 let instance = self.instance(instance)?;
                 store.put_instance_tags(&instance.id, &without(&instance.tags, keys)).await
             }
-            C::AcceptHostKeys { instance, fingerprints, take_from } => {
-                return self.accept_host_keys(instance, fingerprints, take_from.as_ref()).await;
+            C::AcceptHostKeys { instance, fingerprints, from } => {
+                return self.accept_host_keys(instance, fingerprints, from.as_ref()).await;
             }
             C::CreateJoinToken { instance } => return self.create_join_token(instance).await,
             C::RevokeAgent { instance } => return self.change_agent(instance, AgentChange::Revoke).await,
