@@ -14,9 +14,10 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use instance_connect_core::document::{BootId, BootInstant, DeadlineRefusal, OsUser};
 use instance_connect_core::link::{
     Ack, AckOutcome, AgentEvent, AgentFacts, AgentFrame, AgentLink, Capabilities, ClockWatch, Goodbye,
-    GoodbyeCode, Grant, GrantId, Refusal, Renew, Renewed, ReportRate, ReportedHostKeys, Signers, Withdraw,
-    Withdrawn, admit, limits,
+    GoodbyeCode, Grant, GrantId, Refusal, Renew, Renewed, ReportedHostKeys, Signers, Withdraw, Withdrawn,
+    admit, limits,
 };
+use instance_connect_core::throttle::Bucket;
 use instance_connect_kill_point::kill_point;
 use instance_connect_notify::{NotifySocket, State};
 use std::path::PathBuf;
@@ -43,7 +44,7 @@ pub(crate) struct Machine {
     pub(crate) keys: LiveKeys,
     pub(crate) users: OsUsers,
     pub(crate) reports: HostReports,
-    pub(crate) report_rate: ReportRate,
+    pub(crate) report_rate: Bucket,
     pub(crate) clock_watch: ClockWatch,
     pub(crate) signers: Signers,
     /// What `status` and `doctor` tell people.
@@ -154,7 +155,7 @@ impl Conversation<'_> {
     ) -> Wake {
         let may_report = self.server_clock.is_some()
             && self.machine.keys.uses.has_report()
-            && self.machine.report_rate.permits(self.machine.since_boot());
+            && self.machine.report_rate.has_token(self.machine.since_boot());
         tokio::select! {
             message = self.socket.next() => Wake::Message(message),
             Some(looked_up) = self.lookups.join_next() => match looked_up {
@@ -336,7 +337,9 @@ impl Conversation<'_> {
 
     async fn send_report(&mut self) -> Result<(), Parting> {
         let now = self.machine.since_boot();
-        self.machine.report_rate.spend(now);
+        if !self.machine.report_rate.take(now) {
+            return Ok(());
+        }
         let Some(report) = self.machine.keys.uses.next_report() else { return Ok(()) };
         self.send(&report).await
     }

@@ -14,8 +14,9 @@ use crate::state::{State, StateError};
 use crate::status::{LOCK, StatusFile};
 use instance_connect_core::document::BootId;
 use instance_connect_core::link::{
-    AgentFacts, Backoff, BackoffSettings, Capabilities, ClockWatch, ReportRate, Signers, VersionText, limits,
+    AgentFacts, Backoff, BackoffSettings, Capabilities, ClockWatch, Signers, VersionText, limits,
 };
+use instance_connect_core::throttle::Bucket;
 use instance_connect_notify::NotifySocket;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -178,7 +179,7 @@ fn prepare(settings: RunSettings) -> io::Result<Machine> {
         keys: LiveKeys::open(&directories.run, &boot_id, now)?,
         users: OsUsers::new(os_users),
         reports: HostReports::bind(&directories.run)?,
-        report_rate: ReportRate::sent(),
+        report_rate: Bucket::new(limits::REPORTS_SENT_RATE),
         clock_watch: ClockWatch::default(),
         signers: Signers::default(),
         status: StatusFile::new(&directories.run, clock.now().wall),

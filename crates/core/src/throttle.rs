@@ -18,6 +18,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// What callers are held to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,6 +194,35 @@ impl From<Rate> for String {
     }
 }
 
+/// One bucket. Times are of one clock that does not go back, counted from where it begins.
+#[derive(Debug)]
+pub struct Bucket {
+    rate: Rate,
+    level: Level,
+}
+
+impl Bucket {
+    /// A full one.
+    pub const fn new(rate: Rate) -> Self {
+        Self { rate, level: Level::FULL }
+    }
+
+    /// Whether there is a token.
+    pub fn has_token(&self, now: Duration) -> bool {
+        self.level.at(now).holds_a_token(self.rate)
+    }
+
+    /// Takes a token, if there is one.
+    pub fn take(&mut self, now: Duration) -> bool {
+        let level = self.level.at(now);
+        let taken = level.holds_a_token(self.rate);
+        if taken {
+            self.level = level.less_a_token(self.rate);
+        }
+        taken
+    }
+}
+
 /// Buckets of one rate, one for each key that has taken a token lately.
 #[derive(Debug)]
 struct Buckets<K> {
@@ -207,16 +237,25 @@ struct Buckets<K> {
 struct Level {
     /// Nanoseconds until it is full, counted from then.
     missing: u64,
-    then: ServerInstant,
+    then: Duration,
 }
 
 impl Level {
-    const FULL: Self = Self { missing: 0, then: ServerInstant(0) };
+    const FULL: Self = Self { missing: 0, then: Duration::ZERO };
 
     /// The same bucket at this instant. A clock that goes back fills nothing.
-    fn at(self, now: ServerInstant) -> Self {
-        let passed = u64::try_from(now.since(self.then).as_nanos()).unwrap_or(u64::MAX);
+    fn at(self, now: Duration) -> Self {
+        let passed = u64::try_from(now.saturating_sub(self.then).as_nanos()).unwrap_or(u64::MAX);
         Self { missing: self.missing.saturating_sub(passed), then: self.then.max(now) }
+    }
+
+    fn holds_a_token(self, rate: Rate) -> bool {
+        let one = if cfg!(feature = "planted-burst-exceeded") { 0 } else { rate.refill() };
+        self.missing + one <= rate.refill_all()
+    }
+
+    fn less_a_token(self, rate: Rate) -> Self {
+        Self { missing: self.missing + rate.refill(), ..self }
     }
 }
 
@@ -229,16 +268,16 @@ impl<K: Clone + Eq + Hash> Buckets<K> {
     }
 
     fn has_token(&self, key: &K, now: ServerInstant) -> bool {
-        self.holds_a_token(self.level(key, now))
+        self.level(key, now).holds_a_token(self.rate)
     }
 
     /// Takes a token, if there is one.
     fn take(&mut self, key: &K, now: ServerInstant) -> bool {
-        let mut level = self.level(key, now);
-        if !self.holds_a_token(level) {
+        let level = self.level(key, now);
+        if !level.holds_a_token(self.rate) {
             return false;
         }
-        level.missing += self.rate.refill();
+        let level = level.less_a_token(self.rate);
         match self.levels.get_mut(key) {
             Some(kept) => *kept = level,
             None => {
@@ -253,18 +292,13 @@ impl<K: Clone + Eq + Hash> Buckets<K> {
     fn give_back(&mut self, key: &K, now: ServerInstant) {
         // A bucket that is not kept is full.
         if let Some(kept) = self.levels.get_mut(key) {
-            let level = kept.at(now);
+            let level = kept.at(since_epoch(now));
             *kept = Level { missing: level.missing.saturating_sub(self.rate.refill()), ..level };
         }
     }
 
     fn level(&self, key: &K, now: ServerInstant) -> Level {
-        self.levels.get(key).copied().unwrap_or(Level::FULL).at(now)
-    }
-
-    fn holds_a_token(&self, level: Level) -> bool {
-        let one = if cfg!(feature = "planted-burst-exceeded") { 0 } else { self.rate.refill() };
-        level.missing + one <= self.rate.refill_all()
+        self.levels.get(key).copied().unwrap_or(Level::FULL).at(since_epoch(now))
     }
 
     /// Forgets full buckets each time there are twice as many as were left the last time, which is a constant number of
@@ -273,10 +307,14 @@ impl<K: Clone + Eq + Hash> Buckets<K> {
         if self.levels.len() < self.sweep_at {
             return;
         }
-        self.levels.retain(|_, level| level.at(now).missing > 0);
+        self.levels.retain(|_, level| level.at(since_epoch(now)).missing > 0);
         self.sweep_at = (2 * self.levels.len()).max(Self::SWEEP_AT_LEAST);
         self.levels.shrink_to(self.sweep_at);
     }
+}
+
+fn since_epoch(now: ServerInstant) -> Duration {
+    now.since(ServerInstant(0))
 }
 
 #[cfg(test)]
@@ -285,6 +323,19 @@ mod tests {
     use proptest::prelude::*;
 
     const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_bucket_for_itself() {
+        let taken = |bucket: &mut Bucket, second: u64| {
+            let now = Duration::from_secs(second);
+            let taken = (0..).take_while(|_| bucket.take(now)).count();
+            assert!(!bucket.has_token(now) && bucket.has_token(now + Duration::from_secs(1)));
+            taken
+        };
+        let mut bucket = Bucket::new(Rate::new(50, 100));
+        assert_eq!([1000, 1001, 1060].map(|second| taken(&mut bucket, second)), [100, 50, 100]);
+        assert!(!bucket.take(Duration::from_secs(1059)), "a clock that goes back fills nothing");
+    }
 
     fn buckets(rate: &str) -> Buckets<u32> {
         Buckets::new(rate.parse().unwrap())
@@ -379,7 +430,7 @@ mod tests {
         assert_eq!(admitted, [true, true, false, false]);
         // The longest time until full that there is.
         let mut buckets = self::buckets("1/4294967295");
-        buckets.levels.insert(0, Level { missing: 4_294_967_295 * SECOND, then: ServerInstant(0) });
+        buckets.levels.insert(0, Level { missing: 4_294_967_295 * SECOND, then: Duration::ZERO });
         assert!(!buckets.take(&0, ServerInstant(SECOND - 1)));
         assert!(buckets.take(&0, ServerInstant(SECOND)));
     }

@@ -17,6 +17,7 @@ use crate::inventory::LiveInventory;
 use crate::links::{Links, lock};
 use crate::log;
 use crate::metrics::{self, Limit, Metrics};
+use crate::new_ids;
 use crate::pki::{self, AgentCertificate};
 use crate::public_tls::TlsSession;
 pub(crate) use enroll::create_join_token;
@@ -144,7 +145,7 @@ impl Agents {
         session: TlsSession,
     ) -> Result<Response<Body>, EnrollError> {
         let origin = Origin {
-            request: api::fresh_request_id(self.random.as_ref()),
+            request: new_ids::request_id(self.random.as_ref()),
             time: self.links.clock().wall(),
             source: peer,
             user_agent: api::user_agent(request.headers()),
@@ -156,7 +157,7 @@ impl Agents {
         if let Err(error) = &enrolled {
             let code = error.code.name();
             self.audit.refuse(Share::Enrolments, origin.source, code, || {
-                let event_id = api::fresh_uuid(self.random.as_ref());
+                let event_id = new_ids::uuid(self.random.as_ref());
                 audit::refusal(Refused::Enrolment, &origin, &self.region, code, None, &event_id)
             });
         }

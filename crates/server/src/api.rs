@@ -7,6 +7,7 @@ use crate::inventory::LiveInventory;
 use crate::links::{Delivered, DeliveryError, Links, lock};
 use crate::log;
 use crate::metrics::{self, Limit, Metrics};
+use crate::new_ids;
 use crate::proxies::Proxies;
 use crate::public_tls::{PublicTls, TlsSession};
 use hyper::body::Bytes;
@@ -122,7 +123,7 @@ impl Api {
         tls: Option<TlsSession>,
     ) -> Response<Body> {
         let origin = Origin {
-            request: fresh_request_id(self.random.as_ref()),
+            request: new_ids::request_id(self.random.as_ref()),
             time: self.clock.wall(),
             source: self.proxies.client(peer, request.headers()),
             user_agent: user_agent(request.headers()),
@@ -234,10 +235,10 @@ impl Api {
         outcome: Outcome<'_>,
         origin: &Origin,
     ) -> Result<(), ApiError> {
-        let event_id = fresh_uuid(self.random.as_ref());
+        let event_id = new_ids::uuid(self.random.as_ref());
         if let Outcome::Failure(error @ ApiError::Throttling) = outcome {
             // Nothing was done, and a loop that has run away must not fill the log.
-            let code = error.to_wire().code;
+            let code = error.code();
             self.audit.refuse(Share::Callers, origin.source, code, || audited.record(outcome, &event_id));
             return Ok(());
         }
@@ -327,9 +328,9 @@ impl Api {
 
     /// Counts a request of nobody we know, and puts a few of them on record.
     fn sample(&self, origin: &Origin, error: &ApiError, claimed: &Claimed) {
-        let code = error.to_wire().code;
+        let code = error.code();
         self.audit.refuse(Share::Strangers, origin.source, code, || {
-            let event_id = fresh_uuid(self.random.as_ref());
+            let event_id = new_ids::uuid(self.random.as_ref());
             let access_key = claimed.access_key.as_ref();
             audit::refusal(Refused::ApiRequest, origin, &self.region, code, access_key, &event_id)
         });
@@ -350,19 +351,6 @@ pub(crate) struct Call {
     pub(crate) body: Bytes,
     pub(crate) inventory: Arc<Inventory>,
     pub(crate) used: UsedSignature,
-}
-
-/// The id of another request.
-#[expect(clippy::expect_used, reason = "the hyphenated form of a UUID is what a request id is")]
-pub(crate) fn fresh_request_id(random: &dyn Random) -> RequestId {
-    fresh_uuid(random).parse().expect("a UUID is a request id")
-}
-
-/// A random UUID.
-pub(crate) fn fresh_uuid(random: &dyn Random) -> String {
-    let mut bytes = [0; 16];
-    random.fill(&mut bytes);
-    uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
 }
 
 /// Keeps the highest time seen: after a step back, signatures that had expired would hold once more.

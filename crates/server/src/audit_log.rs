@@ -10,8 +10,8 @@ mod recovery;
 #[cfg(test)]
 mod tests;
 
-use crate::api::fresh_uuid;
 use crate::metrics::Histogram;
+use crate::new_ids;
 use anyhow::Context as _;
 use files::{LogFile, Paths};
 use instance_connect_core::audit::{self, Line, Sampler, Share};
@@ -277,7 +277,7 @@ impl AuditLog {
     ) -> Result<(), AuditUnavailable> {
         let counts = self.refused().end_minute();
         let Some(counts) = counts else { return Ok(()) };
-        let line = audit::refusal_counts(&counts, clock.wall(), region, &fresh_uuid(random));
+        let line = audit::refusal_counts(&counts, clock.wall(), region, &new_ids::uuid(random));
         self.commit(line).await
     }
 

@@ -10,9 +10,10 @@ use instance_connect_core::grant::Grant;
 use instance_connect_core::ids::InstanceId;
 use instance_connect_core::limits;
 use instance_connect_core::link::{
-    self, AckOutcome, Capabilities, DocumentText, Goodbye, GrantId, Refusal, ReportRate, ServerFrame,
-    Withdraw, WithdrawId,
+    self, AckOutcome, Capabilities, DocumentText, Goodbye, GrantId, Refusal, ServerFrame, Withdraw,
+    WithdrawId,
 };
+use instance_connect_core::throttle::Bucket;
 use revoke::{Full, LiveKey, LiveKeys};
 pub(crate) use revoke::{Revoked, Selection};
 use std::collections::{HashMap, VecDeque};
@@ -73,7 +74,7 @@ pub(crate) struct Spaced {
 /// How many of an instance's reports are recorded, over all its links.
 #[derive(Debug)]
 struct Reports {
-    rate: ReportRate,
+    rate: Bucket,
     /// Since the last one that was.
     not_recorded: u32,
 }
@@ -282,7 +283,10 @@ impl Links {
                 host_keys: Spaced::by(link::limits::HOST_KEY_REPORTS),
                 anchors: Spaced::by(link::limits::ANCHOR_REPORTS),
                 renewals: Spaced::by(link::limits::RENEWAL_INTERVAL),
-                reports: Mutex::new(Reports { rate: ReportRate::recorded(), not_recorded: 0 }),
+                reports: Mutex::new(Reports {
+                    rate: Bucket::new(link::limits::REPORTS_RECORDED_RATE),
+                    not_recorded: 0,
+                }),
             })
         });
         Arc::clone(slot)
@@ -374,8 +378,8 @@ impl Slot {
     pub(crate) fn record(&self, now: ServerInstant, record: impl FnOnce(u32) -> bool) {
         let now = now.since(ServerInstant(0));
         let mut reports = lock(&self.reports);
-        if reports.rate.permits(now) && record(reports.not_recorded) {
-            reports.rate.spend(now);
+        if reports.rate.has_token(now) && record(reports.not_recorded) {
+            let _ = reports.rate.take(now);
             reports.not_recorded = 0;
         } else {
             reports.not_recorded = reports.not_recorded.saturating_add(1);

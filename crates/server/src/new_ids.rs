@@ -2,10 +2,23 @@
 
 use instance_connect_core::document::base64_encode;
 use instance_connect_core::environment::Random;
-use instance_connect_core::ids::{AccessKeyId, AccountId, IdError, InstanceId, UserId};
+use instance_connect_core::ids::{AccessKeyId, AccountId, IdError, InstanceId, RequestId, UserId};
 use instance_connect_core::inventory::{AccessKey, Status};
 use instance_connect_core::secret::Secret;
 use zeroize::Zeroizing;
+
+/// A random UUID.
+pub(crate) fn uuid(random: &dyn Random) -> String {
+    let mut bytes = [0; 16];
+    random.fill(&mut bytes);
+    uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
+}
+
+/// The id of another request: a UUID.
+#[expect(clippy::expect_used, reason = "the hyphenated form of a UUID is what a request id is")]
+pub(crate) fn request_id(random: &dyn Random) -> RequestId {
+    uuid(random).parse().expect("a UUID is a request id")
+}
 
 /// An account id: 12 digits, the first of which is none of those that read as a small number.
 pub(crate) fn account_id(random: &dyn Random) -> Result<AccountId, IdError> {

@@ -132,6 +132,8 @@ pub struct WireError {
 
 /// Whose shape an error has.
 enum Shape {
+    /// No JSON.
+    Xml,
     Framework,
     Modelled,
 }
@@ -146,55 +148,44 @@ impl ApiError {
         }
     }
 
-    /// The error's row of the table.
+    /// The bare error name.
+    pub const fn code(&self) -> &'static str {
+        self.row().1
+    }
+
+    /// The error as the wire shows it.
     pub fn to_wire(&self) -> WireError {
-        use Shape::{Framework, Modelled};
-        let (status, code, shape, message) = match self {
-            Self::NotThisProtocol => {
-                let body = "<UnknownOperationException/>\n".to_owned();
-                return WireError {
-                    status: 404,
-                    code: "UnknownOperationException",
-                    message: String::new(),
-                    body,
-                };
+        let ((status, code, shape), message) = (self.row(), self.message());
+        let body = match shape {
+            Shape::Xml => format!("<{code}/>\n"),
+            Shape::Framework => {
+                let mut body = json!({ "__type": format!("com.amazon.coral.service#{code}") });
+                if let (false, Some(body)) = (message.is_empty(), body.as_object_mut()) {
+                    body.insert("message".to_owned(), message.as_str().into());
+                }
+                body.to_string()
             }
-            Self::MalformedHead(error) => {
-                (400, "MalformedHttpRequestException", Framework, error.to_string())
-            }
-            Self::Serialization => (400, "SerializationException", Framework, String::new()),
-            Self::UnknownOperation => (400, "UnknownOperationException", Framework, String::new()),
-            Self::RequestTooLarge => {
-                (413, "RequestEntityTooLargeException", Framework, "Request entity is too large.".to_owned())
-            }
-            Self::RequestTimeout => {
-                let message = "The request did not arrive completely in time.".to_owned();
-                (408, "RequestTimeoutException", Framework, message)
-            }
-            Self::Authentication(error) => (400, authentication_code(error), Framework, error.to_string()),
-            Self::AccessDenied(denied) => (400, "AccessDeniedException", Modelled, denied.message()),
-            Self::Suspended => (
-                400,
-                "AuthException",
-                Modelled,
-                "The account or the user of these credentials is suspended.".to_owned(),
-            ),
-            Self::Refused(Refusal::Vetoed) => (
-                400,
-                "AuthException",
-                Modelled,
-                "The instance does not allow access to this OS user.".to_owned(),
-            ),
-            Self::InstanceNotFound { instance } => (
-                400,
-                "EC2InstanceNotFoundException",
-                Modelled,
-                format!("The instance {instance} was not found."),
-            ),
-            Self::InstanceStateInvalid { state } => {
-                let message = format!("The instance must be running to connect to it; it is {state}.");
-                (400, "EC2InstanceStateInvalidException", Modelled, message)
-            }
+            // serde_json keeps the members sorted: capital letters stand before `_`, and AWS sends the type first.
+            Shape::Modelled => modelled_body(code, &message),
+        };
+        WireError { status, code, message, body }
+    }
+
+    /// The error's row of the table: HTTP status, bare name, shape.
+    const fn row(&self) -> (u16, &'static str, Shape) {
+        use Shape::{Framework, Modelled, Xml};
+        match self {
+            Self::NotThisProtocol => (404, "UnknownOperationException", Xml),
+            Self::MalformedHead(_) => (400, "MalformedHttpRequestException", Framework),
+            Self::Serialization => (400, "SerializationException", Framework),
+            Self::UnknownOperation => (400, "UnknownOperationException", Framework),
+            Self::RequestTooLarge => (413, "RequestEntityTooLargeException", Framework),
+            Self::RequestTimeout => (408, "RequestTimeoutException", Framework),
+            Self::Authentication(error) => (400, authentication_code(error), Framework),
+            Self::AccessDenied(_) => (400, "AccessDeniedException", Modelled),
+            Self::Suspended | Self::Refused(Refusal::Vetoed) => (400, "AuthException", Modelled),
+            Self::InstanceNotFound { .. } => (400, "EC2InstanceNotFoundException", Modelled),
+            Self::InstanceStateInvalid { .. } => (400, "EC2InstanceStateInvalidException", Modelled),
             Self::InstanceUnavailable
             | Self::Refused(
                 Refusal::NoClock
@@ -209,38 +200,48 @@ impl ApiError {
                 | Refusal::Storage
                 | Refusal::Busy
                 | Refusal::Other(_),
-            ) => {
-                let message =
-                    "The instance did not confirm the key in time. Wait a moment and push again.".to_owned();
-                (400, "EC2InstanceUnavailableException", Modelled, message)
+            ) => (400, "EC2InstanceUnavailableException", Modelled),
+            Self::InvalidArgs(_) => (400, "InvalidArgsException", Modelled),
+            Self::SerialConsoleAccessDisabled => (400, "SerialConsoleAccessDisabledException", Modelled),
+            Self::Service => (500, "ServiceException", Modelled),
+            Self::Administration { code, .. } => (400, code.as_str(), Modelled),
+            Self::Throttling | Self::Busy | Self::Refused(Refusal::UserFull | Refusal::InstanceFull) => {
+                (400, "ThrottlingException", Modelled)
             }
-            Self::InvalidArgs(message) => (400, "InvalidArgsException", Modelled, message.clone()),
+        }
+    }
+
+    /// What is said beside the name; empty where AWS says nothing.
+    fn message(&self) -> String {
+        match self {
+            Self::NotThisProtocol | Self::Serialization | Self::UnknownOperation => String::new(),
+            Self::MalformedHead(error) => error.to_string(),
+            Self::RequestTooLarge => "Request entity is too large.".to_owned(),
+            Self::RequestTimeout => "The request did not arrive completely in time.".to_owned(),
+            Self::Authentication(error) => error.to_string(),
+            Self::AccessDenied(denied) => denied.message(),
+            Self::Suspended => "The account or the user of these credentials is suspended.".to_owned(),
+            Self::Refused(Refusal::Vetoed) => {
+                "The instance does not allow access to this OS user.".to_owned()
+            }
+            Self::InstanceNotFound { instance } => format!("The instance {instance} was not found."),
+            Self::InstanceStateInvalid { state } => {
+                format!("The instance must be running to connect to it; it is {state}.")
+            }
+            Self::Throttling | Self::Busy | Self::Refused(Refusal::UserFull | Refusal::InstanceFull) => {
+                "Server is busy! Please retry after a moment.".to_owned()
+            }
+            Self::InstanceUnavailable | Self::Refused(_) => {
+                "The instance did not confirm the key in time. Wait a moment and push again.".to_owned()
+            }
+            Self::InvalidArgs(message) | Self::Administration { message, .. } => message.clone(),
             Self::SerialConsoleAccessDisabled => {
-                let message = "Serial console access is not enabled for this account.".to_owned();
-                (400, "SerialConsoleAccessDisabledException", Modelled, message)
+                "Serial console access is not enabled for this account.".to_owned()
             }
             Self::Service => {
-                let message = "The service could not complete the request. Retry, and report the request id."
-                    .to_owned();
-                (500, "ServiceException", Modelled, message)
+                "The service could not complete the request. Retry, and report the request id.".to_owned()
             }
-            Self::Administration { code, message } => (400, code.as_str(), Modelled, message.clone()),
-            Self::Throttling | Self::Busy | Self::Refused(Refusal::UserFull | Refusal::InstanceFull) => (
-                400,
-                "ThrottlingException",
-                Modelled,
-                "Server is busy! Please retry after a moment.".to_owned(),
-            ),
-        };
-        let body = match shape {
-            Framework if message.is_empty() => {
-                json!({ "__type": format!("com.amazon.coral.service#{code}") })
-            }
-            Framework => json!({ "__type": format!("com.amazon.coral.service#{code}"), "message": message }),
-            // serde_json keeps the members sorted: capital letters stand before `_`, and AWS sends the type first.
-            Modelled => return WireError { status, code, body: modelled_body(code, &message), message },
-        };
-        WireError { status, code, message, body: body.to_string() }
+        }
     }
 }
 

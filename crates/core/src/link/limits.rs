@@ -1,5 +1,6 @@
 //! Every bound of the link and of enrolment, each with its reason. `docs/link.md` quotes them.
 
+use crate::throttle::Rate;
 use std::time::Duration;
 
 /// The lowest protocol version this code speaks.
@@ -96,11 +97,9 @@ pub const USER_LOOKUP: Duration = Duration::from_secs(1);
 /// Reports kept while there is no link.
 pub const OFFERED_QUEUE: usize = 256;
 
-/// Reports sent in one second, after a burst.
-pub const OFFERED_RATE: u32 = 50;
-
-/// Reports sent at once after a quiet time: sshd asks several times for one login, and many may log in together.
-pub const OFFERED_BURST: u32 = 100;
+/// Reports sent in one second, and at once after a quiet time: sshd asks several times for one login, and many may log in
+/// together.
+pub const REPORTS_SENT_RATE: Rate = Rate::new(50, 100);
 
 /// Keys of which an agent remembers what became of them: those that may be live (`LIVE_KEYS_PER_INSTANCE`), and as many that were.
 pub const KEYS_WATCHED: usize = 2 * crate::limits::LIVE_KEYS_PER_INSTANCE;
@@ -111,12 +110,9 @@ pub const LOGINS_WATCHED: usize = 1024;
 /// How long after its end a key may still open a login that began before: sshd's `LoginGraceTime`, 120 s unless it is set.
 pub const LOGIN_GRACE: Duration = Duration::from_secs(120);
 
-/// Reports of one instance that are recorded in one second, after a burst: a lying agent fills the disk at no more than
-/// 350 MB a day with them. The others are counted.
-pub const REPORTS_RECORDED_RATE: u32 = 5;
-
-/// Reports of one instance recorded at once: 100 logins at the same time.
-pub const REPORTS_RECORDED_BURST: u32 = 500;
+/// Reports of one instance that are recorded in one second, so that a lying agent fills the disk at no more than 350 MB a day
+/// with them; and at once, which is 100 logins at the same time. The others are counted.
+pub const REPORTS_RECORDED_RATE: Rate = Rate::new(5, 500);
 
 /// Largest body of an enrolment request or answer.
 pub const ENROLL_BODY: usize = 64 * 1024;

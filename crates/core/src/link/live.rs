@@ -2,12 +2,10 @@
 //! make room for and which are of no use any more.
 
 use super::codes::Refusal;
-use super::limits;
 use crate::limits::{LIVE_KEYS_PER_INSTANCE, LIVE_KEYS_PER_USER};
 use instance_connect_document::BootInstant;
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::time::Duration;
 
 /// The hand-over files of a machine by path (`document::live_file`), each with the deadline of its last grant.
 #[derive(Debug, Default)]
@@ -81,42 +79,6 @@ impl LiveIndex {
     }
 }
 
-/// How fast reports may be sent, or recorded: some at once, and so many a second after that.
-#[derive(Debug)]
-pub struct ReportRate {
-    one_report: Duration,
-    burst: u32,
-    /// When the allowance would be used up, were there no report any more: it runs ahead of the clock by those there were.
-    used_up_to: Duration,
-}
-
-impl ReportRate {
-    /// What an agent sends: [`limits::OFFERED_BURST`] at once, [`limits::OFFERED_RATE`] a second after that.
-    pub fn sent() -> Self {
-        Self::new(limits::OFFERED_RATE, limits::OFFERED_BURST)
-    }
-
-    /// What a server records of one instance: [`limits::REPORTS_RECORDED_BURST`] at once,
-    /// [`limits::REPORTS_RECORDED_RATE`] a second after that.
-    pub fn recorded() -> Self {
-        Self::new(limits::REPORTS_RECORDED_RATE, limits::REPORTS_RECORDED_BURST)
-    }
-
-    fn new(a_second: u32, burst: u32) -> Self {
-        Self { one_report: Duration::from_secs(1) / a_second, burst, used_up_to: Duration::ZERO }
-    }
-
-    /// Whether there may be a report now: a time on a clock that does not go back, which is always the same one.
-    pub fn permits(&self, now: Duration) -> bool {
-        self.used_up_to.saturating_sub(now) < self.one_report * self.burst
-    }
-
-    /// There is a report.
-    pub fn spend(&mut self, now: Duration) {
-        self.used_up_to = self.used_up_to.max(now) + self.one_report;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,24 +105,5 @@ mod tests {
         assert!(index.has_more_of_user("live/00/00") && !index.has_more_of_user("live/16/00"));
         assert_eq!((index.len(), index.is_empty()), (1023, false));
         assert_eq!(index.room_for("live/16/00", now), Ok(()));
-    }
-
-    #[test]
-    fn reports_come_in_bursts_of_100_and_50_a_second() {
-        let sent = |rate: &mut ReportRate, now: Duration| {
-            let mut count = 0;
-            while rate.permits(now) {
-                rate.spend(now);
-                count += 1;
-            }
-            count
-        };
-        let mut rate = ReportRate::sent();
-        assert_eq!(sent(&mut rate, Duration::from_secs(1000)), 100);
-        assert_eq!(sent(&mut rate, Duration::from_secs(1001)), 50);
-        assert_eq!(sent(&mut rate, Duration::from_secs(1060)), 100);
-        let mut rate = ReportRate::recorded();
-        assert_eq!(sent(&mut rate, Duration::from_secs(1000)), 500);
-        assert_eq!(sent(&mut rate, Duration::from_secs(1001)), 5);
     }
 }

@@ -37,7 +37,7 @@ pub use frame::{
 };
 pub use identity::{AgentUrn, AgentUrnError};
 pub use key_uses::KeyUses;
-pub use live::{LiveIndex, ReportRate};
+pub use live::LiveIndex;
 pub use renewal::renewal_due;
 pub use report::{ExpiredUnused, KeyUse, Offered, UseEvent};
 pub use text::{

@@ -1,7 +1,7 @@
 //! Enrolment: a one-time token for an identity.
 
 use super::{Agents, host_keys, refusal};
-use crate::api::fresh_uuid;
+use crate::new_ids;
 use crate::pki::{AgentKey, Pki};
 use instance_connect_core::audit;
 use instance_connect_core::document::UnixSeconds;
@@ -43,7 +43,7 @@ pub(super) async fn enroll(
         instance: instance.id.clone(),
         generation: identity.newest,
     };
-    let record = audit::enrolment(origin, &urn, &fresh_uuid(agents.random.as_ref()));
+    let record = audit::enrolment(origin, &urn, &new_ids::uuid(agents.random.as_ref()));
     agents.audit.commit(record).await.map_err(|error| {
         tracing::error!(%error, "an enrolment cannot be recorded");
         unavailable()

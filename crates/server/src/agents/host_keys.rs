@@ -1,7 +1,7 @@
 //! What agents say that their machines' SSH host keys are.
 
 use super::Agents;
-use crate::api::fresh_uuid;
+use crate::new_ids;
 use instance_connect_core::audit;
 use instance_connect_core::host_key::{HostKeyReport, HostKeys};
 use instance_connect_core::link::AgentUrn;
@@ -28,7 +28,7 @@ pub(super) async fn take(agents: &Agents, identity: &AgentUrn, keys: &HostKeys) 
         }
         HostKeyReport::Known | HostKeyReport::Pinned => tracing::info!(%instance, "host keys are pinned"),
     }
-    let (now, event_id) = (agents.links.clock().wall(), fresh_uuid(agents.random.as_ref()));
+    let (now, event_id) = (agents.links.clock().wall(), new_ids::uuid(agents.random.as_ref()));
     agents.audit.commit(audit::host_key_report(identity, keys, &report, now, &event_id)).await?;
     match store.report_host_keys(instance, identity.generation, keys).await {
         Ok(_) | Err(StoreError::NotFound(Entity::Agent)) => Ok(()),

@@ -1,9 +1,9 @@
 //! Agents' identities while they are used: judged, renewed, suspended (docs/link.md 2 and 7.1).
 
 use super::Agents;
-use crate::api::fresh_uuid;
 use crate::inventory::StaleInventory;
 use crate::links::Link;
+use crate::new_ids;
 use crate::pki::AgentKey;
 use anyhow::Context as _;
 use instance_connect_core::audit::{self, CloneEvidence, LinkClaim, ShownBy};
@@ -69,7 +69,7 @@ impl Agents {
             self.inventory.store().change_agent(&identity.instance, AgentChange::Renew { presented }).await?;
         let urn = AgentUrn { generation: renewed.newest, ..identity.clone() };
         let (pki, now) = (self.links.pki(), self.links.clock().wall());
-        let event_id = fresh_uuid(self.random.as_ref());
+        let event_id = new_ids::uuid(self.random.as_ref());
         let record = audit::renewal(&urn, presented, claim.source, now, &event_id);
         self.audit.commit(record).await.context("a renewal cannot be recorded")?;
         let chain = pki.agent_chain(key, &urn, now, self.certificate_lifetime)?;
@@ -102,7 +102,7 @@ impl Agents {
             Ok(_) => {
                 let instance = &identity.instance;
                 tracing::error!(%instance, ?evidence, ?shown_by, open = ?open.map(Link::claim), "an identity is suspended");
-                let (now, event_id) = (self.links.clock().wall(), fresh_uuid(self.random.as_ref()));
+                let (now, event_id) = (self.links.clock().wall(), new_ids::uuid(self.random.as_ref()));
                 let links = (shown_by, open.map(Link::claim));
                 let record = audit::suspension(evidence, identity, links, now, &event_id);
                 if let Err(error) = self.audit.commit(record).await {

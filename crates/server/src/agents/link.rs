@@ -1,9 +1,9 @@
 //! One link, from its hello to its goodbye: the server's side of docs/link.md.
 
 use super::{Agents, host_keys};
-use crate::api::fresh_uuid;
 use crate::inventory::StaleInventory;
 use crate::links::{CAPABILITIES, Link, Opened, OpeningPlace, Probe, Rival, Slot, Wanted};
+use crate::new_ids;
 use crate::pki::{AgentCertificate, AgentKey, StatementOf};
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
@@ -418,7 +418,7 @@ impl Conversation<'_> {
         let clock = links.clock();
         slot.record(clock.monotonic(), |not_recorded| {
             audit.record_soon(|| {
-                let event_id = fresh_uuid(random.as_ref());
+                let event_id = new_ids::uuid(random.as_ref());
                 audit::proof(proof, not_recorded, self.identity, clock.wall(), region, &event_id)
             })
         });

@@ -3,7 +3,7 @@
 
 use super::BATCH;
 use super::files::LogFile;
-use crate::api::fresh_uuid;
+use crate::new_ids;
 use anyhow::Context as _;
 use instance_connect_core::audit::{Chain, OpenIntents};
 use instance_connect_core::document::UnixSeconds;
@@ -30,7 +30,7 @@ pub(super) fn recover(log: &mut LogFile, now: UnixSeconds, random: &dyn Random) 
     if cfg!(feature = "planted-interrupted-skipped") {
         return Ok(0);
     }
-    let records = intents.close(|| fresh_uuid(random)).context("cannot close what was left open")?;
+    let records = intents.close(|| new_ids::uuid(random)).context("cannot close what was left open")?;
     for batch in records.chunks(BATCH) {
         log.append(batch, now)?;
     }
