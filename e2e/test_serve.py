@@ -143,6 +143,8 @@ def certificate(folder, name):
     """A certificate for localhost, made by openssl."""
     words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     words += ["-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
+    # Its own authority, and not one of others: rustls takes no authority's certificate for a server's.
+    words += ["-addext", "basicConstraints=critical,CA:FALSE"]
     run(*words, "-keyout", folder / "next.key", "-out", folder / "next.pem")
     (folder / "next.key").chmod(0o600)
     (folder / "next.key").rename(folder / "key.pem")

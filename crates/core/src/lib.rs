@@ -25,5 +25,6 @@ pub mod secret;
 pub mod sigv4;
 pub mod ssh_key;
 pub mod throttle;
+pub mod trace_context;
 
 pub use instance_connect_document as document;

@@ -146,6 +146,10 @@ pub const INSTANCE_RATE: Rate = Rate::new(5, 10);
 /// shut all of them out. Still far fewer than would keep a processor busy.
 pub const UNAUTHENTICATED_RATE: Rate = Rate::new(50, 500);
 
+/// Requests that go on in the trace that their caller names. Whoever sends one can choose its trace, and so whether it is kept; of
+/// the others the service chooses.
+pub const TRACE_CONTEXT_RATE: Rate = Rate::new(50, 100);
+
 /// Connections open at the API at a time; each costs a descriptor and up to about 100 KiB, its head and body. One source, which may be an
 /// office behind one address, has a twentieth of them, so that it takes many to fill all places.
 pub const API_CONNECTIONS: ConnectionLimits = ConnectionLimits { in_all: 10_000, per_source: 512 };

@@ -151,7 +151,7 @@ impl Agents {
             user_agent: api::user_agent(request.headers()),
             tls: Some(session.details(request.headers())),
         };
-        let span = log::request_span(&origin.request);
+        let span = log::request_span(&origin.request, None::<&&str>);
         let enrolled = self.enroll_throttled(request, &origin).instrument(span).await;
         self.metrics.enrolled(enrolled.as_ref().map_or_else(|error| error.code.name(), |_| metrics::SUCCESS));
         if let Err(error) = &enrolled {

@@ -10,6 +10,7 @@ use crate::metrics::{self, Limit, Metrics};
 use crate::new_ids;
 use crate::proxies::Proxies;
 use crate::public_tls::{PublicTls, TlsSession};
+use crate::traces;
 use hyper::body::Bytes;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use hyper::http::request::Parts;
@@ -17,7 +18,7 @@ use hyper::{HeaderMap, Response, StatusCode};
 use instance_connect_core::api::{
     self, ApiError, Operation, SendSerialConsoleSshPublicKey, SendSshPublicKey, success_body, well_formed,
 };
-use instance_connect_core::audit::{self, AuditedRequest, Outcome, Refused, Share};
+use instance_connect_core::audit::{self, AuditedRequest, Line, Outcome, Refused, Share};
 use instance_connect_core::authz::{Caller, authorize, claimed_caller};
 use instance_connect_core::document::{ServerInstant, UnixSeconds};
 use instance_connect_core::environment::{Clock, Random};
@@ -38,7 +39,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 /// What the control API needs.
 #[derive(Debug)]
@@ -59,6 +60,7 @@ pub(crate) struct Api {
     /// Load balancers in front.
     pub(crate) proxies: Proxies,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) traces: traces::Requests,
 }
 
 impl Api {
@@ -129,11 +131,12 @@ impl Api {
             user_agent: user_agent(request.headers()),
             tls: tls.map(|session| session.details(request.headers())),
         };
-        let span = log::request_span(&origin.request);
-        self.answer_from(request, &origin).instrument(span).await
+        let traced = self.traces.begin(&origin.request, request.headers(), self.clock.monotonic());
+        let span = log::request_span(&origin.request, traces::trace_id(&traced).as_ref());
+        self.answer_from(request, &origin, &traced).instrument(span).instrument(traced.clone()).await
     }
 
-    async fn answer_from(&self, request: Whole, origin: &Origin) -> Response<Body> {
+    async fn answer_from(&self, request: Whole, origin: &Origin, traced: &Span) -> Response<Body> {
         let begun = self.clock.monotonic();
         let admitted =
             self.throttled(Limit::Source, |throttle, now| throttle.admit_source(origin.source, now));
@@ -150,6 +153,7 @@ impl Api {
         if let Some(late) = late {
             response.extensions_mut().insert(late);
         }
+        traces::answered(traced, claimed.operation, code, response.status());
         self.metrics.answered(claimed.operation, code, self.clock.monotonic().since(begun));
         response
     }
@@ -243,10 +247,14 @@ impl Api {
             return Ok(());
         }
         kill_point("outcome-before");
-        let recorded = self.audit.commit(audited.record(outcome, &event_id)).await;
-        recorded.map_err(internal)?;
+        self.commit(audited.record(outcome, &event_id)).await?;
         kill_point("outcome-after");
         Ok(())
+    }
+
+    /// Puts a line of the audit log on disk.
+    pub(crate) async fn commit(&self, line: Line) -> Result<(), ApiError> {
+        self.audit.commit(line).instrument(traces::audit_write()).await.map_err(internal)
     }
 
     async fn operate(
@@ -277,15 +285,16 @@ impl Api {
     ) -> Result<Delivered, ApiError> {
         let parameters = SendSshPublicKey::parse(body, &self.key_types)?;
         audited.parameters(&parameters);
-        let authorized = authorize(caller, parameters, inventory, &self.region, origin)?;
+        let authorized = traces::authorization()
+            .in_scope(|| authorize(caller, parameters, inventory, &self.region, origin))?;
         audited.decided_by(authorized.decided_by());
         self.throttled(Limit::Instance, |throttle, now| throttle.admit_operation(&authorized, now))?;
         let grant =
             Grant::issue(&authorized, origin.request.clone(), self.clock.wall(), self.clock.monotonic())?;
         kill_point("intent-before");
-        self.audit.commit(audited.intent()).await.map_err(internal)?;
+        self.commit(audited.intent()).await?;
         kill_point("intent-after");
-        let sent = self.links.deliver(grant).await;
+        let sent = self.links.deliver(grant).instrument(traces::delivery()).await;
         self.metrics.sent(&sent);
         sent.map_err(delivery_error)
     }
@@ -301,7 +310,8 @@ impl Api {
     ) -> Result<Delivered, ApiError> {
         let parameters = SendSerialConsoleSshPublicKey::parse(body, &self.key_types)?;
         audited.parameters(&parameters);
-        let authorized = authorize(caller, parameters, inventory, &self.region, origin)?;
+        let authorized = traces::authorization()
+            .in_scope(|| authorize(caller, parameters, inventory, &self.region, origin))?;
         audited.decided_by(authorized.decided_by());
         self.throttled(Limit::Instance, |throttle, now| throttle.admit_operation(&authorized, now))?;
         Err(ApiError::SerialConsoleAccessDisabled)

@@ -17,6 +17,7 @@ use crate::public_tls::PublicTls;
 use crate::sockets::Inherited;
 use crate::stop::Stop;
 use crate::system::{self, SystemClock, SystemRandom};
+use crate::traces::{self, Destination, Exporting, Traces};
 use crate::{descriptors, log};
 use anyhow::{Context as _, bail};
 use instance_connect_core::environment::{Clock, Random};
@@ -76,9 +77,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let inherited = Inherited::take()?;
     let settings = arguments.configuration.load()?;
     let notify = NotifySocket::from_environment().context("NOTIFY_SOCKET")?;
-    log::start(settings.log_format, settings.log_level);
+    let destination = Destination::find(settings.traces.as_ref(), |name| std::env::var(name).ok())?;
+    let traces = destination.as_ref().map(Traces::to).transpose().context("traces")?;
+    log::start(settings.log_format, settings.log_level, traces.as_ref());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(settings, inherited, arguments.print_addresses, notify.as_ref()));
+    let result =
+        runtime.block_on(serve(settings, traces, inherited, arguments.print_addresses, notify.as_ref()));
     // What still runs has had its time.
     runtime.shutdown_background();
     result
@@ -86,6 +90,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 async fn serve(
     settings: Settings,
+    traces: Option<Traces>,
     inherited: Inherited,
     print_addresses: bool,
     notify: Option<&NotifySocket>,
@@ -93,7 +98,7 @@ async fn serve(
     let mut stop = Stop::listen(&[SignalKind::terminate(), SignalKind::interrupt()])?;
     let drain_timeout = settings.drain_timeout;
     let running = tokio::select! {
-        running = start(settings, inherited, notify) => running?,
+        running = start(settings, traces, inherited, notify) => running?,
         () = stop.wait() => return Ok(()),
     };
     if print_addresses {
@@ -127,17 +132,21 @@ struct Running {
     connections: Arc<Drain>,
     agents: Arc<Agents>,
     clock: Arc<dyn Clock>,
+    traces: Option<Exporting>,
 }
 
 impl Running {
     /// Finishes what is under way, and begins nothing new. Links are the last to go: pushes wait for what comes over them.
-    async fn end(&self) {
+    async fn end(self) {
         self.connections.begin();
         self.connections.idle().await;
         let Agents { region, audit, random, .. } = self.agents.as_ref();
         self.agents.end().await;
         if audit.record_refusals_so_far(region, self.clock.as_ref(), random.as_ref()).await.is_err() {
             tracing::error!("the counts of refused requests cannot be recorded");
+        }
+        if let Some(traces) = self.traces {
+            traces.flush().await;
         }
     }
 }
@@ -156,6 +165,7 @@ pub(crate) struct Listening {
 /// Starts everything; when it returns, all listeners accept connections.
 async fn start(
     settings: Settings,
+    traces: Option<Traces>,
     mut inherited: Inherited,
     notify: Option<&NotifySocket>,
 ) -> anyhow::Result<Running> {
@@ -173,7 +183,8 @@ async fn start(
     let throttle = settings.throttle.map(|limits| Arc::new(Mutex::new(Throttle::new(limits))));
     let public_tls = PublicTls::load(settings.public.transport, &pki, clock.wall())?;
     let agents_tls = Arc::new(AgentsTls::new(Arc::clone(&pki), settings.agents_names, clock.wall())?);
-    let metrics = Arc::new(Metrics::new(audit.syncs()));
+    let spans = traces.as_ref().map(Traces::counts).unwrap_or_default();
+    let metrics = Arc::new(Metrics::new(audit.syncs(), spans));
 
     let public_listener = inherited.listen("public", settings.public.listen, notify)?;
     let agents_listener = inherited.listen("agents", settings.agents, notify)?;
@@ -212,6 +223,7 @@ async fn start(
         throttle,
         proxies: settings.public.proxies,
         metrics: Arc::clone(&metrics),
+        traces: traces::Requests::default(),
     };
 
     let connections = Arc::<Drain>::default();
@@ -252,5 +264,6 @@ async fn start(
     tokio::spawn(Arc::clone(&agents).serve(at_agents, agents_tls));
     tokio::spawn(Arc::new(api).serve(public, public_tls));
     tokio::spawn(admin.serve(watched));
-    Ok(Running { listening, connections, agents, clock })
+    let traces = traces.map(Traces::export);
+    Ok(Running { listening, connections, agents, clock, traces })
 }

@@ -30,6 +30,7 @@ pub mod rotate_master_key;
 mod sockets;
 mod stop;
 mod system;
+mod traces;
 
 #[cfg(all(
     not(debug_assertions),

@@ -3,32 +3,35 @@
 //! Whatever is said about a request is said within its span, `request{id=…}`: the id that the client was told too.
 
 use crate::config::{LogFormat, LogLevel};
+use crate::traces::Traces;
 use instance_connect_core::printable::printable;
 use std::io::{self, Stderr, Write};
-use tracing::Span;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::{Subscriber, format};
+use tracing::{Span, Value};
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::{Layer, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, registry};
 
-/// Writes the log in this format and from this level on, or what `RUST_LOG` asks for.
-pub(crate) fn start(format: LogFormat, LogLevel(level): LogLevel) {
+/// Writes the log in this format and from this level on, or what `RUST_LOG` asks for; beside it go traces, if there are any.
+pub(crate) fn start(format: LogFormat, LogLevel(level): LogLevel, traces: Option<&Traces>) {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new(level.as_str().to_ascii_lowercase()));
-    let log = Subscriber::builder().with_env_filter(filter).with_ansi(false);
     // A log that cannot be written is no reason to stop: telling of it on the same standard error would panic.
-    let log = log.log_internal_errors(false);
-    match format {
-        LogFormat::Text => log.with_writer(|| Lines::<Stderr>(io::stderr())).init(),
-        LogFormat::Json => log
-            .event_format(format::json())
-            .fmt_fields(format::JsonFields::new())
-            .with_writer(io::stderr)
-            .init(),
+    let log = fmt::layer().with_ansi(false).log_internal_errors(false);
+    let log = match format {
+        LogFormat::Text => log.with_writer(|| Lines::<Stderr>(io::stderr())).boxed(),
+        LogFormat::Json => log.json().with_writer(io::stderr).boxed(),
+    };
+    match traces {
+        // The filter is everybody's, so that a span of a trace is not even made.
+        None => registry().with(log).with(filter).init(),
+        Some(traces) => registry().with(log.with_filter(filter)).with(traces.layer()).init(),
     }
 }
 
-/// The span of a request, whatever the level of the log.
-pub(crate) fn request_span(id: &impl std::fmt::Display) -> Span {
-    tracing::error_span!("request", %id)
+/// The span of a request, whatever the level of the log. `trace_id` is that of its trace, if it is in one.
+pub(crate) fn request_span(id: &impl std::fmt::Display, trace_id: Option<&impl Value>) -> Span {
+    tracing::error_span!("request", %id, trace_id)
 }
 
 /// Makes one line of each event, whatever text from outside is in it. JSON does that by itself.
@@ -52,6 +55,7 @@ impl<W: Write> Write for Lines<W> {
 mod tests {
     use super::*;
     use std::sync::{Arc, Mutex};
+    use tracing_subscriber::fmt;
 
     /// What the log says.
     #[derive(Clone, Default)]
@@ -71,15 +75,19 @@ mod tests {
     fn text_from_outside_begins_no_line_and_speaks_to_no_terminal() {
         let said = Said::default();
         let writer = said.clone();
-        let log = Subscriber::builder().with_ansi(false).with_writer(move || Lines(writer.clone()));
+        let log = fmt().with_ansi(false).with_writer(move || Lines(writer.clone()));
         let hostile = "bob\n2026-11-23T00:00:00Z ERROR all is lost\r\u{1b}[2J\u{202e}";
         tracing::subscriber::with_default(log.finish(), || {
-            let _request = request_span(&"4f7c6d0a").entered();
+            let _request = request_span(&"4f7c6d0a", Some(&"4bf92f35")).entered();
             tracing::warn!(user = %hostile, text = hostile, "of {hostile}");
         });
         let said = String::from_utf8(said.0.lock().unwrap().clone()).unwrap();
         assert_eq!(said.matches('\n').count(), 1, "{said}");
         assert!(said.ends_with('\n') && !said.contains(['\r', '\u{1b}', '\u{202e}']), "{said}");
-        assert!(said.contains(" WARN request{id=4f7c6d0a}: ") && said.contains(r"of bob\n2026"), "{said}");
+        assert!(
+            said.contains(" WARN request{id=4f7c6d0a trace_id=\"4bf92f35\"}: ")
+                && said.contains(r"of bob\n2026"),
+            "{said}"
+        );
     }
 }

@@ -7,6 +7,7 @@ mod histogram;
 mod process;
 
 use crate::links::{Delivered, DeliveryError};
+use crate::traces::SpanCounts;
 pub(crate) use histogram::Histogram;
 use instance_connect_core::api::Operation;
 use prometheus_client::encoding::text::encode;
@@ -86,8 +87,8 @@ pub(crate) enum Limit {
 }
 
 impl Metrics {
-    /// Those of a process that starts now. `audit_syncs` are the audit log's own.
-    pub(crate) fn new(audit_syncs: Histogram) -> Self {
+    /// Those of a process that starts now. `audit_syncs` are the audit log's own, and `spans` those of traces.
+    pub(crate) fn new(audit_syncs: Histogram, spans: SpanCounts) -> Self {
         let mut registry = Registry::default();
         let requests = Family::default();
         let request_durations = Family::default();
@@ -101,6 +102,14 @@ impl Metrics {
             "Time to write and sync lines of the audit log",
             audit_syncs,
         );
+        let SpanCounts { exported, dropped, failed } = spans;
+        for (name, help, count) in [
+            ("spans_exported", "Spans of traces that the collector has taken", exported),
+            ("spans_dropped", "Spans of traces for which there was no room", dropped),
+            ("spans_failed", "Spans of traces that the collector has not taken", failed),
+        ] {
+            added(&mut registry, name, help, count);
+        }
         Self {
             pushes: requests.get_or_create_owned(&request_labels(Some(Operation::SendSshPublicKey), SUCCESS)),
             push_durations: request_durations
@@ -281,7 +290,7 @@ impl Metrics {
 #[cfg(test)]
 impl Default for Metrics {
     fn default() -> Self {
-        Self::new(Histogram::default())
+        Self::new(Histogram::default(), SpanCounts::default())
     }
 }
 

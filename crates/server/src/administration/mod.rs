@@ -7,6 +7,7 @@ mod revocations;
 
 use crate::api::{Api, Call, internal};
 use crate::metrics::Limit;
+use crate::traces;
 use answer::Answer;
 use instance_connect_core::administration::{Operation, Request};
 use instance_connect_core::api::{self, AdministrationErrorCode as Code, ApiError};
@@ -53,8 +54,9 @@ impl Api {
         self.throttled(Limit::Principal, |throttle, now| throttle.admit_caller(&caller, now))?;
         let (request, recorded) = Request::parse(operation, &body)?;
         audited.administered(&recorded);
-        let authorized =
-            authorize_administration(caller, operation, request, &inventory, &self.region, origin)?;
+        let authorized = traces::authorization().in_scope(|| {
+            authorize_administration(caller, operation, request, &inventory, &self.region, origin)
+        })?;
         audited.decided_by(authorized.decided_by());
         self.refuse_replay(&used, origin).await?;
         match authorized.operation() {
@@ -73,7 +75,7 @@ impl Api {
     /// Puts on disk that this is about to be done.
     async fn commit_intent(&self, audited: &AuditedRequest) -> Result<(), ApiError> {
         kill_point("intent-before");
-        self.audit.commit(audited.intent()).await.map_err(internal)?;
+        self.commit(audited.intent()).await?;
         kill_point("intent-after");
         Ok(())
     }

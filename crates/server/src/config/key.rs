@@ -1,6 +1,7 @@
 //! What a key of the configuration is: its name, what is written for it, and the type it is parsed into.
 
 use crate::audit_log::{FileSize, FileSizeError};
+use crate::traces::{Endpoint, EndpointError};
 use instance_connect_core::ids::Region;
 use instance_connect_core::limits;
 use instance_connect_core::proxies::TrustedProxies;
@@ -209,6 +210,16 @@ impl Value for PathBuf {
             [text] if !text.is_empty() => Ok(Self::from(text)),
             _ => Err("a path is not empty".to_owned()),
         }
+    }
+}
+
+impl Value for Endpoint {
+    const SHAPE: Shape = Shape::Text;
+
+    fn parse(texts: &[String]) -> Result<Self, String> {
+        // What is wrong is not shown: it may hold a password.
+        let text = texts.first().map(String::as_str).unwrap_or_default();
+        text.parse().map_err(|error: EndpointError| error.to_string())
     }
 }
 

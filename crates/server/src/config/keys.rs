@@ -2,6 +2,7 @@
 
 use super::key::{Definition, Key, LogFormat, LogLevel, Names};
 use crate::audit_log::FileSize;
+use crate::traces::Endpoint;
 use instance_connect_core::ids::Region;
 use instance_connect_core::proxies::TrustedProxies;
 use instance_connect_core::sigv4::ClockWindow;
@@ -182,6 +183,13 @@ pub(super) static LOG_LEVEL: Key<LogLevel> = Key::with_default(
     "From which level on: error, warn, info or debug. RUST_LOG in the environment overrides it",
 );
 
+pub(super) static TRACES_ENDPOINT: Key<Endpoint> = Key::optional(
+    "traces.endpoint",
+    "URL",
+    "\"http://127.0.0.1:4318\"",
+    "The OpenTelemetry collector that traces of requests are sent to (OTLP over http); without it, and without OTEL_EXPORTER_OTLP_ENDPOINT in the environment, there are none",
+);
+
 /// All keys, in the order in which they are shown: those above the sections first.
 pub(super) static ALL: &[&Definition] = &[
     &REGION.definition,
@@ -214,4 +222,5 @@ pub(super) static ALL: &[&Definition] = &[
     &LIMITS_LINKS.definition,
     &LOG_FORMAT.definition,
     &LOG_LEVEL.definition,
+    &TRACES_ENDPOINT.definition,
 ];

@@ -5,6 +5,7 @@ use super::{Keys, keys};
 use crate::audit_log::AuditSettings;
 use crate::descriptors::Capacity;
 use crate::proxies::Proxies;
+use crate::traces::Endpoint;
 use instance_connect_core::ids::Region;
 use instance_connect_core::places::ConnectionLimits;
 use instance_connect_core::proxies::TrustedProxies;
@@ -49,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) capacity: Capacity,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: LogLevel,
+    /// The collector that traces are sent to, unless the environment names another one.
+    pub(crate) traces: Option<Endpoint>,
 }
 
 /// The public listener.
@@ -91,6 +94,7 @@ impl Settings {
         let throttle = throttle(keys);
         let capacity = capacity(keys);
         let (log_format, log_level) = (keys.get(&keys::LOG_FORMAT), keys.get(&keys::LOG_LEVEL));
+        let traces = keys.get_optional(&keys::TRACES_ENDPOINT);
         let data_dir = data_dir?;
         Some(Self {
             region: region?,
@@ -113,6 +117,7 @@ impl Settings {
             capacity: capacity?,
             log_format: log_format?,
             log_level: log_level?,
+            traces: traces?,
         })
     }
 }

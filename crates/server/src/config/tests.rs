@@ -134,6 +134,10 @@ fn mistakes_are_said_with_their_line_and_what_is_expected() {
         ("[limits]\nlinks = 1.5", "4: limits.links: expected a whole number from 1 to 1000000, not 1.5"),
         ("[log]\nformat = \"xml\"", "4: log.format: a log is \"text\" or \"json\""),
         ("[log]\nlevel = \"loud\"", "4: log.level: a level is error, warn, info or debug"),
+        (
+            "[traces]\nendpoint = \"http://user:hunter2@a\"",
+            "4: traces.endpoint: expected http://HOST:PORT or https://HOST:PORT, without a user name and a query",
+        ),
         ("names = [\"b\"]", "3: duplicate key"),
         ("listen = localhost", "3: string values must be quoted, expected literal string"),
     ] {

@@ -143,7 +143,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         arguments.listen.ip().is_loopback(),
         "dev is for this machine: --listen takes a loopback address only"
     );
-    crate::log::start(LogFormat::Text, LogLevel(tracing::Level::WARN));
+    crate::log::start(LogFormat::Text, LogLevel(tracing::Level::WARN), None);
     let account = OsAccount::choose(arguments.os_user.as_deref())?;
     let programs = Programs::find(arguments.sshd.clone(), arguments.machine_prefix.as_deref())?;
     let directory = Directory::create(arguments.dir.clone(), arguments.ready_file.as_deref())?;

@@ -1,0 +1,121 @@
+//! The http client of the exporter: one connection for each batch, bounded in time and in what is read.
+
+use super::destination::Destination;
+use anyhow::{Context as _, bail};
+use async_trait::async_trait;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::{HOST, HeaderValue};
+use hyper::{Request, Response, Uri};
+use hyper_util::rt::TokioIo;
+use opentelemetry_http::{HttpClient, HttpError};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// Bytes of an answer. It says how many spans were not taken, and why.
+const LARGEST_ANSWER: usize = 64 * 1024;
+
+/// A collector, as it is spoken to.
+pub(super) struct Collector {
+    tls: Option<TlsConnector>,
+    timeout: Duration,
+}
+
+impl std::fmt::Debug for Collector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Collector").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+impl Collector {
+    /// Nothing is connected yet; only the certificate authorities are read here.
+    pub(super) fn at(destination: &Destination) -> anyhow::Result<Self> {
+        let tls = if destination.url.is_tls() {
+            Some(connector(destination.certificate.as_deref())?)
+        } else {
+            None
+        };
+        Ok(Self { tls, timeout: Duration::from_millis(destination.timeout) })
+    }
+
+    async fn exchange(&self, request: Request<Bytes>) -> anyhow::Result<Response<Bytes>> {
+        let (mut head, body) = request.into_parts();
+        let authority = head.uri.authority().context("no host")?.clone();
+        let default_port = if self.tls.is_some() { 443 } else { 80 };
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        head.headers.insert(HOST, HeaderValue::from_str(authority.as_str())?);
+        head.uri = head.uri.path_and_query().cloned().map_or_else(Uri::default, Uri::from);
+        let request = Request::from_parts(head, Full::new(body));
+        let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(default_port))).await?;
+        match &self.tls {
+            Some(tls) => {
+                let name = ServerName::try_from(host.to_owned())?;
+                send(tls.connect(name, stream).await?, request).await
+            }
+            None => send(stream, request).await,
+        }
+    }
+}
+
+#[async_trait]
+impl HttpClient for Collector {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let answer = match tokio::time::timeout(self.timeout, self.exchange(request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(anyhow::anyhow!("no answer in time")),
+        };
+        // The SDK keeps what it was to itself. The request is not shown: its headers are secret.
+        answer.map_err(|error| {
+            tracing::debug!(error = format!("{error:#}"), "no answer of the collector for traces");
+            error.into()
+        })
+    }
+}
+
+async fn send(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    request: Request<Full<Bytes>>,
+) -> anyhow::Result<Response<Bytes>> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // Its errors reach the request; it ends with it.
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    let (head, body) = sender.send_request(request).await?.into_parts();
+    let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|error| anyhow::anyhow!(error))?;
+    Ok(Response::from_parts(head, body.to_bytes()))
+}
+
+/// A connector that trusts the authorities in `certificate`, else those of the system.
+fn connector(certificate: Option<&str>) -> anyhow::Result<TlsConnector> {
+    let mut roots = RootCertStore::empty();
+    match certificate {
+        Some(file) => {
+            let refused = || format!("OTEL_EXPORTER_OTLP_CERTIFICATE {file}");
+            for certificate in CertificateDer::pem_file_iter(file).with_context(refused)? {
+                roots.add(certificate.with_context(refused)?).with_context(refused)?;
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    if roots.is_empty() {
+        bail!(
+            "no certificate authority vouches for the collector: name a file of them (OTEL_EXPORTER_OTLP_CERTIFICATE)"
+        );
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
