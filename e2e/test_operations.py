@@ -359,6 +359,43 @@ def test_a_rotation_that_was_interrupted_is_finished(supervised, point, is_new, 
         assert key_file.read_bytes() == (following if is_new else before)
 
 
+def done_by_commands(control_plane):
+    """What is on record of the daemon's own commands: event names and ids, oldest first."""
+    operator = {"type": "InstanceConnectOperator", "principalId": str(os.getuid())}
+    return [(of["eventName"], of["eventID"]) for of in control_plane.records() if of["userIdentity"] == operator]
+
+
+def test_what_commands_do_is_on_record(supervised):
+    def names():
+        return [name for name, _ in done_by_commands(supervised)]
+
+    daemon, config = PROGRAMS / "instance-connectd", ("--config", supervised.config)
+    expected = ["InitializeControlPlane"]
+    assert names() == expected
+    # Beside the service, which holds the log.
+    for step in ("Begin", "Finish"):
+        run(daemon, "rotate-anchor", step.lower(), *config)
+        expected.append(f"{step}AnchorRotation")
+        eventually(lambda: names() == expected, f"{step} is on record")
+    assert run(daemon, "rotate-anchor", "finish", *config, check=False).returncode == 1
+    supervised.stop()
+    supervised.told("STOPPING=1")
+    run(daemon, "rotate-master-key", *config)
+    assert names() == expected
+    # One that is killed between writing it and knowing that it is written: the next one writes the same once more.
+    killed_at("operator-events-recorded", "serve", *config)
+    assert names() == [*expected, "RotateMasterKey"]
+    supervised.start()
+    assert names() == [*expected, "RotateMasterKey", "RotateMasterKey"]
+    ids = [event_id for _, event_id in done_by_commands(supervised)]
+    assert ids[-1] == ids[-2] and len(set(ids)) == len(ids) - 1
+    supervised.restart()
+    assert len(done_by_commands(supervised)) == len(ids)
+    assert run(CLI, "audit", "verify", supervised.audit_log).returncode == 0
+    told = supervised.administrate("audit", "query", "--event-name", "RotateMasterKey", "--output", "json")
+    assert "InstanceConnectOperator" in told
+
+
 def test_a_backup_is_restored_elsewhere(supervised, closing):
     """As docs/operations.md has it: a copy that SQLite made while it ran, the master key, and the configuration."""
     machine = Machine(supervised, 0)

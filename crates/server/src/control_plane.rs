@@ -18,7 +18,7 @@ use crate::sockets::Inherited;
 use crate::stop::Stop;
 use crate::system::{self, SystemClock, SystemRandom};
 use crate::traces::{self, Destination, Exporting, Traces};
-use crate::{descriptors, log};
+use crate::{descriptors, log, operator_events};
 use anyhow::{Context as _, bail};
 use instance_connect_core::environment::{Clock, Random};
 use instance_connect_core::throttle::Throttle;
@@ -180,6 +180,7 @@ async fn start(
     let inventory = Arc::new(LiveInventory::load(store, Arc::clone(&clock)).await?);
     let links = Arc::new(Links::new(Arc::clone(&pki), Arc::clone(&clock)));
     let audit = AuditLog::open(&settings.audit, Arc::clone(&clock), random.as_ref())?;
+    operator_events::record(inventory.store(), &audit, &region).await.context("what commands have done")?;
     let throttle = settings.throttle.map(|limits| Arc::new(Mutex::new(Throttle::new(limits))));
     let public_tls = PublicTls::load(settings.public.transport, &pki, clock.wall())?;
     let agents_tls = Arc::new(AgentsTls::new(Arc::clone(&pki), settings.agents_names, clock.wall())?);
@@ -255,6 +256,8 @@ async fn start(
 
     let (pki, followed, drawn) = (Arc::clone(&pki), Arc::clone(&inventory), Arc::clone(&random));
     tokio::spawn(async move { pki.follow(&followed, drawn.as_ref()).await });
+    let (recording, log, of_region) = (Arc::clone(&inventory), audit.clone(), region.clone());
+    tokio::spawn(async move { operator_events::follow(&recording, &log, &of_region).await });
     tokio::spawn(async move { inventory.follow().await });
     tokio::spawn(audit.record_refusals(region, Arc::clone(&clock), random));
     if let Some(tls) = &public_tls {

@@ -94,7 +94,10 @@ async fn initialise(
     let said = told(arguments, settings, &account, &key, &ca)?;
     let said = output.write_all(&said).and_then(|()| output.flush());
     said.context("cannot write to standard output; run init again")?;
-    store.create_access_key(&key).await.context("the access key above is not valid; run init again")?;
+    store
+        .create_first_access_key(&key, SystemClock.wall())
+        .await
+        .context("the access key above is not valid; run init again")?;
     Ok(())
 }
 

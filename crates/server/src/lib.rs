@@ -21,6 +21,7 @@ mod master_key;
 mod metrics;
 mod new_file;
 mod new_ids;
+mod operator_events;
 mod os_accounts;
 mod pki;
 mod proxies;

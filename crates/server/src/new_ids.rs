@@ -11,6 +11,11 @@ use zeroize::Zeroizing;
 pub(crate) fn uuid(random: &dyn Random) -> String {
     let mut bytes = [0; 16];
     random.fill(&mut bytes);
+    uuid_of(bytes)
+}
+
+/// The UUID of these random bytes.
+pub(crate) fn uuid_of(bytes: [u8; 16]) -> String {
     uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
 }
 

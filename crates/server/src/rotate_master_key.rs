@@ -5,9 +5,9 @@
 
 use crate::config::Source;
 use crate::master_key::MasterKeyPlace;
-use crate::system::SystemRandom;
+use crate::system::{SystemClock, SystemRandom};
 use anyhow::{Context as _, bail};
-use instance_connect_core::environment::Random as _;
+use instance_connect_core::environment::{Clock as _, Random};
 use instance_connect_kill_point::kill_point;
 use instance_connect_store::SqliteStore;
 use std::io::Write as _;
@@ -53,7 +53,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     place.write_next(&bytes)?;
     kill_point("next-key-after");
     let new = place.read_next()?;
-    SqliteStore::rotate_master_key(&settings.data_dir, &current, &new, Arc::new(SystemRandom))
+    let random: Arc<dyn Random> = Arc::new(SystemRandom);
+    SqliteStore::rotate_master_key(&settings.data_dir, &current, &new, &random, SystemClock.wall())
         .with_context(|| format!("nothing was changed in {}", settings.data_dir.display()))?;
     kill_point("rotation-after");
     place.promote_next()?;

@@ -30,5 +30,8 @@ pub(crate) const LAPSED_TOKEN_KEPT: i64 = 24 * 60 * 60;
 /// ([`CLOCK_STEP_BACK`](instance_connect_core::limits::CLOCK_STEP_BACK)).
 pub(crate) const EXPIRED_SIGNATURE_KEPT: i64 = 60;
 
+/// What was done with the daemon's own commands, read at a time. Each is of somebody who has the machine's root.
+pub(crate) const OPERATOR_EVENTS: u32 = 256;
+
 /// Access keys of one user: IAM's own bound, enough to replace one by another.
 pub const ACCESS_KEYS_PER_USER: u32 = 2;

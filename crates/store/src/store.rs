@@ -2,6 +2,7 @@
 
 use crate::{AuthorityName, PolicyName, SealError, StoreError};
 use async_trait::async_trait;
+use instance_connect_core::audit::OperatorEvent;
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::host_key::{HostKeyReport, HostKeys, KnownHostKeys};
 use instance_connect_core::iam::PolicyError;
@@ -162,6 +163,16 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Adds an access key to a user. Its secret is sealed, bound to the key's id and to this user.
     async fn create_access_key(&self, key: &AccessKey) -> Result<(), StoreError>;
 
+    /// Adds the access key of the first administrator, and leaves that there is one ([`Self::operator_events`]).
+    async fn create_first_access_key(&self, key: &AccessKey, now: UnixSeconds) -> Result<(), StoreError>;
+
+    /// What was done with the daemon's own commands (the first access key, a step of a roll-over, another master key) and
+    /// is not known to be in the audit log: oldest first, some hundreds at a time.
+    async fn operator_events(&self) -> Result<Vec<OperatorEvent>, StoreError>;
+
+    /// They are in the audit log. The sequence stays as it is.
+    async fn forget_operator_events(&self, events: &[OperatorEvent]) -> Result<(), StoreError>;
+
     /// Disables an access key or takes it back into use.
     async fn set_access_key_status(&self, key: &AccessKeyId, status: Status) -> Result<(), StoreError>;
 
@@ -249,8 +260,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Which anchors there are.
     async fn anchor_rotation(&self) -> Result<AnchorRotation, StoreError>;
 
-    /// Takes a step of a roll-over, and gives what there is then. One that is not its turn is
-    /// [`Refusal::AnchorChange`](crate::Refusal::AnchorChange).
+    /// Takes a step of a roll-over, leaves that it was taken ([`Self::operator_events`]), and gives what there is then. One
+    /// that is not its turn is [`Refusal::AnchorChange`](crate::Refusal::AnchorChange).
     async fn change_anchors(
         &self,
         change: AnchorChange,

@@ -5,6 +5,7 @@ mod chain;
 mod finished;
 mod line;
 mod lookup;
+mod operator;
 mod own;
 mod proof;
 mod recovery;
@@ -18,6 +19,7 @@ pub use chain::{Chain, ChainValue, NotAChainValue, Tie};
 pub use finished::{FinishedFile, LogNames, NotAFinishedFile};
 pub use line::Line;
 pub use lookup::{AttributeKey, Event, EventFilter, LogPosition, NotALogPosition, parse_time};
+pub use operator::{OperatorAction, OperatorEvent};
 pub use own::{
     CloneEvidence, LinkClaim, Refused, ShownBy, enrolment, host_key_report, refusal, refusal_counts, renewal,
     suspension,

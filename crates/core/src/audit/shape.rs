@@ -118,6 +118,9 @@ pub(super) enum UserIdentity<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         access_key_id: Option<&'a str>,
     },
+    /// Whoever ran a command on the control plane's machine.
+    #[serde(rename = "InstanceConnectOperator")]
+    Operator { principal_id: &'a str },
     /// This program.
     InstanceConnect,
 }

@@ -3,6 +3,7 @@
 
 pub(super) mod host_keys;
 mod iam;
+pub(super) mod operator;
 
 pub(super) use iam::*;
 

@@ -4,9 +4,11 @@
 mod details;
 mod users;
 
+use crate::limits;
 use crate::seal::{SealedRow, Sealer};
 use crate::{Authority, AuthorityName, Problem, Snapshot, StoreError};
 pub(super) use details::account_details;
+use instance_connect_core::audit::{OperatorAction, OperatorEvent};
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::host_key::{HostKey, KnownHostKeys};
 use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId};
@@ -175,6 +177,23 @@ fn agent_of(row: &Row<'_>) -> Result<AgentIdentity, StoreError> {
         enrolled_at: UnixSeconds(column(row, 4, "agents.enrolled_at")?),
         state: state.ok_or_else(|| damaged("agents.state", "no state of an agent"))?,
         anchor_set: column(row, 6, "agents.anchor_set")?,
+    })
+}
+
+pub(super) fn operator_events(tx: &Transaction<'_>) -> Result<Vec<OperatorEvent>, StoreError> {
+    let query = format!(
+        "SELECT id, time, uid, action FROM operator_events ORDER BY number LIMIT {}",
+        limits::OPERATOR_EVENTS
+    );
+    each_row(tx, &query, |row| {
+        let action: String = column(row, 3, "operator_events.action")?;
+        Ok(OperatorEvent {
+            id: column(row, 0, "operator_events.id")?,
+            time: UnixSeconds(column(row, 1, "operator_events.time")?),
+            uid: column(row, 2, "operator_events.uid")?,
+            action: OperatorAction::from_json(&action)
+                .map_err(|error| damaged("operator_events.action", error))?,
+        })
     })
 }
 

@@ -7,6 +7,7 @@ use crate::{
     AccountDetails, Authority, AuthorityName, PolicyName, RedeemError, Refusal, Snapshot, Store, StoreError,
 };
 use async_trait::async_trait;
+use instance_connect_core::audit::OperatorEvent;
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::host_key::{HostKeyReport, HostKeys, KnownHostKeys};
 use instance_connect_core::iam::Policy;
@@ -232,6 +233,27 @@ impl Store for SqliteStore {
         self.change(move |tx| changes::create_access_key(tx, &key, &sealed)).await
     }
 
+    async fn create_first_access_key(&self, key: &AccessKey, now: UnixSeconds) -> Result<(), StoreError> {
+        let sealed = self.seal(SealedRow::AccessKey(&key.id, &key.user), &key.secret)?;
+        let (key, random) = (key.clone(), Arc::clone(&self.random));
+        let create = move |tx: &Transaction<'_>| {
+            changes::create_access_key(tx, &key, &sealed)?;
+            let action = changes::operator::initialized(tx, &key)?;
+            changes::operator::leave(tx, &action, now, random.as_ref())
+        };
+        self.change(create).await
+    }
+
+    async fn operator_events(&self) -> Result<Vec<OperatorEvent>, StoreError> {
+        self.transact(TransactionBehavior::Deferred, load::operator_events).await
+    }
+
+    async fn forget_operator_events(&self, events: &[OperatorEvent]) -> Result<(), StoreError> {
+        let ids: Vec<_> = events.iter().map(|event| event.id).collect();
+        let forget = move |tx: &Transaction<'_>| changes::operator::forget(tx, &ids);
+        self.transact(TransactionBehavior::Immediate, forget).await
+    }
+
     async fn set_access_key_status(&self, key: &AccessKeyId, status: Status) -> Result<(), StoreError> {
         let key = key.clone();
         self.change(move |tx| changes::set_access_key_status(tx, &key, status)).await
@@ -367,7 +389,12 @@ impl Store for SqliteStore {
         change: AnchorChange,
         now: UnixSeconds,
     ) -> Result<AnchorRotation, StoreError> {
-        let change = move |tx: &Transaction<'_>| changes::change_anchors(tx, change, now);
+        let random = Arc::clone(&self.random);
+        let change = move |tx: &Transaction<'_>| {
+            let changed = changes::change_anchors(tx, change, now)?;
+            changes::operator::leave(tx, &changes::operator::rotated(change, changed), now, random.as_ref())?;
+            Ok(changed)
+        };
         self.transact(TransactionBehavior::Immediate, change).await
     }
 

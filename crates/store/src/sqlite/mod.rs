@@ -30,6 +30,7 @@ use worker::Worker;
 pub struct SqliteStore {
     worker: Worker,
     sealer: Arc<Sealer>,
+    random: Arc<dyn Random>,
     /// Shows others that the database is open.
     _open: File,
 }
@@ -46,14 +47,14 @@ impl SqliteStore {
         master_key: &MasterKey,
         random: Arc<dyn Random>,
     ) -> Result<Self, StoreError> {
-        let sealer =
-            Sealer::new(master_key, random).map_err(|error| StoreError::Internal(Box::new(error)))?;
+        let sealer = Sealer::new(master_key, Arc::clone(&random))
+            .map_err(|error| StoreError::Internal(Box::new(error)))?;
         owner::as_owner(directory, || {
             let files = files::prepare(directory)?;
             let mut connection = connect(&files.database)?;
             schema::migrate(&mut connection, &files.database, schema::MIGRATIONS, &sealer)?;
             let worker = Worker::start(connection).map_err(|error| StoreError::Internal(Box::new(error)))?;
-            Ok(Self { worker, sealer: Arc::new(sealer), _open: files.open })
+            Ok(Self { worker, sealer: Arc::new(sealer), random, _open: files.open })
         })
     }
 

@@ -49,6 +49,8 @@ fn internal(error: impl Into<io::Error>) -> StoreError {
 mod tests {
     use crate::seal::tests::Counting;
     use crate::{MasterKey, SqliteStore, StoreError};
+    use instance_connect_core::document::UnixSeconds;
+    use instance_connect_core::environment::Random;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
     use std::path::Path;
@@ -62,7 +64,13 @@ mod tests {
 
     fn rotate(directory: &Path) -> Result<(), StoreError> {
         let (from, to) = (MasterKey::from_bytes([1; 32]), MasterKey::from_bytes([2; 32]));
-        SqliteStore::rotate_master_key(directory, &from, &to, Arc::new(Counting::default()))
+        SqliteStore::rotate_master_key(
+            directory,
+            &from,
+            &to,
+            &(Arc::new(Counting::default()) as Arc<dyn Random>),
+            UnixSeconds(7),
+        )
     }
 
     /// Only root can be led astray; others have nothing to test here.

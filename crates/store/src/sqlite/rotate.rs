@@ -4,6 +4,8 @@ use super::{SqliteStore, changes, connect, files, owner, schema};
 use crate::names::AuthorityName;
 use crate::seal::{SealedRow, Sealer};
 use crate::{MasterKey, StoreError};
+use instance_connect_core::audit::OperatorAction;
+use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::environment::Random;
 use instance_connect_core::ids::{AccessKeyId, UserId};
 use rusqlite::{Transaction, TransactionBehavior};
@@ -13,7 +15,8 @@ use std::sync::Arc;
 
 impl SqliteStore {
     /// Seals everything in the database of `directory`, which is sealed with `from`, with `to`: in one transaction, and while
-    /// nobody else has it open, since whoever has would go on with the old key. Blocks on the disk.
+    /// nobody else has it open, since whoever has would go on with the old key. That it was done is left for the audit log
+    /// ([`Store::operator_events`](crate::Store::operator_events)). Blocks on the disk.
     ///
     /// # Errors
     /// Another process has it open, `from` is not its master key, or a secret does not open; then nothing has changed.
@@ -21,11 +24,12 @@ impl SqliteStore {
         directory: &Path,
         from: &MasterKey,
         to: &MasterKey,
-        random: Arc<dyn Random>,
+        random: &Arc<dyn Random>,
+        now: UnixSeconds,
     ) -> Result<(), StoreError> {
         let internal = |error| StoreError::Internal(Box::new(error));
-        let old = Sealer::new(from, Arc::clone(&random)).map_err(internal)?;
-        let new = Sealer::new(to, random).map_err(internal)?;
+        let old = Sealer::new(from, Arc::clone(random)).map_err(internal)?;
+        let new = Sealer::new(to, Arc::clone(random)).map_err(internal)?;
         owner::as_owner(directory, || {
             let files = files::prepare(directory)?;
             files.own_alone()?;
@@ -35,6 +39,7 @@ impl SqliteStore {
             schema::migrate(&mut connection, &files.database, schema::MIGRATIONS, &old)?;
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             seal_anew(&transaction, &old, &new)?;
+            changes::operator::leave(&transaction, &OperatorAction::RotateMasterKey, now, random.as_ref())?;
             changes::raise_sequence(&transaction)?;
             transaction.commit()?;
             connection.pragma_update(None, "wal_checkpoint", "TRUNCATE")?;
@@ -91,7 +96,13 @@ mod tests {
     }
 
     fn rotate(directory: &Path, from: u8, to: u8) -> Result<(), StoreError> {
-        SqliteStore::rotate_master_key(directory, &key(from), &key(to), Arc::new(Counting::default()))
+        SqliteStore::rotate_master_key(
+            directory,
+            &key(from),
+            &key(to),
+            &(Arc::new(Counting::default()) as Arc<dyn Random>),
+            UnixSeconds(7),
+        )
     }
 
     /// A store with a secret of each kind, closed.
@@ -122,6 +133,8 @@ mod tests {
         assert_eq!(key.secret.expose(), b"the secret access key");
         let authority = store.authority(&"root".parse().unwrap()).await.unwrap().unwrap();
         assert_eq!(authority.secret.expose(), b"the authority's key");
+        let [left] = &store.operator_events().await.unwrap()[..] else { panic!() };
+        assert_eq!((&left.action, left.time), (&OperatorAction::RotateMasterKey, UnixSeconds(7)));
     }
 
     #[tokio::test]
@@ -138,6 +151,7 @@ mod tests {
         database.execute("UPDATE authorities SET public = x'00'", ()).unwrap();
         drop(database);
         assert!(matches!(rotate(directory.path(), 1, 2), Err(StoreError::Sealed { .. })));
+        assert_eq!(open(directory.path(), 1).unwrap().operator_events().await.unwrap(), []);
         assert_eq!(open(directory.path(), 1).unwrap().inventory().await.unwrap().problems, []);
     }
 

@@ -13,6 +13,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
     include_str!("schema_4.sql"),
+    include_str!("schema_5.sql"),
 ];
 
 /// SQLite's mark for whose file this is: `ICST` in ASCII.
@@ -101,11 +102,12 @@ mod tests {
     use std::sync::Arc;
 
     /// What each version wrote. The master key is the suite's.
-    const VERSIONS: [&str; 4] = [
+    const VERSIONS: [&str; 5] = [
         include_str!("../../tests/store/version_1.sql"),
         include_str!("../../tests/store/version_2.sql"),
         include_str!("../../tests/store/version_3.sql"),
         include_str!("../../tests/store/version_4.sql"),
+        include_str!("../../tests/store/version_5.sql"),
     ];
 
     #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::fixtures::*;
+use instance_connect_core::audit::OperatorAction;
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::inventory::{
     AgentChange, AgentIdentity, AgentState, AnchorChange, AnchorRotation, Instance, InstanceState, JoinToken,
@@ -273,6 +274,38 @@ pub(crate) async fn anchors_roll_over(engine: impl Engine) {
     }
     drop(store);
     assert_eq!(engine.open().await.anchor_rotation().await.unwrap(), rotation);
+}
+
+pub(crate) async fn what_commands_do_is_left_until_it_is_forgotten(engine: impl Engine) {
+    let store = engine.open().await;
+    store.create_account(&account(1)).await.unwrap();
+    store.create_user(&user_id(1), &account_id(1), &user_name("ann")).await.unwrap();
+    assert_eq!(store.operator_events().await.unwrap(), []);
+    let key = access_key(1, 1);
+    changes!(store.create_first_access_key(&key, NOW));
+    // What was refused has not been done.
+    refuses!(store.create_first_access_key(&key, NOW), StoreError::AlreadyExists(_));
+    refuses!(store.change_anchors(AnchorChange::Finish, NOW), StoreError::Refused(Refusal::AnchorChange));
+    changes!(store.change_anchors(AnchorChange::Begin, later(1)));
+    drop(store);
+    let store = engine.open().await;
+    let left = store.operator_events().await.unwrap();
+    let [initialized, begun] = &left[..] else { panic!("{left:?}") };
+    let action = OperatorAction::InitializeControlPlane {
+        account_id: account_id(1).to_string(),
+        user_name: "ann".to_owned(),
+        access_key_id: key.id.to_string(),
+    };
+    assert_eq!((&initialized.action, initialized.time), (&action, NOW));
+    let action = OperatorAction::BeginAnchorRotation { anchor: 1, anchor_set: 2 };
+    assert_eq!((&begun.action, begun.time), (&action, later(1)));
+    assert_ne!(initialized.id, begun.id);
+    let sequence = store.sequence().await.unwrap();
+    store.forget_operator_events(std::slice::from_ref(initialized)).await.unwrap();
+    assert_eq!(store.operator_events().await.unwrap(), std::slice::from_ref(begun));
+    store.forget_operator_events(&left).await.unwrap();
+    assert_eq!(store.operator_events().await.unwrap(), []);
+    assert_eq!(store.sequence().await.unwrap(), sequence);
 }
 
 pub(crate) async fn refusals_are_checked_in_order(engine: impl Engine) {
