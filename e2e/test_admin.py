@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sqlite3
 import threading
 import time
@@ -188,6 +189,45 @@ def test_a_revoked_key_is_refused_and_others_are_not(dev, admin, new_key):
     assert second.login().refused and elsewhere.login().refused
     admin("revoke", "--instance", dev.first.id)
     assert admin("revoke", "--instance", dev.first.id).stdout == "No such key is on a machine.\n"
+
+
+def test_a_captured_push_is_refused_once_its_key_is_revoked(new_dev, new_key):
+    """By whoever has the private key, and the request: from a proxy's log, say."""
+    dev = new_dev(arguments=["--restart"])
+    admin, key = administrator(dev), new_key()
+    parameters = {"InstanceId": dev.first.id, "InstanceOSUser": dev.first.os_user, "SSHPublicKey": key.public}
+    captured = Request(dev, "SendSSHPublicKey", parameters)
+    week = {"X-Amz-Expires": "604800"}
+    presigned = Request(dev, "SendSSHPublicKey", parameters, presigned=week)
+    for push in (captured, presigned):
+        assert push.send().status == 200 and dev.first.login(key).succeeded
+    admin("revoke", "--instance", dev.first.id, "--fingerprint", key.fingerprint)
+
+    def refused():
+        assert dev.first.login(key).refused
+        for push in (captured, presigned):
+            answer = push.send()
+            error = json.loads(answer.body)
+            assert error["__type"].endswith("#InvalidSignatureException") and "is not later than" in error["message"]
+        assert dev.first.login(key).refused
+
+    refused()
+    os.kill(dev.control_plane(), 9)
+    eventually(lambda: accepts(dev), "the control plane is there again")
+    refused()
+    # Who signs now is served, at once.
+    eventually(lambda: admin.ask("instance", "show", dev.first.id)["Instances"][0]["Agent"]["Link"] == "open", "its link is open")
+    admin("revoke", "--instance", dev.first.id, "--fingerprint", key.fingerprint)
+    assert dev.push(key).login().succeeded
+
+
+def accepts(dev):
+    host, port = dev.address.rsplit(":", 1)
+    try:
+        socket.create_connection((host, int(port))).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_an_open_session_outlives_its_key(dev, admin, new_key):

@@ -5,6 +5,7 @@ use crate::ids::{
     AccessKeyId, AccountId, AvailabilityZone, GroupName, InstanceId, PolicyName, Region, UserId, UserName,
 };
 use crate::link::limits::ANCHORS_WITHHELD;
+use crate::revocation::Revocations;
 use crate::secret::Secret;
 use instance_connect_document::UnixSeconds;
 use std::collections::{BTreeMap, HashMap};
@@ -27,6 +28,8 @@ pub struct Inventory {
     pub instances: HashMap<InstanceId, Arc<Instance>>,
     /// The agent identity of each instance that was ever enrolled.
     pub agents: HashMap<InstanceId, AgentIdentity>,
+    /// From when on pushes have to be signed, where keys were revoked.
+    pub revocations: Revocations,
 }
 
 impl Inventory {

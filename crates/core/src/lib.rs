@@ -21,6 +21,7 @@ pub mod places;
 mod planted;
 pub mod printable;
 pub mod proxies;
+pub mod revocation;
 pub mod secret;
 pub mod sigv4;
 pub mod ssh_key;

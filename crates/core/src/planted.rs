@@ -15,6 +15,7 @@
         feature = "planted-private-key-echoed",
         feature = "planted-presigned-never-expires",
         feature = "planted-repeated-headers-pass",
+        feature = "planted-revoked-pushes-replayed",
         feature = "planted-stale-accepted",
         feature = "planted-unsorted-signed-headers",
         feature = "planted-work-cut-off",

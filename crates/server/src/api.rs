@@ -27,6 +27,7 @@ use instance_connect_core::ids::{AccessKeyId, Region, RequestId};
 use instance_connect_core::inventory::Inventory;
 use instance_connect_core::limits;
 use instance_connect_core::origin::Origin;
+use instance_connect_core::revocation::SignedPush;
 use instance_connect_core::sigv4::{
     AuthenticationError, ClockWindow, Expected, Presented, UsedSignature, Verified,
 };
@@ -263,10 +264,12 @@ impl Api {
         origin: &Origin,
         audited: &mut AuditedRequest,
     ) -> Result<Delivered, ApiError> {
-        let Call { operation, caller, body, inventory, .. } = call;
+        let Call { operation, caller, body, inventory, used } = call;
         self.throttled(Limit::Principal, |throttle, now| throttle.admit_caller(&caller, now))?;
         match operation {
-            Operation::SendSshPublicKey => self.push(caller, &body, &inventory, origin, audited).await,
+            Operation::SendSshPublicKey => {
+                self.push(caller, &body, &inventory, used.signed_at, origin, audited).await
+            }
             Operation::SendSerialConsoleSshPublicKey => {
                 self.push_serial(caller, &body, &inventory, origin, audited)
             }
@@ -280,6 +283,7 @@ impl Api {
         caller: Verified<Caller>,
         body: &[u8],
         inventory: &Inventory,
+        signed_at: UnixSeconds,
         origin: &Origin,
         audited: &mut AuditedRequest,
     ) -> Result<Delivered, ApiError> {
@@ -291,12 +295,22 @@ impl Api {
         self.throttled(Limit::Instance, |throttle, now| throttle.admit_operation(&authorized, now))?;
         let grant =
             Grant::issue(&authorized, origin.request.clone(), self.clock.wall(), self.clock.monotonic())?;
+        let account = &authorized.instance().account;
+        inventory.revocations.admit(&SignedPush::of(&grant, account, signed_at))?;
         kill_point("intent-before");
         self.commit(audited.intent()).await?;
         kill_point("intent-after");
         let sent = self.links.deliver(grant).instrument(traces::delivery()).await;
         self.metrics.sent(&sent);
-        sent.map_err(delivery_error)
+        let delivered = sent.map_err(delivery_error)?;
+        // A revocation may have come while the key was on its way: it withdraws what it finds, and this what it does not.
+        let (now, push) = (self.inventory.current(), SignedPush::of(&delivered.grant, account, signed_at));
+        if now.is_ok_and(|now| now.revocations.admit(&push).is_ok()) {
+            return Ok(delivered);
+        }
+        tracing::warn!("a key is withdrawn: it was revoked while it was pushed, or the store does not say");
+        self.links.withdraw(&delivered.grant);
+        Err(ApiError::InstanceUnavailable)
     }
 
     /// `SendSerialConsoleSSHPublicKey`: verified, parsed and authorised; no account can switch the console on yet.

@@ -17,8 +17,8 @@ mod tags;
 pub use error::{Entity, Refusal, StoreError};
 pub use instance_connect_core::ids::PolicyName;
 pub use limits::{
-    ACCESS_KEYS_PER_USER, ATTACHED_POLICIES, GROUP_POLICIES, GROUPS_PER_USER, TAG_KEY, TAG_VALUE, TAGS,
-    USER_POLICIES,
+    ACCESS_KEYS_PER_USER, ATTACHED_POLICIES, GROUP_POLICIES, GROUPS_PER_USER, REVOCATIONS, TAG_KEY,
+    TAG_VALUE, TAGS, USER_POLICIES,
 };
 pub use names::AuthorityName;
 pub use seal::{MasterKey, MasterKeyError, SealError};

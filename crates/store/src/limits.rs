@@ -30,6 +30,13 @@ pub(crate) const LAPSED_TOKEN_KEPT: i64 = 24 * 60 * 60;
 /// ([`CLOCK_STEP_BACK`](instance_connect_core::limits::CLOCK_STEP_BACK)).
 pub(crate) const EXPIRED_SIGNATURE_KEPT: i64 = 60;
 
+/// Revocations that are kept of one account. Each push is held against all of them, in memory; that takes some 10 us.
+pub const REVOCATIONS: u32 = 1000;
+
+/// How long a revocation is kept, in seconds: longer than any signature is good, which is a week for a presigned request
+/// and [`LONGEST_CLOCK_WINDOW`](instance_connect_core::limits::LONGEST_CLOCK_WINDOW) for another.
+pub(crate) const REVOCATION_KEPT: i64 = 8 * 24 * 60 * 60;
+
 /// What was done with the daemon's own commands, read at a time. Each is of somebody who has the machine's root.
 pub(crate) const OPERATOR_EVENTS: u32 = 256;
 

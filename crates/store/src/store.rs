@@ -13,6 +13,7 @@ use instance_connect_core::inventory::{
     AccessKey, Account, AgentChange, AgentIdentity, AnchorChange, AnchorRotation, Instance, InstanceState,
     Inventory, JoinToken, Status, policy_arn,
 };
+use instance_connect_core::revocation::Revocation;
 use instance_connect_core::secret::Secret;
 use instance_connect_core::sigv4::UsedSignature;
 use std::collections::{BTreeMap, BTreeSet};
@@ -247,6 +248,10 @@ pub trait Store: fmt::Debug + Send + Sync {
         fingerprints: &BTreeSet<Fingerprint>,
         take_from: Option<&InstanceId>,
     ) -> Result<HostKeys, StoreError>;
+
+    /// Keeps that keys of an account were revoked, for as long as a push that was signed before can be good. Of too many of one
+    /// account the oldest come to stand for all its keys.
+    async fn put_revocation(&self, account: &AccountId, revocation: &Revocation) -> Result<(), StoreError>;
 
     /// Changes the identity of an instance's agent, and gives what it is then. Where it is in no state for the change
     /// that is [`Refusal::AgentState`](crate::Refusal::AgentState). What it says of its anchors

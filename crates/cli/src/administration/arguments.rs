@@ -479,7 +479,8 @@ options! {
     AgentOptions: Agent;
 }
 
-/// A key is refused from the answer on. Logins that are open stay open; to refuse new pushes too, suspend the user first.
+/// A key is refused from the answer on, and so is every push of it that was signed before. Logins that are open stay open; to
+/// refuse new pushes too, suspend the user first.
 /// What could not be reached is withdrawn as soon as its agent is back, and expires within its minute in any case.
 #[derive(Args)]
 #[command(after_help = "\

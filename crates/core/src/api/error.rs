@@ -6,7 +6,8 @@
 
 use crate::iam::{Action, Denial, PolicyKind, StatementRef};
 use crate::link::Refusal;
-use crate::sigv4::{AuthenticationError, MalformedHead};
+use crate::sigv4::{AuthenticationError, MalformedHead, in_signatures};
+use instance_connect_document::UnixSeconds;
 use serde_json::json;
 
 /// Why a request is not answered with success. What only we should know stays out of it.
@@ -30,6 +31,14 @@ pub enum ApiError {
     AccessDenied(Box<AccessDenied>),
     /// `AuthException`: the account or the user is suspended.
     Suspended,
+    /// `InvalidSignatureException`: the push was signed before the key, or all of its caller's, was revoked. The name is that
+    /// of a signature whose time is over, on which SDKs look to their clocks and sign anew.
+    SignedBeforeRevocation {
+        /// When it was signed.
+        signed_at: UnixSeconds,
+        /// When that was revoked.
+        revoked_at: UnixSeconds,
+    },
     /// `EC2InstanceNotFoundException`.
     InstanceNotFound {
         /// The id as asked for.
@@ -182,6 +191,7 @@ impl ApiError {
             Self::RequestTooLarge => (413, "RequestEntityTooLargeException", Framework),
             Self::RequestTimeout => (408, "RequestTimeoutException", Framework),
             Self::Authentication(error) => (400, authentication_code(error), Framework),
+            Self::SignedBeforeRevocation { .. } => (400, "InvalidSignatureException", Framework),
             Self::AccessDenied(_) => (400, "AccessDeniedException", Modelled),
             Self::Suspended | Self::Refused(Refusal::Vetoed) => (400, "AuthException", Modelled),
             Self::InstanceNotFound { .. } => (400, "EC2InstanceNotFoundException", Modelled),
@@ -220,6 +230,12 @@ impl ApiError {
             Self::RequestTimeout => "The request did not arrive completely in time.".to_owned(),
             Self::Authentication(error) => error.to_string(),
             Self::AccessDenied(denied) => denied.message(),
+            Self::SignedBeforeRevocation { signed_at, revoked_at } => format!(
+                "Signature expired: {} is not later than {}, when this key or all keys of its caller were revoked. Sign \
+                 the request again.",
+                in_signatures(*signed_at),
+                in_signatures(*revoked_at)
+            ),
             Self::Suspended => "The account or the user of these credentials is suspended.".to_owned(),
             Self::Refused(Refusal::Vetoed) => {
                 "The instance does not allow access to this OS user.".to_owned()
@@ -315,6 +331,14 @@ mod tests {
                 MalformedHead::NoHost.into(),
                 400,
                 r#"{"__type":"com.amazon.coral.service#MalformedHttpRequestException","message":"The request must have a 'host' header."}"#,
+            ),
+            (
+                ApiError::SignedBeforeRevocation {
+                    signed_at: UnixSeconds(1_928_541_906),
+                    revoked_at: UnixSeconds(1_928_541_910),
+                },
+                400,
+                r#"{"__type":"com.amazon.coral.service#InvalidSignatureException","message":"Signature expired: 20310211T020506Z is not later than 20310211T020510Z, when this key or all keys of its caller were revoked. Sign the request again."}"#,
             ),
             (ApiError::Serialization, 400, r#"{"__type":"com.amazon.coral.service#SerializationException"}"#),
             (

@@ -46,6 +46,11 @@ impl AmzDate {
     }
 }
 
+/// A time as signatures write it; empty past the year 9999.
+pub fn in_signatures(time: UnixSeconds) -> String {
+    AmzDate::of(time).map(|date| date.text).unwrap_or_default()
+}
+
 /// What `text` says if it is exactly what `format` makes of that: the parser alone would take less.
 fn civil_time(format: &str, text: &str) -> Option<UnixSeconds> {
     let time = jiff::civil::DateTime::strptime(format, text).ok()?;

@@ -11,6 +11,7 @@ mod tests;
 mod verify;
 mod window;
 
+pub use date::in_signatures;
 pub use head::{MalformedHead, RequestHead};
 pub use query::Query;
 pub use sign::{Credentials, SignedHeaders, SigningScope, sign_headers};

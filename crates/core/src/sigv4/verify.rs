@@ -96,6 +96,8 @@ pub struct Presented<'a> {
 pub struct UsedSignature {
     /// The signature.
     pub signature: [u8; 32],
+    /// The time it says it was made at.
+    pub signed_at: UnixSeconds,
     /// From when on it is refused by its date alone.
     pub expires_at: UnixSeconds,
 }
@@ -143,6 +145,7 @@ impl<'a> Presented<'a> {
         let expires_at = self.parts.date.time().0.saturating_add_unsigned(lifetime).saturating_add(1);
         Some(UsedSignature {
             signature: read_signature(self.parts.signature)?,
+            signed_at: self.parts.date.time(),
             expires_at: UnixSeconds(expires_at),
         })
     }

@@ -7,11 +7,18 @@ use crate::links::{Revoked, Selection};
 use instance_connect_core::administration::Revoke;
 use instance_connect_core::api::ApiError;
 use instance_connect_core::authz::AuthorizedAdministration;
+use instance_connect_core::ids::AccountId;
 use instance_connect_core::limits;
+use instance_connect_core::revocation::Revocation;
 use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Times of signatures are whole ones.
+const SECOND: Duration = Duration::from_secs(1);
 
 impl Api {
-    /// Withdraws the keys that are meant, and says which are gone and which could not be reached.
+    /// Lets nobody push the keys that are meant with what was signed until now, withdraws them, and says which are gone and
+    /// which could not be reached.
     pub(super) async fn revoke(
         &self,
         authorized: &AuthorizedAdministration,
@@ -19,29 +26,41 @@ impl Api {
     ) -> Result<Answer, ApiError> {
         let inventory = self.inventory.current().map_err(internal)?;
         let account = &authorized.caller().user.account;
-        let revoked = match revoke {
+        let (instance, fingerprint, user) = match revoke {
             Revoke::Instance { instance, fingerprint, user } => {
-                let instance = find_instance(self, &inventory, account, instance)?;
-                let user = user.as_ref().map(|user| find_user(&inventory, account, user)).transpose()?;
-                let principal = user.map(|user| user.arn());
-                let selection = Selection {
-                    instance: Some(&instance.id),
-                    fingerprint: *fingerprint,
-                    principal: principal.as_deref(),
-                };
-                self.links.revoke(selection).await
+                (Some(find_instance(self, &inventory, account, instance)?), *fingerprint, user.as_ref())
             }
-            Revoke::User { user } => {
-                let principal = find_user(&inventory, account, user)?.arn();
-                let selection = Selection { principal: Some(&principal), ..Selection::default() };
-                self.links.revoke(selection).await
-            }
+            Revoke::User { user } => (None, None, Some(user)),
         };
+        let user = user.map(|user| find_user(&inventory, account, user)).transpose()?;
+        let revocation = Revocation {
+            instance: instance.map(|instance| instance.id.clone()),
+            fingerprint,
+            principal: user.map(|user| user.arn()),
+            at: self.clock.wall(),
+        };
+        // First no push from before is good any more, and then what such pushes have left is withdrawn: whatever is on its
+        // way meanwhile meets with one of the two. Where that cannot be kept, the keys go all the same.
+        let kept = self.keep(account, &revocation).await;
+        let selection = Selection {
+            instance: revocation.instance.as_ref(),
+            fingerprint,
+            principal: revocation.principal.as_deref(),
+        };
+        // Whoever pushes after the answer signs in another second than this one.
+        let (revoked, ()) = tokio::join!(self.links.revoke(selection), tokio::time::sleep(SECOND));
+        kept?;
         let (withdrawn, unreached): (Vec<Revoked>, Vec<Revoked>) =
             revoked.into_iter().partition(|revoked| revoked.confirmed);
         let members = json!({ "Withdrawn": shown(&withdrawn), "Unreached": shown(&unreached) });
         let summary = json!({ "Withdrawn": summary(&withdrawn), "Unreached": summary(&unreached) });
         Ok(Answer::new(members).with_summary(summary))
+    }
+
+    /// Keeps a revocation, so that it is decided by from here on and after a restart.
+    async fn keep(&self, account: &AccountId, revocation: &Revocation) -> Result<(), ApiError> {
+        self.inventory.store().put_revocation(account, revocation).await.map_err(internal)?;
+        self.inventory.refresh().await.map_err(|error| internal(format!("{error:#}")))
     }
 }
 

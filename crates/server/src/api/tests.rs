@@ -115,10 +115,34 @@ impl Setting {
 
     /// A push from the signed request to the answer: status and error name.
     async fn ask(&self, body: &str, secret: &str, source: &str) -> (u16, String) {
-        let request = self.signed(body, secret);
+        self.sent_from(self.signed(body, secret), source).await
+    }
+
+    async fn sent(&self, request: Whole) -> (u16, String) {
+        self.sent_from(request, "192.0.2.1").await
+    }
+
+    async fn sent_from(&self, request: Whole, source: &str) -> (u16, String) {
         let answer = Arc::clone(&self.api).answer(request, source.parse().unwrap(), None).await;
         let error = answer.headers().get("x-amzn-errortype").map_or("", |value| value.to_str().unwrap());
         (answer.status().as_u16(), error.to_owned())
+    }
+
+    /// The machine's agent, which takes every key and removes what is withdrawn.
+    fn spawn_agent(&self) {
+        let (link, mut queue) = self.connect();
+        let (links, instance) = (Arc::clone(&self.api.links), self.world.instance.clone());
+        tokio::spawn(async move {
+            while let Some(frame) = queue.recv().await {
+                match frame {
+                    ServerFrame::Grant(grant) => {
+                        link.acknowledged(grant.id, AckOutcome::Installed { os_user_exists: true });
+                    }
+                    ServerFrame::Withdraw(withdraw) => links.slot(&instance).withdrawn(withdraw.id),
+                    other => panic!("{other:?}"),
+                }
+            }
+        });
     }
 
     fn signed(&self, body: &str, secret: &str) -> Whole {
@@ -154,7 +178,7 @@ impl Setting {
 
 /// What pushes have and nobody asks for.
 fn used() -> UsedSignature {
-    UsedSignature { signature: [0; 32], expires_at: UnixSeconds(0) }
+    UsedSignature { signature: [0; 32], signed_at: UnixSeconds(i64::MAX), expires_at: UnixSeconds(0) }
 }
 
 /// Puts the world's account, user, key and instance into a store.

@@ -4,6 +4,7 @@
 pub(super) mod host_keys;
 mod iam;
 pub(super) mod operator;
+pub(super) mod revocations;
 
 pub(super) use iam::*;
 

@@ -15,6 +15,7 @@ use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId};
 use instance_connect_core::inventory::{
     AccessKey, Account, AgentIdentity, AgentState, AnchorRotation, Instance, InstanceState, Inventory, Status,
 };
+use instance_connect_core::revocation::{Revocation, Revocations};
 use rusqlite::types::FromSql;
 use rusqlite::{OptionalExtension, Row, Transaction};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -39,6 +40,7 @@ pub(super) fn snapshot(tx: &Transaction<'_>, sealer: &Sealer) -> Result<Snapshot
         access_keys: access_keys(tx, sealer, &mut problems)?,
         instances: instances(tx)?,
         agents: agents(tx)?,
+        revocations: revocations(tx)?,
     };
     Ok(Snapshot { inventory, problems, warnings })
 }
@@ -178,6 +180,35 @@ fn agent_of(row: &Row<'_>) -> Result<AgentIdentity, StoreError> {
         state: state.ok_or_else(|| damaged("agents.state", "no state of an agent"))?,
         anchor_set: column(row, 6, "agents.anchor_set")?,
     })
+}
+
+fn revocations(tx: &Transaction<'_>) -> Result<Revocations, StoreError> {
+    let query = "SELECT account, instance, fingerprint, principal, revoked_at FROM revocations";
+    let rows: Vec<(AccountId, Revocation)> = each_row(tx, query, |row| {
+        let principal: String = column(row, 3, "revocations.principal")?;
+        let revocation = Revocation {
+            instance: given(row, 1, "revocations.instance")?,
+            fingerprint: given(row, 2, "revocations.fingerprint")?,
+            principal: (!principal.is_empty()).then_some(principal),
+            at: UnixSeconds(column(row, 4, "revocations.revoked_at")?),
+        };
+        Ok((parsed(row, 0, "revocations.account")?, revocation))
+    })?;
+    let mut revocations = Revocations::default();
+    for (account, revocation) in rows {
+        revocations.0.entry(account).or_default().push(revocation);
+    }
+    Ok(revocations)
+}
+
+/// What is given where the text is not empty.
+fn given<T: FromStr<Err: fmt::Display>>(
+    row: &Row<'_>,
+    index: usize,
+    name: &'static str,
+) -> Result<Option<T>, StoreError> {
+    let text: String = column(row, index, name)?;
+    if text.is_empty() { Ok(None) } else { parsed(row, index, name).map(Some) }
 }
 
 pub(super) fn operator_events(tx: &Transaction<'_>) -> Result<Vec<OperatorEvent>, StoreError> {

@@ -18,6 +18,7 @@ use instance_connect_core::inventory::{
     AccessKey, Account, AgentChange, AgentIdentity, AnchorChange, AnchorRotation, Instance, InstanceState,
     JoinToken, Status,
 };
+use instance_connect_core::revocation::Revocation;
 use instance_connect_core::secret::Secret;
 use instance_connect_core::sigv4::UsedSignature;
 use rusqlite::{Transaction, TransactionBehavior};
@@ -368,6 +369,11 @@ impl Store for SqliteStore {
             changes::host_keys::accept(tx, &instance, &fingerprints, other.as_ref())
         };
         self.transact(TransactionBehavior::Immediate, accept).await
+    }
+
+    async fn put_revocation(&self, account: &AccountId, revocation: &Revocation) -> Result<(), StoreError> {
+        let (account, revocation) = (account.clone(), revocation.clone());
+        self.change(move |tx| changes::revocations::put(tx, &account, &revocation)).await
     }
 
     async fn change_agent(

@@ -5,6 +5,7 @@ use instance_connect_core::administration::{self, Operation as Administrative};
 use instance_connect_core::host_key::{HostKey, claimed};
 use instance_connect_core::ids::{AccountId, InstanceId};
 use instance_connect_core::inventory::{AgentChange, JoinToken, Status};
+use instance_connect_core::revocation::Revocation;
 use std::sync::atomic::AtomicU32;
 
 /// A key to sign with: its id and its secret.
@@ -652,22 +653,10 @@ async fn agents_are_revoked_and_rearmed() {
     assert_eq!(setting.administer(A::RearmAgent, about).await.code, "InvalidInput");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn pushed_keys_are_revoked() {
     let setting = Setting::new().await;
-    let (link, mut queue) = setting.connect();
-    let (links, instance) = (Arc::clone(&setting.api.links), setting.world.instance.clone());
-    tokio::spawn(async move {
-        while let Some(frame) = queue.recv().await {
-            match frame {
-                ServerFrame::Grant(grant) => {
-                    link.acknowledged(grant.id, AckOutcome::Installed { os_user_exists: true });
-                }
-                ServerFrame::Withdraw(withdraw) => links.slot(&instance).withdrawn(withdraw.id),
-                other => panic!("{other:?}"),
-            }
-        }
-    });
+    setting.spawn_agent();
     setting.push("deploy").await.unwrap();
     let bob = setting.new_user("bob", "").await;
     let of_alice = json!({ "UserName": "alice" });
@@ -688,6 +677,68 @@ async fn pushed_keys_are_revoked() {
     assert_eq!(record["responseElements"]["withdrawn"], withdrawn);
     let instance = json!({ "InstanceId": setting.world.instance.as_str() });
     assert_eq!(setting.done(Administrative::RevokeInstanceKeys, instance).await["Withdrawn"], json!([]));
+}
+
+/// Whoever has captured a push sends the same bytes again, once its key was revoked.
+#[tokio::test(start_paused = true)]
+async fn a_push_from_before_a_revocation_is_refused() {
+    const REFUSED: (u16, &str) = (400, "InvalidSignatureException");
+    let instance = json!({ "InstanceId": World::new().instance.as_str() });
+    let with = |name: &str, value: &str| {
+        let mut members = instance.clone();
+        members[name] = value.into();
+        members
+    };
+    let key = World::new().authorized("deploy").unwrap().operation().key.fingerprint().to_string();
+    let another = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    for (operation, members, refused) in [
+        (Administrative::RevokeUserKeys, json!({ "UserName": "alice" }), true),
+        (Administrative::RevokeInstanceKeys, instance.clone(), true),
+        (Administrative::RevokeInstanceKeys, with("Fingerprint", &key), true),
+        (Administrative::RevokeInstanceKeys, with("UserName", "alice"), true),
+        (Administrative::RevokeInstanceKeys, with("Fingerprint", another), false),
+        (Administrative::RevokeUserKeys, json!({ "UserName": "bob" }), false),
+        (Administrative::RevokeInstanceKeys, with("UserName", "bob"), false),
+    ] {
+        let setting = Setting::new().await;
+        setting.spawn_agent();
+        setting.new_user("bob", "").await;
+        let body = setting.world.push_body("deploy");
+        let captured = || setting.signed(&body, SECRET_ACCESS_KEY);
+        let (first, again, later) = (captured(), captured(), captured());
+        assert_eq!(setting.sent(first).await, (200, String::new()));
+        setting.done(operation, members.clone()).await;
+        let expected = if refused { REFUSED } else { (200, "") };
+        let told = setting.sent(again).await;
+        assert_eq!((told.0, told.1.as_str()), expected, "{operation:?} {members}");
+        // Minutes later, as long as the signature is good, and with another one at once.
+        setting.clock.advance(Duration::from_secs(120));
+        setting.api.inventory.refresh().await.unwrap();
+        let told = setting.sent(later).await;
+        assert_eq!((told.0, told.1.as_str()), expected, "{operation:?} {members}");
+        assert_eq!(setting.sent(captured()).await, (200, String::new()), "{operation:?} {members}");
+    }
+}
+
+/// The revocation has looked for keys before this one was on its way, and is followed before its machine has it.
+#[tokio::test]
+async fn a_push_that_a_revocation_overtakes_is_withdrawn() {
+    let setting = Setting::new().await;
+    let (link, mut queue) = setting.connect();
+    let (store, world) = (setting.api.inventory.store(), &setting.world);
+    let pushed = setting.sent(setting.signed(&world.push_body("deploy"), SECRET_ACCESS_KEY));
+    let machine = async {
+        let Some(ServerFrame::Grant(grant)) = queue.recv().await else { panic!() };
+        let everything = Revocation { instance: None, fingerprint: None, principal: None, at: world.now };
+        store.put_revocation(&world.account, &everything).await.unwrap();
+        setting.api.inventory.refresh().await.unwrap();
+        link.acknowledged(grant.id, AckOutcome::Installed { os_user_exists: true });
+        let Some(ServerFrame::Withdraw(withdraw)) = queue.recv().await else { panic!() };
+        assert_eq!(withdraw.os_user.as_str(), "deploy");
+    };
+    let (answer, ()) = tokio::join!(pushed, machine);
+    assert_eq!(answer, (400, "EC2InstanceUnavailableException".to_owned()));
+    assert_eq!(setting.audit_records().pop().unwrap()["additionalEventData"]["delivery"], "unknown");
 }
 
 #[tokio::test]

@@ -3,9 +3,11 @@
 use crate::engine::Engine;
 use crate::fixtures::*;
 use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::ids::Fingerprint;
 use instance_connect_core::inventory::{AccessKey, Status};
+use instance_connect_core::revocation::Revocation;
 use instance_connect_core::sigv4::UsedSignature;
-use instance_connect_store::{Entity, StoreError};
+use instance_connect_store::{Entity, REVOCATIONS, Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) async fn the_first_account_is_the_management_account(engine: impl Engine) {
@@ -60,7 +62,11 @@ pub(crate) async fn account_details_are_what_was_stored(engine: impl Engine) {
 
 pub(crate) async fn signatures_are_used_once(engine: impl Engine) {
     let store = engine.open().await;
-    let signature = |byte, expires: UnixSeconds| UsedSignature { signature: [byte; 32], expires_at: expires };
+    let signature = |byte, expires: UnixSeconds| UsedSignature {
+        signature: [byte; 32],
+        signed_at: NOW,
+        expires_at: expires,
+    };
     let before = store.sequence().await.unwrap();
     let first = signature(1, later(300));
     assert!(store.use_signature(&first, NOW).await.unwrap());
@@ -75,4 +81,64 @@ pub(crate) async fn signatures_are_used_once(engine: impl Engine) {
     assert!(!store.use_signature(&first, NOW).await.unwrap());
     assert!(!store.use_signature(&signature(4, later(300)), NOW).await.unwrap());
     assert!(!store.use_signature(&signature(3, later(1000)), NOW).await.unwrap());
+}
+
+fn revocation(instance: Option<u8>, principal: Option<&str>, at: UnixSeconds) -> Revocation {
+    let (instance, principal) = (instance.map(instance_id), principal.map(str::to_owned));
+    Revocation { instance, fingerprint: Some(Fingerprint::from_bytes([7; 32])), principal, at }
+}
+
+/// What is kept for an account, latest first.
+async fn revoked(store: &dyn Store, account: u8) -> Vec<Revocation> {
+    let snapshot = store.inventory().await.unwrap().inventory;
+    let mut kept = snapshot.revocations.0.get(&account_id(account)).cloned().unwrap_or_default();
+    kept.sort_by_key(|revocation| std::cmp::Reverse(revocation.at));
+    kept
+}
+
+pub(crate) async fn revocations_are_kept_while_a_signature_can_be_good(engine: impl Engine) {
+    const DAY: i64 = 24 * 60 * 60;
+    let store = engine.open().await;
+    store.create_account(&account(1)).await.unwrap();
+    store.create_account(&account(2)).await.unwrap();
+    let of_bob = revocation(None, Some("arn:aws:iam::000000000001:user/bob"), NOW);
+    changes!(store.put_revocation(&account_id(1), &of_bob));
+    let later_one = revocation(Some(1), None, later(60));
+    changes!(store.put_revocation(&account_id(1), &later_one));
+    drop(store);
+    let store = engine.open().await;
+    assert_eq!(revoked(&*store, 1).await, [later_one.clone(), of_bob.clone()]);
+    assert_eq!(revoked(&*store, 2).await, []);
+    // The same once more: the later time counts, also where the clock has gone back.
+    let again = Revocation { at: later(90), ..of_bob.clone() };
+    store.put_revocation(&account_id(1), &again).await.unwrap();
+    store.put_revocation(&account_id(1), &of_bob).await.unwrap();
+    assert_eq!(revoked(&*store, 1).await, [again.clone(), later_one]);
+    // A presigned request is good for a week.
+    let next = revocation(Some(2), None, later(7 * DAY + 90));
+    store.put_revocation(&account_id(2), &next).await.unwrap();
+    assert_eq!(revoked(&*store, 1).await.len(), 2);
+    let next = revocation(Some(2), None, later(8 * DAY + 70));
+    store.put_revocation(&account_id(2), &next).await.unwrap();
+    assert_eq!(revoked(&*store, 1).await, [again]);
+}
+
+/// One account can neither fill the store nor bring back what it has revoked, and takes nothing from others.
+pub(crate) async fn revocations_are_bounded(engine: impl Engine) {
+    let store = engine.open().await;
+    store.create_account(&account(1)).await.unwrap();
+    store.create_account(&account(2)).await.unwrap();
+    let of_another = revocation(Some(1), None, NOW);
+    store.put_revocation(&account_id(2), &of_another).await.unwrap();
+    let count = i64::from(REVOCATIONS) + 3;
+    for number in 1..=count {
+        let each = revocation(None, Some(&format!("arn:{number}")), later(number));
+        store.put_revocation(&account_id(1), &each).await.unwrap();
+    }
+    let kept = revoked(&*store, 1).await;
+    assert_eq!(kept.len(), usize::try_from(REVOCATIONS).unwrap());
+    // The four oldest are one that stands for everything.
+    let everything = Revocation { instance: None, fingerprint: None, principal: None, at: later(4) };
+    assert_eq!((kept.last(), kept[0].at), (Some(&everything), later(count)));
+    assert_eq!(revoked(&*store, 2).await, [of_another]);
 }
