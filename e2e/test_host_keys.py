@@ -108,7 +108,7 @@ def test_a_host_key_that_another_machine_has_claimed_first_is_taken_from_it_by_n
     assert show(admin, liar)["HostKeys"] == [key]
 
     done = admin("instance", "set", rightful.id, *accept, "--take-from", liar.id).stdout
-    assert f"instance {rightful.id} has the new host keys, and they are taken from {liar.id}" in done
+    assert f"instance {rightful.id} has the new host keys; those of them that {liar.id} had are taken from it" in done
     log_in(admin, rightful)
     records = [json.loads(line) for line in broken.audit_lines()]
     record = [record for record in records if record["eventName"] == "AcceptHostKeys"][-1]

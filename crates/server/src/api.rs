@@ -304,13 +304,14 @@ impl Api {
         self.metrics.sent(&sent);
         let delivered = sent.map_err(delivery_error)?;
         // A revocation may have come while the key was on its way: it withdraws what it finds, and this what it does not.
-        let (now, push) = (self.inventory.current(), SignedPush::of(&delivered.grant, account, signed_at));
-        if now.is_ok_and(|now| now.revocations.admit(&push).is_ok()) {
-            return Ok(delivered);
+        let push = SignedPush::of(&delivered.grant, account, signed_at);
+        let current = self.inventory.current().map_err(internal);
+        if let Err(error) = current.and_then(|inventory| inventory.revocations.admit(&push)) {
+            self.links.withdraw(&delivered.grant);
+            audited.withdrawn();
+            return Err(error);
         }
-        tracing::warn!("a key is withdrawn: it was revoked while it was pushed, or the store does not say");
-        self.links.withdraw(&delivered.grant);
-        Err(ApiError::InstanceUnavailable)
+        Ok(delivered)
     }
 
     /// `SendSerialConsoleSSHPublicKey`: verified, parsed and authorised; no account can switch the console on yet.

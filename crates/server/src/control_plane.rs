@@ -180,7 +180,9 @@ async fn start(
     let inventory = Arc::new(LiveInventory::load(store, Arc::clone(&clock)).await?);
     let links = Arc::new(Links::new(Arc::clone(&pki), Arc::clone(&clock)));
     let audit = AuditLog::open(&settings.audit, Arc::clone(&clock), random.as_ref())?;
-    operator_events::record(inventory.store(), &audit, &region).await.context("what commands have done")?;
+    operator_events::record(inventory.store(), &audit, &region)
+        .await
+        .context("what commands have done cannot be recorded")?;
     let throttle = settings.throttle.map(|limits| Arc::new(Mutex::new(Throttle::new(limits))));
     let public_tls = PublicTls::load(settings.public.transport, &pki, clock.wall())?;
     let agents_tls = Arc::new(AgentsTls::new(Arc::clone(&pki), settings.agents_names, clock.wall())?);

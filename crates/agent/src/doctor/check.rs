@@ -92,8 +92,8 @@ impl Diagnosis {
         text += &match (problems, &self.os_user) {
             (0, Some(user)) => format!("\nNothing is in the way of a login as {user} with a pushed key.\n"),
             (0, None) => "\nNothing is in the way of logins with pushed keys. --os-user NAME looks at one account too.\n".to_owned(),
-            (1, _) => "\n1 problem is to be mended before logins with pushed keys are as they should be.\n".to_owned(),
-            (count, _) => format!("\n{count} problems are to be mended before logins with pushed keys are as they should be.\n"),
+            (1, _) => "\n1 problem is in the way of logins with pushed keys, or makes them unsafe.\n".to_owned(),
+            (count, _) => format!("\n{count} problems are in the way of logins with pushed keys, or make them unsafe.\n"),
         };
         text
     }

@@ -384,9 +384,9 @@ pub(crate) enum Instance {
         /// `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`
         #[arg(long, required = true)]
         accept_host_keys: bool,
-        /// Have this other instance known by them no longer
+        /// Take those of the keys that this other instance has claimed
         ///
-        /// For where its agent has reported them though they are not its own. It keeps what other keys it has.
+        /// For where its agent has reported keys that are not its own. It keeps what other keys it has.
         #[arg(long, value_name = "INSTANCE")]
         take_from: Option<InstanceId>,
         /// Do not ask

@@ -33,7 +33,7 @@ pub(super) async fn accept(
         let theirs = describe(other, client).await?;
         output::result(&format!("accepted of {other}: {}", cell(&theirs, "Instances.0.HostKeys")));
         question = format!("Shall {id} be known by what it has reported, and {other} by none of it?");
-        done = format!("{done}, and they are taken from {other}");
+        done = format!("{done}; those of them that {other} had are taken from it");
     }
     if !confirm(&question, yes)? {
         return Err(Failure::new(Exit::General, "nothing is changed"));

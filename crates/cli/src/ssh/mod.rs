@@ -58,7 +58,9 @@ pub(crate) async fn run(service: &ServiceOptions, options: SshOptions) -> Result
         child::run(&mut command, agent::serve_for(GRANT_LIFETIME, listener, key), &mut signals).await?;
     if code == SSH_FAILED {
         // What ssh says of host keys does not help: it knows nothing of the service, and may name a file that we made.
-        told.hint(&route).iter().for_each(|hint| output::hint(hint));
+        if let Some(hint) = told.hint(&route) {
+            output::hint(&hint);
+        }
     }
     Ok(code)
 }

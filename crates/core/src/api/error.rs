@@ -31,7 +31,8 @@ pub enum ApiError {
     AccessDenied(Box<AccessDenied>),
     /// `AuthException`: the account or the user is suspended.
     Suspended,
-    /// `InvalidSignatureException`: the push was signed before the key, or all of its caller's, was revoked. The name is that
+    /// `InvalidSignatureException`: the push was signed before keys like it were revoked: this one, all of its
+    /// caller's or all of the instance's. The name is that
     /// of a signature whose time is over, on which SDKs look to their clocks and sign anew.
     SignedBeforeRevocation {
         /// When it was signed.
@@ -231,8 +232,8 @@ impl ApiError {
             Self::Authentication(error) => error.to_string(),
             Self::AccessDenied(denied) => denied.message(),
             Self::SignedBeforeRevocation { signed_at, revoked_at } => format!(
-                "Signature expired: {} is not later than {}, when this key or all keys of its caller were revoked. Sign \
-                 the request again.",
+                "Signature expired: {} is not later than {}, when this key was revoked, alone or with others. Sign the \
+                 request again.",
                 in_signatures(*signed_at),
                 in_signatures(*revoked_at)
             ),
@@ -338,7 +339,7 @@ mod tests {
                     revoked_at: UnixSeconds(1_928_541_910),
                 },
                 400,
-                r#"{"__type":"com.amazon.coral.service#InvalidSignatureException","message":"Signature expired: 20310211T020506Z is not later than 20310211T020510Z, when this key or all keys of its caller were revoked. Sign the request again."}"#,
+                r#"{"__type":"com.amazon.coral.service#InvalidSignatureException","message":"Signature expired: 20310211T020506Z is not later than 20310211T020510Z, when this key was revoked, alone or with others. Sign the request again."}"#,
             ),
             (ApiError::Serialization, 400, r#"{"__type":"com.amazon.coral.service#SerializationException"}"#),
             (

@@ -50,6 +50,7 @@ pub struct AuditedRequest {
     shared: Shared,
     read_only: bool,
     decided_by: Option<StatementRef>,
+    delivery: Option<Delivery>,
     tls: Option<TlsDetails>,
 }
 
@@ -78,6 +79,7 @@ impl AuditedRequest {
             shared: Shared::new(&head),
             read_only: matches!(operation, Operation::Administer(operation) if operation.is_read_only()),
             decided_by: None,
+            delivery: None,
             tls: origin.tls.clone(),
         }
     }
@@ -95,6 +97,11 @@ impl AuditedRequest {
     /// Names the statement that allowed the request, if one had to.
     pub fn decided_by(&mut self, statement: Option<&StatementRef>) {
         self.decided_by = statement.cloned();
+    }
+
+    /// The machine has acknowledged the key, and is told to remove it all the same.
+    pub fn withdrawn(&mut self) {
+        self.delivery = Some(Delivery::Withdrawn);
     }
 
     /// The intent of an authorised push or change: on disk before the key leaves for the machine, or anything is changed.
@@ -138,7 +145,11 @@ impl AuditedRequest {
     fn rest(&self, event_type: EventType) -> Rest<'_> {
         let decided_by = self.decided_by.as_ref().map(DecidedBy::from);
         Rest {
-            additional_event_data: AdditionalEventData { decided_by, ..AdditionalEventData::default() },
+            additional_event_data: AdditionalEventData {
+                decided_by,
+                delivery: self.delivery,
+                ..AdditionalEventData::default()
+            },
             request: Some(self.request.as_str()),
             recipient_account_id: Some(self.account.as_str()),
             tls_details: self.tls.as_ref().map(Tls::from),

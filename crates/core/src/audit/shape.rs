@@ -303,11 +303,13 @@ impl<'a> From<&'a StatementRef> for DecidedBy<'a> {
 }
 
 /// What became of a key that may not be on its machine.
-#[derive(Clone, Copy, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Delivery {
     /// It is not there.
     Refused,
     /// It may be there.
     Unknown,
+    /// It was there, and a withdrawal follows it.
+    Withdrawn,
 }

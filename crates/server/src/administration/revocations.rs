@@ -13,7 +13,7 @@ use instance_connect_core::revocation::Revocation;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Times of signatures are whole ones.
+/// Times of signatures are whole seconds.
 const SECOND: Duration = Duration::from_secs(1);
 
 impl Api {

@@ -240,7 +240,7 @@ impl Conversation<'_> {
     /// What the link's certificate is worth now.
     ///
     /// # Errors
-    /// Nothing any more, for what is asked here: the link ends.
+    /// The certificate has ended, or its identity is suspended or revoked, or the store does not answer.
     fn standing(&self) -> Result<AgentStanding, Ended> {
         self.check_expiry()?;
         let (code, text) = match self.agents.standing(self.identity) {

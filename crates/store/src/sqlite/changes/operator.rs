@@ -30,7 +30,7 @@ pub(in crate::sqlite) fn initialized(
     tx: &Transaction<'_>,
     key: &AccessKey,
 ) -> Result<OperatorAction, StoreError> {
-    let query = "SELECT account, coalesce(name, '') FROM users WHERE id = ?1";
+    let query = "SELECT account, name FROM users WHERE id = ?1";
     let user = tx.query_row(query, [key.user.as_str()], |row| Ok((row.get(0)?, row.get(1)?)));
     let (account_id, user_name) = user.map_err(|error| damaged("the user of an access key", error))?;
     let access_key_id = key.id.to_string();
