@@ -26,6 +26,7 @@ use hyper::header::{
 };
 use hyper::{Method, Response, StatusCode};
 use instance_connect_core::audit::{self, Refused, Share};
+use instance_connect_core::document::ServerInstant;
 use instance_connect_core::environment::Random;
 use instance_connect_core::ids::{BootId, Region};
 use instance_connect_core::inventory::AgentStanding;
@@ -66,6 +67,15 @@ pub(crate) struct Agents {
     pub(crate) metrics: Arc<Metrics>,
 }
 
+/// A connection whose other end has proved to be an agent.
+#[derive(Debug)]
+pub(crate) struct AgentConnection {
+    certificate: AgentCertificate,
+    source: IpAddr,
+    /// Before TLS.
+    accepted_at: ServerInstant,
+}
+
 impl Agents {
     /// Serves the listener until the process ends.
     pub(crate) async fn serve(self: Arc<Self>, listener: Listener, tls: Arc<AgentsTls>) {
@@ -87,7 +97,7 @@ impl Agents {
         stream: TcpStream,
         connection: Connection,
     ) {
-        let peer = connection.peer();
+        let (peer, accepted_at) = (connection.peer(), self.links.clock().monotonic());
         let stream = match tls.accept(stream).await {
             Ok(stream) => stream,
             Err(error) => return tracing::debug!(%error, %peer, "TLS handshake failed"),
@@ -95,13 +105,14 @@ impl Agents {
         let session = TlsSession::of(stream.get_ref().1);
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
         let certificate = certificate.map(|certificate| pki::agent_certificate(&certificate));
-        let certificate = match certificate.transpose() {
-            Ok(certificate) => certificate.map(Arc::new),
+        let agent = match certificate.transpose() {
+            Ok(certificate) => certificate
+                .map(|certificate| Arc::new(AgentConnection { certificate, source: peer, accepted_at })),
             Err(error) => return tracing::warn!(%error, %peer, "a certificate of ours names no agent"),
         };
         let service = move |request| {
-            let (agents, certificate) = (Arc::clone(&self), certificate.clone());
-            async move { Ok::<_, Infallible>(agents.answer(request, certificate, peer, session).await) }
+            let (agents, agent) = (Arc::clone(&self), agent.clone());
+            async move { Ok::<_, Infallible>(agents.answer(request, agent, peer, session).await) }
         };
         http::serve(stream, connection, link_protocol::limits::ENROLL_BODY, service).await;
     }
@@ -109,7 +120,7 @@ impl Agents {
     async fn answer(
         self: Arc<Self>,
         request: Whole,
-        certificate: Option<Arc<AgentCertificate>>,
+        agent: Option<Arc<AgentConnection>>,
         peer: IpAddr,
         session: TlsSession,
     ) -> Response<Body> {
@@ -124,7 +135,7 @@ impl Agents {
                 let enrolled = enrolled.await;
                 enrolled.unwrap_or_else(|_| Err(enroll::unavailable()))
             }
-            (&Method::GET, LINK_PATH) => self.open_link(request, certificate, peer),
+            (&Method::GET, LINK_PATH) => self.open_link(request, agent),
             _ => Err(refusal(EnrollErrorCode::NotFound, "there is no such path on the agents listener")),
         };
         answer.unwrap_or_else(|error| {
@@ -199,13 +210,12 @@ impl Agents {
     fn open_link(
         self: Arc<Self>,
         mut request: Whole,
-        certificate: Option<Arc<AgentCertificate>>,
-        peer: IpAddr,
+        agent: Option<Arc<AgentConnection>>,
     ) -> Result<Response<Body>, EnrollError> {
         use EnrollErrorCode as Code;
-        let certificate = certificate
+        let agent = agent
             .ok_or_else(|| refusal(Code::CertificateRequired, "the link needs the agent's certificate"))?;
-        let identity = &certificate.identity;
+        let identity = &agent.certificate.identity;
         let unavailable = |message: &str| refusal(Code::Unavailable, message);
         let standing = self.standing(identity);
         let standing = standing.map_err(|_| unavailable("the store does not answer; try again"))?;
@@ -240,11 +250,11 @@ impl Agents {
         tokio::spawn(async move {
             let _under_way = under_way;
             match upgrade.await {
-                Ok(upgraded) => link::run(&self, (&certificate, peer), upgraded, places).await,
+                Ok(upgraded) => link::run(&self, &agent, upgraded, places).await,
                 Err(error) => {
                     tracing::debug!(%error, "a link did not open");
                     if is_stale {
-                        self.suspend_copy(&certificate.identity, peer).await;
+                        self.end_stale(&agent, None).await;
                     }
                 }
             }

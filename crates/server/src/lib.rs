@@ -43,6 +43,7 @@ mod traces;
         feature = "planted-enrolments-unthrottled",
         feature = "planted-events-of-others",
         feature = "planted-interrupted-skipped",
+        feature = "planted-late-hellos-believed",
         feature = "planted-replay-admitted",
         feature = "planted-signer-kept",
         feature = "planted-slow-heads-allowed",

