@@ -1,4 +1,4 @@
-//! A request head, read as the listener reads it: canonical forms, and the signature it presents.
+//! A request head, read as the listener reads it: canonical forms, the signature it presents, and the trace it is a part of.
 #![no_main]
 
 use http::Uri;
@@ -8,6 +8,7 @@ use instance_connect_core::secret::Secret;
 use instance_connect_core::sigv4::{
     AuthenticationError, Credentials, Expected, Presented, Query, RequestHead, SigningScope, sign_headers,
 };
+use instance_connect_core::trace_context::TraceContext;
 use libfuzzer_sys::fuzz_target;
 
 const NOW: UnixSeconds = UnixSeconds(1_928_541_906);
@@ -26,6 +27,9 @@ fuzz_target!(|bytes: &[u8]| {
     else {
         return;
     };
+    for header in request.headers.iter() {
+        a_trace_is_the_one_that_was_named(header.value);
+    }
     let Ok(uri) = target.parse::<Uri>() else { return };
     let names: Vec<String> = request.headers.iter().map(|header| header.name.to_ascii_lowercase()).collect();
     let headers = names.iter().zip(request.headers.iter()).map(|(name, header)| (name.as_str(), header.value));
@@ -35,6 +39,17 @@ fuzz_target!(|bytes: &[u8]| {
     nothing_holds_under_another_secret(&head, bytes.len());
     what_is_signed_holds_and_nothing_else(&head, &target);
 });
+
+fn a_trace_is_the_one_that_was_named(value: &[u8]) {
+    let says = |text: String| value.windows(text.len()).any(|part| part == text.as_bytes());
+    if let Some(TraceContext { trace_id, span_id, .. }) = TraceContext::from_traceparent(value) {
+        assert!(value.len() == 55 && says(format!("00-{trace_id:032x}-{span_id:016x}-")));
+    }
+    if let Some(TraceContext { trace_id, span_id, .. }) = TraceContext::from_amzn_trace_id(value) {
+        let (seconds, random) = (trace_id >> 96, trace_id & (u128::MAX >> 32));
+        assert!(says(format!("Root=1-{seconds:08x}-{random:024x}")) && says(format!("Parent={span_id:016x}")));
+    }
+}
 
 fn the_canonical_query_is_its_own(head: &RequestHead<'_>) {
     let canonical = head.query().canonical(None);
