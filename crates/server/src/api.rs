@@ -61,7 +61,7 @@ pub(crate) struct Api {
     /// Load balancers in front.
     pub(crate) proxies: Proxies,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) traces: traces::Requests,
+    pub(crate) traces: traces::RequestSpans,
 }
 
 impl Api {
@@ -132,13 +132,19 @@ impl Api {
             user_agent: user_agent(request.headers()),
             tls: tls.map(|session| session.details(request.headers())),
         };
-        let traced = self.traces.begin(&origin.request, request.headers(), self.clock.monotonic());
+        let begun = self.clock.monotonic();
+        let traced = self.traces.begin(&origin.request, request.headers(), begun);
         let span = log::request_span(&origin.request, traces::trace_id(&traced).as_ref());
-        self.answer_from(request, &origin, &traced).instrument(span).instrument(traced.clone()).await
+        self.answer_from(request, &origin, begun, &traced).instrument(span).instrument(traced.clone()).await
     }
 
-    async fn answer_from(&self, request: Whole, origin: &Origin, traced: &Span) -> Response<Body> {
-        let begun = self.clock.monotonic();
+    async fn answer_from(
+        &self,
+        request: Whole,
+        origin: &Origin,
+        begun: ServerInstant,
+        traced: &Span,
+    ) -> Response<Body> {
         let admitted =
             self.throttled(Limit::Source, |throttle, now| throttle.admit_source(origin.source, now));
         let mut claimed = Claimed::default();

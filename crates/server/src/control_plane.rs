@@ -226,7 +226,7 @@ async fn start(
         throttle,
         proxies: settings.public.proxies,
         metrics: Arc::clone(&metrics),
-        traces: traces::Requests::default(),
+        traces: traces::RequestSpans::default(),
     };
 
     let connections = Arc::<Drain>::default();

@@ -3,18 +3,19 @@
 //! Whatever is said about a request is said within its span, `request{id=…}`: the id that the client was told too.
 
 use crate::config::{LogFormat, LogLevel};
-use crate::traces::Traces;
+use crate::traces::{self, Traces};
 use instance_connect_core::printable::printable;
 use std::io::{self, Stderr, Write};
-use tracing::{Span, Value};
+use tracing::{Dispatch, Span, Value};
+use tracing_subscriber::filter::{FilterExt as _, FilterFn, LevelFilter};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, registry};
+use tracing_subscriber::{EnvFilter, Registry, registry};
 
 /// Writes the log in this format and from this level on, or what `RUST_LOG` asks for; beside it go traces, if there are any.
 pub(crate) fn start(format: LogFormat, LogLevel(level): LogLevel, traces: Option<&Traces>) {
-    let filter = EnvFilter::try_from_default_env()
+    let asked = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new(level.as_str().to_ascii_lowercase()));
     // A log that cannot be written is no reason to stop: telling of it on the same standard error would panic.
     let log = fmt::layer().with_ansi(false).log_internal_errors(false);
@@ -22,10 +23,22 @@ pub(crate) fn start(format: LogFormat, LogLevel(level): LogLevel, traces: Option
         LogFormat::Text => log.with_writer(|| Lines::<Stderr>(io::stderr())).boxed(),
         LogFormat::Json => log.json().with_writer(io::stderr).boxed(),
     };
+    dispatch(log, asked, traces).init();
+}
+
+/// The log, of what is asked for, and traces, if there are any. Spans of traces are in the log never.
+pub(crate) fn dispatch(
+    log: Box<dyn Layer<Registry> + Send + Sync>,
+    asked: EnvFilter,
+    traces: Option<&Traces>,
+) -> Dispatch {
+    let no_traces = FilterFn::new(|metadata| metadata.target() != traces::TARGET);
+    // Two filters together have the lower of their hints, of which none is the lowest.
+    let no_traces = no_traces.with_max_level_hint(LevelFilter::TRACE);
     match traces {
-        // The filter is everybody's, so that a span of a trace is not even made.
-        None => registry().with(log).with(filter).init(),
-        Some(traces) => registry().with(log.with_filter(filter)).with(traces.layer()).init(),
+        // The filters are everybody's, so that a span of a trace is not even made.
+        None => registry().with(log).with(asked).with(no_traces).into(),
+        Some(traces) => registry().with(log.with_filter(asked.and(no_traces))).with(traces.layer()).into(),
     }
 }
 
@@ -52,14 +65,27 @@ impl<W: Write> Write for Lines<W> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::sync::{Arc, Mutex};
     use tracing_subscriber::fmt;
 
     /// What the log says.
-    #[derive(Clone, Default)]
-    struct Said(Arc<Mutex<Vec<u8>>>);
+    #[derive(Clone, Debug, Default)]
+    pub(crate) struct Said(Arc<Mutex<Vec<u8>>>);
+
+    impl Said {
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+
+        /// A log in text from this level on, and these traces.
+        pub(crate) fn dispatch(&self, level: &str, traces: Option<&Traces>) -> Dispatch {
+            let said = self.clone();
+            let log = fmt::layer().with_ansi(false).with_writer(move || Lines(said.clone())).boxed();
+            dispatch(log, EnvFilter::new(level), traces)
+        }
+    }
 
     impl Write for Said {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -74,14 +100,12 @@ mod tests {
     #[test]
     fn text_from_outside_begins_no_line_and_speaks_to_no_terminal() {
         let said = Said::default();
-        let writer = said.clone();
-        let log = fmt().with_ansi(false).with_writer(move || Lines(writer.clone()));
         let hostile = "bob\n2026-11-23T00:00:00Z ERROR all is lost\r\u{1b}[2J\u{202e}";
-        tracing::subscriber::with_default(log.finish(), || {
+        tracing::dispatcher::with_default(&said.dispatch("info", None), || {
             let _request = request_span(&"4f7c6d0a", Some(&"4bf92f35")).entered();
             tracing::warn!(user = %hostile, text = hostile, "of {hostile}");
         });
-        let said = String::from_utf8(said.0.lock().unwrap().clone()).unwrap();
+        let said = said.text();
         assert_eq!(said.matches('\n').count(), 1, "{said}");
         assert!(said.ends_with('\n') && !said.contains(['\r', '\u{1b}', '\u{202e}']), "{said}");
         assert!(

@@ -104,9 +104,13 @@ impl Metrics {
         );
         let SpanCounts { exported, dropped, failed } = spans;
         for (name, help, count) in [
-            ("spans_exported", "Spans of traces that the collector has taken", exported),
+            (
+                "spans_exported",
+                "Spans of traces in batches that the collector answered with success",
+                exported,
+            ),
             ("spans_dropped", "Spans of traces for which there was no room", dropped),
-            ("spans_failed", "Spans of traces that the collector has not taken", failed),
+            ("spans_failed", "Spans of traces in batches without an answer of success", failed),
         ] {
             added(&mut registry, name, help, count);
         }

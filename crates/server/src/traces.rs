@@ -23,34 +23,34 @@ use prometheus_client::metrics::counter::Counter;
 use std::sync::Mutex;
 use tracing::{Span, field, trace_span};
 
-/// The target of these spans.
-const TARGET: &str = "instance_connect_traces";
+/// The target of these spans, which the log has no part of.
+pub(crate) const TARGET: &str = "instance_connect_traces";
 
 /// What became of spans.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SpanCounts {
-    /// The collector has taken them.
+    /// In batches that the collector answered with success.
     pub(crate) exported: Counter,
     /// Too many were waiting.
     pub(crate) dropped: Counter,
-    /// The collector could not be reached, or has not taken them.
+    /// In batches for which the collector was not reached, or that it did not answer with success.
     pub(crate) failed: Counter,
 }
 
 /// Where requests' spans begin.
 #[derive(Debug)]
-pub(crate) struct Requests {
+pub(crate) struct RequestSpans {
     /// For callers' traces: what is done on their word must not be more than we bear, whoever they are.
     from_callers: Mutex<Bucket>,
 }
 
-impl Default for Requests {
+impl Default for RequestSpans {
     fn default() -> Self {
         Self { from_callers: Mutex::new(Bucket::new(limits::TRACE_CONTEXT_RATE)) }
     }
 }
 
-impl Requests {
+impl RequestSpans {
     /// The span of a request that is there as a whole, in the trace of its caller if there is room for that.
     pub(crate) fn begin(&self, request: &RequestId, headers: &HeaderMap, now: ServerInstant) -> Span {
         let span = trace_span!(
@@ -68,7 +68,7 @@ impl Requests {
             && let Some(context) = context(headers)
             && crate::links::lock(&self.from_callers).take(now.since(ServerInstant(0)))
         {
-            continues(&span, context);
+            set_parent(&span, context);
         }
         span
     }
@@ -81,7 +81,7 @@ pub(crate) fn answered(span: &Span, operation: Option<Operation>, code: &'static
     }
     if let Some(operation) = operation {
         span.record("rpc.method", operation.name());
-        is_named(span, operation.name());
+        rename(span, operation.name());
     }
     // An unsigned number would become a text.
     span.record("http.response.status_code", i64::from(status.as_u16()));
@@ -124,7 +124,7 @@ fn context(headers: &HeaderMap) -> Option<TraceContext> {
 #[cfg(feature = "otel")]
 pub(crate) use export::trace_id;
 #[cfg(feature = "otel")]
-use export::{continues, is_named};
+use export::{rename, set_parent};
 
 #[cfg(not(feature = "otel"))]
 pub(crate) use without::*;
@@ -171,9 +171,9 @@ mod without {
         }
     }
 
-    pub(super) fn continues(_: &Span, _: TraceContext) {}
+    pub(super) fn set_parent(_: &Span, _: TraceContext) {}
 
-    pub(super) fn is_named(_: &Span, _: &'static str) {}
+    pub(super) fn rename(_: &Span, _: &'static str) {}
 
     pub(crate) fn trace_id(_: &Span) -> Option<&'static str> {
         None

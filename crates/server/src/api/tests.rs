@@ -61,7 +61,7 @@ impl Setting {
             random,
             throttle: None,
             proxies: Proxies::default(),
-            traces: crate::traces::Requests::default(),
+            traces: crate::traces::RequestSpans::default(),
             metrics: Arc::default(),
         };
         Self { api: Arc::new(api), world, clock, directory }

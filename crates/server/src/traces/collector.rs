@@ -19,7 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// Bytes of an answer. It says how many spans were not taken, and why.
+/// Bytes of an answer. Only its status counts: a success that speaks of spans that were rejected all the same (OTLP's
+/// `partial_success`) is one.
 const LARGEST_ANSWER: usize = 64 * 1024;
 
 /// A collector, as it is spoken to.
@@ -98,7 +99,7 @@ fn connector(certificate: Option<&str>) -> anyhow::Result<TlsConnector> {
     let mut roots = RootCertStore::empty();
     match certificate {
         Some(file) => {
-            let refused = || format!("OTEL_EXPORTER_OTLP_CERTIFICATE {file}");
+            let refused = || format!("the certificate authorities in {file}");
             for certificate in CertificateDer::pem_file_iter(file).with_context(refused)? {
                 roots.add(certificate.with_context(refused)?).with_context(refused)?;
             }

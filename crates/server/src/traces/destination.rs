@@ -2,7 +2,9 @@
 
 use anyhow::{Context as _, bail};
 use hyper::Uri;
+use hyper::header::HeaderName;
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 /// The address of a collector: an http or https URL.
@@ -34,9 +36,15 @@ impl fmt::Display for Endpoint {
 
 impl Endpoint {
     /// Whether it is spoken to in TLS.
-    #[cfg(feature = "otel")]
     pub(super) fn is_tls(&self) -> bool {
         self.0.scheme_str() == Some("https")
+    }
+
+    /// Whether what is sent there does not leave this machine.
+    fn is_loopback(&self) -> bool {
+        let host = self.0.host().unwrap_or_default();
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || address.parse().is_ok_and(|address: IpAddr| address.is_loopback())
     }
 
     /// Where traces go at a collector whose address this is.
@@ -60,17 +68,17 @@ impl Destination {
     /// What the environment says counts more than the configuration's `endpoint`. Nothing where neither names a collector.
     ///
     /// # Errors
-    /// A variable that asks for what there is not.
+    /// A variable that asks for what there is not, or that the SDK would leave out without a word. No value is shown.
     pub(crate) fn find(
         endpoint: Option<&Endpoint>,
         variable: impl Fn(&str) -> Option<String>,
     ) -> anyhow::Result<Option<Self>> {
         // An empty one counts as none (OpenTelemetry's specification).
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
-        // Those for traces alone count more than those for everything.
+        // Its name and its value: those for traces alone count more than those for everything.
         let of_traces = |name: &str| {
-            let own = format!("OTEL_EXPORTER_OTLP_TRACES_{name}");
-            variable(&own).or_else(|| variable(&format!("OTEL_EXPORTER_OTLP_{name}")))
+            let names = [format!("OTEL_EXPORTER_OTLP_TRACES_{name}"), format!("OTEL_EXPORTER_OTLP_{name}")];
+            names.into_iter().find_map(|name| variable(&name).map(|value| (name, value)))
         };
         if variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
             return Ok(None);
@@ -92,22 +100,65 @@ impl Destination {
                 None => return Ok(None),
             },
         };
-        if of_traces("PROTOCOL").is_some_and(|protocol| protocol != "http/protobuf") {
-            bail!("OTEL_EXPORTER_OTLP_PROTOCOL: only \"http/protobuf\" is spoken (collectors' port 4318)");
+        if let Some((name, protocol)) = of_traces("PROTOCOL")
+            && protocol != "http/protobuf"
+        {
+            bail!("{name}: only \"http/protobuf\" is spoken (collectors' port 4318)");
         }
-        if of_traces("COMPRESSION").is_some_and(|compression| compression != "none") {
-            bail!("OTEL_EXPORTER_OTLP_COMPRESSION: nothing is compressed");
+        if let Some((name, compression)) = of_traces("COMPRESSION")
+            && compression != "none"
+        {
+            bail!("{name}: nothing is compressed");
         }
-        let sampler = variable("OTEL_TRACES_SAMPLER");
-        if sampler.is_some_and(|sampler| !SAMPLERS.contains(&sampler.as_str())) {
-            bail!("OTEL_TRACES_SAMPLER: there are {}", SAMPLERS.join(", "));
+        if let Some((name, headers)) = of_traces("HEADERS") {
+            if !headers.split_terminator(',').all(is_header) {
+                bail!("{name}: expected NAME=VALUE,NAME=VALUE, with values percent-encoded");
+            }
+            if !url.is_tls() && !url.is_loopback() {
+                bail!("{name}: these are secret, and go to https:// or to this machine only");
+            }
         }
-        let timeout =
-            of_traces("TIMEOUT").map(|text| text.parse().ok().filter(|time| TIMEOUTS.contains(time)));
-        let timeout =
-            timeout.unwrap_or(Some(10_000)).context("OTEL_EXPORTER_OTLP_TIMEOUT: expected milliseconds")?;
-        Ok(Some(Self { url, certificate: of_traces("CERTIFICATE"), timeout }))
+        if let Some(sampler) = variable("OTEL_TRACES_SAMPLER") {
+            if !SAMPLERS.contains(&sampler.as_str()) {
+                bail!("OTEL_TRACES_SAMPLER: there are {}", SAMPLERS.join(", "));
+            }
+            let share = variable("OTEL_TRACES_SAMPLER_ARG").filter(|_| sampler.ends_with("traceidratio"));
+            if share.is_some_and(|share| !is_share(&share)) {
+                bail!("OTEL_TRACES_SAMPLER_ARG: expected a share from 0 to 1, such as 0.01");
+            }
+        }
+        let timeout = match of_traces("TIMEOUT") {
+            None => 10_000,
+            Some((name, timeout)) => {
+                let timeout = timeout.parse().ok().filter(|timeout| TIMEOUTS.contains(timeout));
+                timeout.with_context(|| format!("{name}: expected 1 to 60000 milliseconds"))?
+            }
+        };
+        let certificate = of_traces("CERTIFICATE").map(|(_, file)| file);
+        Ok(Some(Self { url, certificate, timeout }))
     }
+}
+
+/// Whether this is `NAME=VALUE`, in ASCII. The SDK says nothing of a header that it does not understand, and leaves it out.
+fn is_header(header: &str) -> bool {
+    let is_printable = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    // What comes after a percent sign begins with the two digits of a character.
+    let is_escaped = |text: &str| {
+        let character = text.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        character.is_some_and(|character| matches!(character, b' '..=b'~'))
+    };
+    header.split_once('=').is_some_and(|(name, value)| {
+        let value = value.trim();
+        HeaderName::from_str(name.trim()).is_ok()
+            && !value.is_empty()
+            && is_printable(value)
+            && value.split('%').skip(1).all(is_escaped)
+    })
+}
+
+/// Whether this is a number from 0 to 1. Of others the SDK makes 1.
+fn is_share(text: &str) -> bool {
+    text.parse().is_ok_and(|share: f64| (0.0..=1.0).contains(&share))
 }
 
 /// Those that the SDK has. Of another name it would make one that traces everything, and say nothing.
@@ -157,6 +208,44 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_to_the_sdk_is_understood() {
+        for (name, value) in [
+            ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20x%2c"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", " a = Basic eA== , b=c,"),
+            ("OTEL_TRACES_SAMPLER_ARG", "0"),
+            ("OTEL_TRACES_SAMPLER_ARG", "0.01"),
+            ("OTEL_TRACES_SAMPLER_ARG", "1"),
+        ] {
+            let found = find("https://a:1", &[(name, value), ("OTEL_TRACES_SAMPLER", "traceidratio")]);
+            assert!(matches!(found, Ok(Some(_))), "{name}={value}: {found:?}");
+        }
+    }
+
+    /// Whoever is on the way would read them, and could send traces in our name.
+    #[test]
+    fn headers_do_not_travel_in_the_clear() {
+        for (endpoint, are_sent) in [
+            ("https://collector:4318", true),
+            ("http://localhost:4318", true),
+            ("http://127.0.0.1:4318", true),
+            ("http://[::1]:4318", true),
+            ("http://collector:4318", false),
+            ("http://192.0.2.1:4318", false),
+            ("http://[2001:db8::1]:4318", false),
+            ("http://localhost.example:4318", false),
+            ("http://127.0.0.1.example", false),
+        ] {
+            for name in ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"] {
+                let found = find(endpoint, &[(name, "authorization=hunter2")]);
+                assert_eq!(found.is_ok(), are_sent, "{endpoint}: {found:?}");
+                if let Err(error) = found {
+                    assert!(error.starts_with(&format!("{name}: ")) && !error.contains("hunter2"), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_there_is_not_is_refused_and_no_password_is_shown() {
         for (name, value) in [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:hunter2@b:1"),
@@ -165,13 +254,33 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "unix:///hunter2"),
             ("OTEL_TRACES_EXPORTER", "zipkin"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+            ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
             ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+            ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "gzip"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "authorization="),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "=hunter2"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "my key=hunter2"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "a=b,,c=hunter2"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=hunter2,and more"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=hunter2%0aevil:"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=hunter2%2"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=hunter2é"),
+            ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "authorization: hunter2"),
             ("OTEL_TRACES_SAMPLER", "traceidratoi"),
+            ("OTEL_TRACES_SAMPLER_ARG", "1%"),
+            ("OTEL_TRACES_SAMPLER_ARG", "0,01"),
+            ("OTEL_TRACES_SAMPLER_ARG", "7"),
+            ("OTEL_TRACES_SAMPLER_ARG", "-0.1"),
+            ("OTEL_TRACES_SAMPLER_ARG", "NaN"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "0"),
+            ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "60001"),
         ] {
-            let error = find("http://a:1", &[(name, value)]).unwrap_err();
-            assert!(error.starts_with(name) && !error.contains("hunter2"), "{name}={value}: {error}");
+            let with_share = ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio");
+            let error = find("https://a:1", &[(name, value), with_share]).unwrap_err();
+            let is_named = error.starts_with(&format!("{name}: "));
+            assert!(is_named && !error.contains("hunter2"), "{name}={value}: {error}");
         }
     }
 }

@@ -7,11 +7,12 @@ use opentelemetry::trace::{
     SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState, TracerProvider as _,
 };
 use opentelemetry::{Context, Key, KeyValue};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_otlp::{WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::SpanExporter as _;
-use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span as SdkSpan, SpanData, SpanProcessor};
+use opentelemetry_sdk::trace::{
+    SdkTracer, SdkTracerProvider, Span as SdkSpan, SpanData, SpanExporter, SpanProcessor,
+};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -38,7 +39,7 @@ const FLUSH: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Traces {
     tracer: SdkTracer,
-    exporter: SpanExporter,
+    exporter: opentelemetry_otlp::SpanExporter,
     queue: mpsc::Receiver<SpanData>,
     counts: SpanCounts,
 }
@@ -49,7 +50,7 @@ impl Traces {
     /// # Errors
     /// What the environment asks of the SDK, and it cannot do.
     pub(crate) fn to(destination: &Destination) -> anyhow::Result<Self> {
-        let mut exporter = SpanExporter::builder()
+        let mut exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
             .with_http_client(Collector::at(destination)?)
             .with_endpoint(destination.url.to_string())
@@ -59,9 +60,9 @@ impl Traces {
         exporter.set_resource(&resource);
         let (sender, queue) = mpsc::channel(QUEUE);
         let counts = SpanCounts::default();
-        let ended = Ended { queue: sender, counts: counts.clone() };
+        let processor = QueueProcessor { queue: sender, counts: counts.clone() };
         let provider =
-            SdkTracerProvider::builder().with_resource(resource).with_span_processor(ended).build();
+            SdkTracerProvider::builder().with_resource(resource).with_span_processor(processor).build();
         Ok(Self { tracer: provider.tracer("instance-connectd"), exporter, queue, counts })
     }
 
@@ -93,9 +94,8 @@ impl Traces {
 
     /// Begins to send them, within a runtime.
     pub(crate) fn export(self) -> Exporting {
-        let (stop, stopped) = oneshot::channel();
-        let Self { exporter, queue, counts, .. } = self;
-        Exporting { stop, task: tokio::spawn(export(exporter, queue, counts, stopped)) }
+        let exporter = CountingExporter { exporter: self.exporter, counts: self.counts, is_lost: false };
+        Exporting::begin(exporter, self.queue)
     }
 }
 
@@ -114,12 +114,12 @@ fn resource() -> Resource {
 
 /// The end of the queue at which requests are.
 #[derive(Debug)]
-struct Ended {
+struct QueueProcessor {
     queue: mpsc::Sender<SpanData>,
     counts: SpanCounts,
 }
 
-impl SpanProcessor for Ended {
+impl SpanProcessor for QueueProcessor {
     fn on_start(&self, _: &mut SdkSpan, _: &Context) {}
 
     fn on_end(&self, span: SpanData) {
@@ -145,6 +145,14 @@ pub(crate) struct Exporting {
 }
 
 impl Exporting {
+    fn begin(
+        exporter: CountingExporter<impl SpanExporter + 'static>,
+        queue: mpsc::Receiver<SpanData>,
+    ) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        Self { stop, task: tokio::spawn(export(exporter, queue, stopped)) }
+    }
+
     /// Sends what is left, as far as the collector takes it soon.
     pub(crate) async fn flush(self) {
         // The task only ends when it is told to.
@@ -157,18 +165,16 @@ impl Exporting {
 
 /// Sends one batch after the other until it is told to stop, and then what is left.
 async fn export(
-    exporter: SpanExporter,
+    mut exporter: CountingExporter<impl SpanExporter>,
     mut queue: mpsc::Receiver<SpanData>,
-    counts: SpanCounts,
     mut stopped: oneshot::Receiver<()>,
 ) {
-    let mut reached = Reached { exporter, counts, is_lost: false };
     loop {
         let mut batch = Vec::new();
         tokio::select! {
-            () = gather(&mut queue, &mut batch) => reached.send(batch).await,
+            () = gather(&mut queue, &mut batch) => exporter.send(batch).await,
             _ = &mut stopped => {
-                reached.send(batch).await;
+                exporter.send(batch).await;
                 break;
             }
         }
@@ -176,7 +182,7 @@ async fn export(
     queue.close();
     let mut rest = Vec::new();
     while queue.recv_many(&mut rest, BATCH).await > 0 {
-        reached.send(std::mem::take(&mut rest)).await;
+        exporter.send(std::mem::take(&mut rest)).await;
     }
 }
 
@@ -188,14 +194,14 @@ async fn gather(queue: &mut mpsc::Receiver<SpanData>, batch: &mut Vec<SpanData>)
     let _ = timeout(DELAY, full).await;
 }
 
-/// The collector, and whether it was reached the last time.
-struct Reached {
-    exporter: SpanExporter,
+/// An exporter of which it is known what became of its spans, and whether the collector was lost the last time.
+struct CountingExporter<E> {
+    exporter: E,
     counts: SpanCounts,
     is_lost: bool,
 }
 
-impl Reached {
+impl<E: SpanExporter> CountingExporter<E> {
     /// It is logged when the collector is lost and when it is found again, not for each batch.
     async fn send(&mut self, batch: Vec<SpanData>) {
         if batch.is_empty() {
@@ -222,7 +228,7 @@ impl Reached {
 }
 
 /// A request's span goes on from its caller's.
-pub(super) fn continues(span: &Span, context: TraceContext) {
+pub(super) fn set_parent(span: &Span, context: TraceContext) {
     let flags = if context.sampled { TraceFlags::SAMPLED } else { TraceFlags::NOT_SAMPLED };
     let (trace_id, span_id) = (TraceId::from(context.trace_id), SpanId::from(context.span_id));
     let parent = SpanContext::new(trace_id, span_id, flags, true, TraceState::NONE);
@@ -231,7 +237,7 @@ pub(super) fn continues(span: &Span, context: TraceContext) {
 }
 
 /// What a span is called is known at its end.
-pub(super) fn is_named(span: &Span, name: &'static str) {
+pub(super) fn rename(span: &Span, name: &'static str) {
     span.context().span().update_name(name);
 }
 

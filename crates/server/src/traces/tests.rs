@@ -22,7 +22,7 @@ fn headers(headers: &[(&'static str, &str)]) -> HeaderMap {
     headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
 }
 
-fn begin(requests: &Requests, headers: &HeaderMap) -> Span {
+fn begin(requests: &RequestSpans, headers: &HeaderMap) -> Span {
     requests.begin(&REQUEST.parse().unwrap(), headers, ServerInstant(1))
 }
 
@@ -40,7 +40,7 @@ const AMAZON: &str = "Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=00f067aa0b
 fn a_request_and_its_parts_are_one_trace() {
     let mut traces = traces();
     tracing::subscriber::with_default(registry().with(traces.layer()), || {
-        let request = begin(&Requests::default(), &headers(&[("traceparent", KEPT)]));
+        let request = begin(&RequestSpans::default(), &headers(&[("traceparent", KEPT)]));
         assert_eq!(trace_id(&request).unwrap().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
         request.in_scope(|| {
             let log = crate::log::request_span(&REQUEST, trace_id(&request).as_ref());
@@ -83,7 +83,7 @@ fn whose_trace_a_request_is_in() {
     ] {
         let mut traces = traces();
         tracing::subscriber::with_default(registry().with(traces.layer()), || {
-            let request = begin(&Requests::default(), &headers(sent));
+            let request = begin(&RequestSpans::default(), &headers(sent));
             assert_eq!(
                 trace_id(&request).unwrap().to_string() == format!("{TRACE:032x}"),
                 in_callers,
@@ -101,7 +101,7 @@ fn whose_trace_a_request_is_in() {
 #[test]
 fn callers_traces_have_a_rate() {
     let mut traces = traces();
-    let requests = Requests::default();
+    let requests = RequestSpans::default();
     tracing::subscriber::with_default(registry().with(traces.layer()), || {
         for _ in 0..150 {
             begin(&requests, &headers(&[("traceparent", KEPT)]));
@@ -117,7 +117,7 @@ fn spans_without_room_are_counted_and_nobody_waits() {
     let traces = traces();
     tracing::subscriber::with_default(registry().with(traces.layer()), || {
         for _ in 0..3000 {
-            begin(&Requests::default(), &HeaderMap::new());
+            begin(&RequestSpans::default(), &HeaderMap::new());
         }
     });
     assert_eq!(traces.counts().dropped.get(), 3000 - 2048);
@@ -125,11 +125,25 @@ fn spans_without_room_are_counted_and_nobody_waits() {
 
 #[test]
 fn without_a_collector_there_are_no_spans() {
-    let log =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(std::io::sink).finish();
-    tracing::subscriber::with_default(log, || {
-        let request = begin(&Requests::default(), &headers(&[("traceparent", KEPT)]));
+    let log = crate::log::tests::Said::default().dispatch("trace", None);
+    tracing::dispatcher::with_default(&log, || {
+        assert!(!tracing::trace_span!("another").is_disabled());
+        let request = begin(&RequestSpans::default(), &headers(&[("traceparent", KEPT)]));
         assert!(request.is_disabled() && delivery().is_disabled() && audit_write().is_disabled());
         assert!(trace_id(&request).is_none());
     });
+}
+
+#[test]
+fn the_log_has_no_spans_of_traces() {
+    let (mut traces, said) = (traces(), crate::log::tests::Said::default());
+    tracing::dispatcher::with_default(&said.dispatch("trace,[request]=trace", Some(&traces)), || {
+        let _traced = begin(&RequestSpans::default(), &HeaderMap::new()).entered();
+        let _request = crate::log::request_span(&REQUEST, None::<&str>.as_ref()).entered();
+        tracing::trace!("said");
+    });
+    let said = said.text();
+    assert!(said.contains(" TRACE request{id="), "{said}");
+    assert_eq!(said.matches("request{").count(), 1, "{said}");
+    assert_eq!(ended(&mut traces).len(), 1);
 }
