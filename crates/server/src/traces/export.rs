@@ -249,3 +249,79 @@ pub(crate) fn trace_id(span: &Span) -> Option<tracing::field::DisplayValue<Trace
     let id = span.context().span().span_context().trace_id();
     (id != TraceId::INVALID).then(|| tracing::field::display(id))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::tests::Said;
+    use opentelemetry::trace::Tracer as _;
+    use opentelemetry_sdk::error::OTelSdkError;
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+    use tokio::time::Instant;
+
+    /// A collector that answers batches with these, and then not at all.
+    #[derive(Debug)]
+    struct Answers(Mutex<VecDeque<bool>>);
+
+    impl SpanExporter for Answers {
+        async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
+            let answer = self.0.lock().unwrap().pop_front();
+            match answer {
+                Some(true) => Ok(()),
+                Some(false) => Err(OTelSdkError::InternalFailure("refused".into())),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn exporter(answers: &[bool]) -> (CountingExporter<Answers>, SpanCounts) {
+        let counts = SpanCounts::default();
+        let exporter = Answers(Mutex::new(answers.iter().copied().collect()));
+        (CountingExporter { exporter, counts: counts.clone(), is_lost: false }, counts)
+    }
+
+    /// A queue with so many spans in it.
+    fn queue(spans: usize) -> mpsc::Receiver<SpanData> {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        let processor = QueueProcessor { queue: sender, counts: SpanCounts::default() };
+        let tracer = SdkTracerProvider::builder().with_span_processor(processor).build().tracer("");
+        for _ in 0..spans {
+            drop(tracer.start("request"));
+        }
+        queue
+    }
+
+    #[tokio::test]
+    async fn a_lost_collector_is_logged_once_and_once_when_it_is_back() {
+        let (mut exporter, counts) = exporter(&[true, false, false, true, true, false]);
+        let said = Said::default();
+        let _log = tracing::dispatcher::set_default(&said.dispatch("info", None));
+        for (lost, back) in [(0, 0), (1, 0), (1, 0), (1, 1), (1, 1), (2, 1)] {
+            exporter.send(vec![queue(1).recv().await.unwrap()]).await;
+            let said = said.text();
+            let times = |text: &str| said.matches(text).count();
+            let logged = (times("WARN"), times("traces cannot be sent"), times("traces are sent again"));
+            assert_eq!(logged, (lost, lost, back), "{said}");
+        }
+        assert_eq!((counts.exported.get(), counts.failed.get()), (3, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_is_sent_at_the_end_to_a_collector_that_answers() {
+        let (exporter, counts) = exporter(&[true; 4]);
+        let begun = Instant::now();
+        Exporting::begin(exporter, queue(QUEUE)).flush().await;
+        assert_eq!((counts.exported.get(), begun.elapsed()), (2048, Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_collector_that_does_not_answer_keeps_nobody_from_the_end_for_long() {
+        for (answers, sent) in [(&[][..], 0), (&[true], 512), (&[true, true, true], 1536)] {
+            let (exporter, counts) = exporter(answers);
+            let begun = Instant::now();
+            Exporting::begin(exporter, queue(QUEUE)).flush().await;
+            assert_eq!((counts.exported.get(), begun.elapsed()), (sent, Duration::from_secs(2)));
+        }
+    }
+}
