@@ -8,9 +8,9 @@ import os
 
 import pytest
 
-# The caller's own credentials, proxies and keys have no part in this.
+# The caller's own credentials, proxies, keys and collectors have no part in this.
 for _name in list(os.environ):
-    if _name.startswith("AWS_") or _name.lower().endswith("_proxy") or _name in ("SSH_AUTH_SOCK", "RUST_LOG"):
+    if _name.startswith(("AWS_", "OTEL_")) or _name.lower().endswith("_proxy") or _name in ("SSH_AUTH_SOCK", "RUST_LOG"):
         del os.environ[_name]
 os.environ.update(
     AWS_CONFIG_FILE="/dev/null",
