@@ -33,7 +33,7 @@ pub(crate) fn dispatch(
     traces: Option<&Traces>,
 ) -> Dispatch {
     let no_traces = FilterFn::new(|metadata| metadata.target() != traces::TARGET);
-    // Two filters together have the lower of their hints, of which none is the lowest.
+    // Two filters together have a hint only where both have one.
     let no_traces = no_traces.with_max_level_hint(LevelFilter::TRACE);
     match traces {
         // The filters are everybody's, so that a span of a trace is not even made.

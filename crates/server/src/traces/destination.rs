@@ -156,7 +156,7 @@ fn is_header(header: &str) -> bool {
     })
 }
 
-/// Whether this is a number from 0 to 1. Of others the SDK makes 1.
+/// Whether this is a number from 0 to 1. The SDK says nothing of what is no number, and traces everything.
 fn is_share(text: &str) -> bool {
     text.parse().is_ok_and(|share: f64| (0.0..=1.0).contains(&share))
 }
