@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 /// Bytes of an answer. Only its status counts: a success that speaks of spans that were rejected all the same (OTLP's
@@ -85,10 +86,10 @@ async fn send(
     request: Request<Full<Bytes>>,
 ) -> anyhow::Result<Response<Bytes>> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // Its errors reach the request; it ends with it.
-    tokio::spawn(async move {
-        let _ = connection.await;
-    });
+    // Its errors reach the request. It ends with this function, whatever it waits for: the end of a TLS connection waits for
+    // a collector that reads, which may never do so again.
+    let mut connections = JoinSet::new();
+    connections.spawn(connection);
     let (head, body) = sender.send_request(request).await?.into_parts();
     let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|error| anyhow::anyhow!(error))?;
     Ok(Response::from_parts(head, body.to_bytes()))
@@ -119,4 +120,49 @@ fn connector(certificate: Option<&str>) -> anyhow::Result<TlsConnector> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(TlsConnector::from(Arc::new(config)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+    use tokio::io::ReadBuf;
+    use tokio::sync::mpsc;
+
+    /// A connection to a collector that has stopped: nothing is read there, nor does it end. Its end is told.
+    struct Stopped {
+        _ended: mpsc::Sender<()>,
+    }
+
+    impl AsyncRead for Stopped {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Stopped {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_to_a_collector_that_has_stopped_is_dropped_with_its_batch() {
+        let (ended, mut is_dropped) = mpsc::channel(1);
+        let request = Request::post("/v1/traces").body(Full::new(Bytes::from_static(b"spans"))).unwrap();
+        let sent = tokio::time::timeout(Duration::from_secs(10), send(Stopped { _ended: ended }, request));
+        assert!(sent.await.is_err(), "it gives no answer");
+        let dropped = tokio::time::timeout(Duration::from_secs(60), is_dropped.recv()).await;
+        assert_eq!(dropped, Ok(None), "the connection goes on");
+    }
 }
