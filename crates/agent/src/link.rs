@@ -14,8 +14,8 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use instance_connect_core::document::{BootId, BootInstant, DeadlineRefusal, OsUser};
 use instance_connect_core::link::{
     Ack, AckOutcome, AgentEvent, AgentFacts, AgentFrame, AgentLink, Capabilities, ClockWatch, Goodbye,
-    GoodbyeCode, Grant, GrantId, Refusal, Renew, Renewed, ReportedHostKeys, Signers, Withdraw, Withdrawn,
-    admit, limits,
+    GoodbyeCode, Grant, GrantId, HeldAnchors, Refusal, Renew, Renewed, ReportedHostKeys, Signers, Withdraw,
+    Withdrawn, admit, limits,
 };
 use instance_connect_core::throttle::Bucket;
 use instance_connect_kill_point::kill_point;
@@ -105,8 +105,8 @@ struct Conversation<'a> {
     link: AgentLink,
     machine: &'a mut Machine,
     renewal: Renewal,
-    /// Whether the server knows of renewals and anchor sets, and the set that it was told of last.
-    anchors_told: Option<Option<u32>>,
+    /// Whether the server knows of renewals and anchor sets, and the anchors that it was told of last.
+    anchors_told: Option<Option<HeldAnchors>>,
     /// Acks that wait to hear whether their OS user exists.
     lookups: JoinSet<(GrantId, OsUser, Option<bool>)>,
     /// The server's clock, once it has welcomed us.
@@ -354,11 +354,10 @@ impl Conversation<'_> {
         self.renew(request).await
     }
 
-    /// Says which anchor set this machine trusts, where that is news to the server.
+    /// Says which anchors this machine trusts, where that is news to the server.
     async fn tell_anchors(&mut self) -> Result<(), Parting> {
         let Some(told) = self.anchors_told else { return Ok(()) };
-        let set = self.machine.host.anchors().map(instance_connect_core::document::Anchors::set);
-        match set {
+        match self.machine.host.anchors().map(HeldAnchors::of) {
             Some(held) if told != Some(held) => {
                 self.anchors_told = Some(Some(held));
                 self.send(&AgentFrame::Anchors(held)).await

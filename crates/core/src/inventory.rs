@@ -215,7 +215,8 @@ pub struct AgentIdentity {
     pub enrolled_at: UnixSeconds,
     /// Whether its certificates count at all.
     pub state: AgentState,
-    /// Which anchor set the machine says that it trusts; 0 before it has said so. It changes without the inventory's sequence.
+    /// Which anchor set of ours the machine says that it trusts; 0 before it has said so, and where its anchors are none of
+    /// ours. It changes without the inventory's sequence.
     pub anchor_set: u32,
 }
 

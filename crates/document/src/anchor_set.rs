@@ -49,7 +49,7 @@ pub enum AnchorSetRefusal {
 }
 
 impl AnchorSet {
-    /// The set that `by` signs. Numbers go up with each set of a region.
+    /// The set that `by` signs. Numbers go up with each set of a region. Issued again it is the same, byte for byte.
     pub fn issue(by: &SigningKey, number: u32, region: &Region, anchors: &[VerifyingKey]) -> String {
         let lines: String =
             anchors.iter().map(|anchor| format!("{}\n", Anchors::line(region, anchor))).collect();

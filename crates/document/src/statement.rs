@@ -8,6 +8,7 @@ use crate::anchor_set::number_of;
 use crate::signing::{SigningKey, VerifyingKey};
 use crate::time::UnixDay;
 use crate::{Refusal, Region, base64_decode, base64_encode, decimal, planted};
+use aws_lc_rs::digest::{SHA256, digest};
 use std::fmt;
 use std::str::FromStr;
 
@@ -89,6 +90,8 @@ impl FromStr for SignerStatement {
 pub struct Anchors {
     /// Which set of its region the file is; 0 when it is none.
     set: u32,
+    /// Of the whole file.
+    sha256: [u8; 32],
     each: Vec<(Region, VerifyingKey)>,
 }
 
@@ -139,7 +142,9 @@ impl Anchors {
             }
             anchors.push(anchor);
         }
-        Ok(Self { set: number_of(text), each: anchors })
+        let mut sha256 = [0; 32];
+        sha256.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+        Ok(Self { set: number_of(text), sha256, each: anchors })
     }
 
     /// The line of an anchors file for one anchor, without a line feed.
@@ -150,6 +155,11 @@ impl Anchors {
     /// Which [`AnchorSet`](crate::AnchorSet) the file is; 0 when it is none.
     pub const fn set(&self) -> u32 {
         self.set
+    }
+
+    /// SHA-256 of the file: what tells a set from another one with its number.
+    pub const fn sha256(&self) -> &[u8; 32] {
+        &self.sha256
     }
 
     pub(crate) fn each(&self) -> &[(Region, VerifyingKey)] {

@@ -36,6 +36,7 @@ mod traces;
 #[cfg(all(
     not(debug_assertions),
     any(
+        feature = "planted-anchors-believed",
         feature = "planted-any-socket-used",
         feature = "planted-audit-skipped",
         feature = "planted-clones-unnoticed",

@@ -11,7 +11,7 @@ use instance_connect_core::document::{EncodeError, SignerStatement, SigningKey, 
 use instance_connect_core::environment::Random;
 use instance_connect_core::grant::Grant;
 use instance_connect_core::ids::{BootId, Region};
-use instance_connect_core::link::AgentUrn;
+use instance_connect_core::link::{AgentUrn, HeldAnchors};
 use instance_connect_core::secret::Secret;
 use instance_connect_store::{Authority, AuthorityName, Store};
 use rcgen::{
@@ -136,6 +136,11 @@ impl Pki {
         let anchors = self.anchors.load();
         let (number, set) = anchors.to_send(now).filter(|(number, _)| *number > held)?;
         Some((number, set.to_owned()))
+    }
+
+    /// Which anchor set a machine with these anchors trusts; `None` where they are none that was issued here.
+    pub(crate) fn trusted_by(&self, held: HeldAnchors) -> Option<u32> {
+        self.anchors.load().trusted_by(held)
     }
 
     /// Follows roll-overs until the process ends.

@@ -3,9 +3,9 @@
 use crate::control_plane::{ControlPlane, LONG_DUE, REGION, ServerLink, Validity};
 use crate::machine::{Machine, Push, mode};
 use instance_connect_agent::update_anchors;
-use instance_connect_core::document::{AnchorSet, SigningKey};
+use instance_connect_core::document::{AnchorSet, Anchors, SigningKey};
 use instance_connect_core::link::{
-    AckOutcome, AgentFrame, Capabilities, GoodbyeCode, Renew, Renewed, ServerFrame, Signer,
+    AckOutcome, AgentFrame, Capabilities, GoodbyeCode, HeldAnchors, Renew, Renewed, ServerFrame, Signer,
 };
 use rcgen::{CertificateSigningRequestParams, KeyPair};
 use std::fs;
@@ -142,8 +142,9 @@ async fn an_anchor_set_is_kept_for_root_and_told_of_once_it_is_trusted() {
     let machine = Machine::start(&control_plane);
     let mut link = control_plane.accept_raw().await;
     link.welcome(&*machine.clock).await;
-    assert_eq!(link.receive_any().await, AgentFrame::Anchors(0), "its anchors are no set");
     let authority = &control_plane.authority;
+    let held = |file: &str| AgentFrame::Anchors(HeldAnchors::of(&Anchors::parse(file).unwrap()));
+    assert_eq!(link.receive_any().await, held(&authority.anchors()), "its anchors are no set");
     let next = SigningKey::from_seed(&[5; 32]).unwrap();
     let region = REGION.parse().unwrap();
     let set = |by: &SigningKey, number| {
@@ -168,7 +169,7 @@ async fn an_anchor_set_is_kept_for_root_and_told_of_once_it_is_trusted() {
 
     assert_eq!(update_anchors(&machine.directories).unwrap(), 2);
     assert_eq!(fs::read_to_string(&anchors).unwrap(), good);
-    assert_eq!(link.receive_any().await, AgentFrame::Anchors(2));
+    assert_eq!(link.receive_any().await, held(&good));
     let push = Push { request: 1, ..push };
     assert_eq!(link.grant(&machine.sign(&push), machine.clock.in_a_minute()).await, installed);
 }

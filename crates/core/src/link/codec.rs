@@ -62,9 +62,13 @@ impl Writer {
         self.u64(value.0)
     }
 
-    pub(super) fn fingerprint(mut self, value: &Fingerprint) -> Self {
-        self.0.extend(value.as_bytes());
+    pub(super) fn hash(mut self, value: &[u8; 32]) -> Self {
+        self.0.extend(value);
         self
+    }
+
+    pub(super) fn fingerprint(self, value: &Fingerprint) -> Self {
+        self.hash(value.as_bytes())
     }
 
     /// A UUID: its 36 characters, without a length.
@@ -131,8 +135,12 @@ impl<'a> Reader<'a> {
         self.u64().map(ServerInstant)
     }
 
+    pub(super) fn hash(&mut self) -> Result<[u8; 32], FrameError> {
+        self.array()
+    }
+
     pub(super) fn fingerprint(&mut self) -> Result<Fingerprint, FrameError> {
-        self.array().map(Fingerprint::from_bytes)
+        self.hash().map(Fingerprint::from_bytes)
     }
 
     pub(super) fn uuid<T: FromStr>(&mut self, field: &'static str) -> Result<T, FrameError> {

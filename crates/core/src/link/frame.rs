@@ -9,7 +9,9 @@ use super::text::{
     AnchorSetText, CertificatesPem, DocumentText, GoodbyeText, HostKeyText, RequestPem, StatementText,
     VersionText,
 };
-use instance_connect_document::{BootId, BootInstant, Fingerprint, OsUser, RequestId, ServerInstant};
+use instance_connect_document::{
+    Anchors, BootId, BootInstant, Fingerprint, OsUser, RequestId, ServerInstant,
+};
 
 /// The kinds of protocol version 1. The high bit makes a kind critical.
 mod kind {
@@ -58,8 +60,8 @@ pub enum AgentFrame {
     KeyUse(KeyUse),
     /// A report that a key's time ended without sshd having been given it.
     ExpiredUnused(ExpiredUnused),
-    /// Which anchor set the machine trusts; 0 for anchors that are no set.
-    Anchors(u32),
+    /// Which anchors the machine trusts.
+    Anchors(HeldAnchors),
     /// The last frame of a link.
     Goodbye(Goodbye),
 }
@@ -229,6 +231,22 @@ pub struct Renewed {
     pub server_ca: CertificatesPem,
 }
 
+/// The anchors file of a machine, as its agent claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldAnchors {
+    /// The number of its anchor set; 0 for anchors that are no set.
+    pub set: u32,
+    /// SHA-256 of the file: whoever has an anchor of the machine can sign another set with that number.
+    pub sha256: [u8; 32],
+}
+
+impl HeldAnchors {
+    /// What is said of these.
+    pub const fn of(anchors: &Anchors) -> Self {
+        Self { set: anchors.set(), sha256: *anchors.sha256() }
+    }
+}
+
 /// The last frame of a side, which then closes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Goodbye {
@@ -275,7 +293,7 @@ impl AgentFrame {
             Self::ExpiredUnused(unused) => unused.encode(kind::EXPIRED_UNUSED),
             Self::HostKeys(host_keys) => host_keys.encode(),
             Self::Renew(renew) => Writer::new(kind::RENEW).text16(renew.request.as_str()).finish(),
-            Self::Anchors(set) => Writer::new(kind::ANCHORS).u32(*set).finish(),
+            Self::Anchors(held) => Writer::new(kind::ANCHORS).u32(held.set).hash(&held.sha256).finish(),
             Self::Goodbye(goodbye) => goodbye.encode(),
         }
     }
@@ -296,7 +314,7 @@ impl AgentFrame {
             kind::RENEW => Self::Renew(Renew { request: body.text16("certificate request")? }),
             kind::KEY_USE => Self::KeyUse(KeyUse::decode(&mut body)?),
             kind::EXPIRED_UNUSED => Self::ExpiredUnused(ExpiredUnused::decode(&mut body)?),
-            kind::ANCHORS => Self::Anchors(body.u32()?),
+            kind::ANCHORS => Self::Anchors(HeldAnchors { set: body.u32()?, sha256: body.hash()? }),
             kind::GOODBYE => Self::Goodbye(Goodbye::decode(&mut body)?),
             kind if kind::is_critical(kind) => return Err(FrameError::UnknownCritical(kind)),
             _ => return Ok(None),

@@ -32,7 +32,7 @@ pub use enroll::{
     UnknownErrorCode,
 };
 pub use frame::{
-    Ack, AckOutcome, AgentFrame, Goodbye, Grant, GrantId, Hello, Ping, Pong, Renew, Renewed,
+    Ack, AckOutcome, AgentFrame, Goodbye, Grant, GrantId, HeldAnchors, Hello, Ping, Pong, Renew, Renewed,
     ReportedHostKeys, ServerFrame, Signer, Welcome, Withdraw, WithdrawId, Withdrawn,
 };
 pub use identity::{AgentUrn, AgentUrnError};

@@ -104,7 +104,10 @@ fn golden_agent_frames() -> Vec<(AgentFrame, String)> {
             AgentFrame::HostKeys(ReportedHostKeys { lines: vec!["ssh-x A".parse().unwrap(); 2] }),
             format!("1102{0}{0}", "00077373682d782041"),
         ),
-        (AgentFrame::Anchors(2), "9000000002".to_owned()),
+        (
+            AgentFrame::Anchors(HeldAnchors { set: 2, sha256: [0xab; 32] }),
+            format!("9000000002{}", "ab".repeat(32)),
+        ),
         (AgentFrame::Renew(Renew { request: "--\n".parse().unwrap() }), "8e00032d2d0a".to_owned()),
         (AgentFrame::Goodbye(Goodbye::new(GoodbyeCode::ShuttingDown, "bye")), "8b0103627965".to_owned()),
     ]
@@ -363,7 +366,7 @@ fn agent_frame() -> impl Strategy<Value = AgentFrame> {
             let lines = lines.iter().map(|line| line.parse().unwrap()).collect();
             AgentFrame::HostKeys(ReportedHostKeys { lines })
         }),
-        any::<u32>().prop_map(AgentFrame::Anchors),
+        any::<(u32, [u8; 32])>().prop_map(|(set, sha256)| AgentFrame::Anchors(HeldAnchors { set, sha256 })),
         "[ -~\n]{0,2048}".prop_map(|text| AgentFrame::Renew(Renew { request: text.parse().unwrap() })),
         key_use.prop_map(AgentFrame::KeyUse),
         unused.prop_map(AgentFrame::ExpiredUnused),

@@ -333,7 +333,7 @@ impl Conversation<'_> {
                 self.take_host_keys(slot);
                 Ok(())
             }
-            AgentFrame::Anchors(set) => self.take_anchors(slot, set).await,
+            AgentFrame::Anchors(held) => self.take_anchors(slot, held).await,
             AgentFrame::Renew(renew) => self.renew(slot, link, renew.request.as_str()),
             AgentFrame::Goodbye(goodbye) => {
                 let (instance, code) = (&self.identity.instance, goodbye.code);

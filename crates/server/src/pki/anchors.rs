@@ -1,10 +1,13 @@
 //! Anchors: the keys that vouch for signers, and how one follows the other (docs/link.md 7.2). Each has a signer of its own.
 
 use super::ed25519;
-use instance_connect_core::document::{AnchorSet, SignerStatement, SigningKey, UnixDay, UnixSeconds};
+use instance_connect_core::document::{
+    AnchorSet, Anchors, SignerStatement, SigningKey, UnixDay, UnixSeconds,
+};
 use instance_connect_core::environment::Random;
 use instance_connect_core::ids::Region;
 use instance_connect_core::inventory::AnchorRotation;
+use instance_connect_core::link::HeldAnchors;
 use instance_connect_store::Store;
 
 /// How long a signer statement holds. It is issued again each day.
@@ -21,6 +24,8 @@ pub(super) struct AnchorKeys {
     signer: SigningKey,
     /// The anchors that machines are to trust, as they are written there.
     pub(super) set: String,
+    /// What machines say that trust this set, or the one before.
+    issued: Vec<HeldAnchors>,
 }
 
 impl AnchorKeys {
@@ -34,13 +39,13 @@ impl AnchorKeys {
         let current = ed25519(store, &numbered("anchor", rotation.current), random).await?;
         let signer_of = if cfg!(feature = "planted-signer-kept") { 1 } else { rotation.current };
         let signer = ed25519(store, &numbered("signer", signer_of), random).await?;
-        let mut trusted = vec![current.verifying_key()];
-        if rotation.is_rolling_over {
-            let next = numbered("anchor", rotation.current.saturating_add(1));
-            trusted.push(ed25519(store, &next, random).await?.verifying_key());
+        let set = anchor_set(store, random, region, rotation.set()).await?;
+        let mut issued = vec![HeldAnchors::of(&Anchors::parse(&set)?)];
+        if let before @ 1.. = rotation.set().saturating_sub(1) {
+            let before = anchor_set(store, random, region, before).await?;
+            issued.push(HeldAnchors::of(&Anchors::parse(&before)?));
         }
-        let set = AnchorSet::issue(&current, rotation.set(), region, &trusted);
-        Ok(Self { rotation, region: region.clone(), current, signer, set })
+        Ok(Self { rotation, region: region.clone(), current, signer, set, issued })
     }
 
     /// The key that signs documents.
@@ -60,6 +65,32 @@ impl AnchorKeys {
         let may = self.rotation.is_rolling_over || !self.rotation.has_just_changed(now);
         may.then_some((self.rotation.set(), self.set.as_str()))
     }
+
+    /// Which set a machine with these anchors trusts; `None` where they are none that was issued. A number from before is
+    /// taken as it is: such a machine is behind, whatever its file says.
+    pub(super) fn trusted_by(&self, held: HeldAnchors) -> Option<u32> {
+        let is_earlier = self.issued.iter().all(|issued| held.set < issued.set);
+        let is_ours = self.issued.contains(&held) || cfg!(feature = "planted-anchors-believed");
+        (is_earlier || is_ours).then_some(held.set)
+    }
+}
+
+/// The anchor set with this number, byte for byte as it was issued before ([`AnchorRotation::set`] counts them): each anchor
+/// signs that which has it alone, and then the one with the next.
+async fn anchor_set(
+    store: &dyn Store,
+    random: &dyn Random,
+    region: &Region,
+    number: u32,
+) -> anyhow::Result<String> {
+    let (anchor, has_next) = (number.div_ceil(2), number.is_multiple_of(2));
+    let current = ed25519(store, &numbered("anchor", anchor), random).await?;
+    let mut trusted = vec![current.verifying_key()];
+    if has_next {
+        let next = numbered("anchor", anchor.saturating_add(1));
+        trusted.push(ed25519(store, &next, random).await?.verifying_key());
+    }
+    Ok(AnchorSet::issue(&current, number, region, &trusted))
 }
 
 /// The name of a key in the store that there is one of for each anchor.

@@ -2,44 +2,56 @@
 
 use super::{Conversation, Ended};
 use crate::links::Slot;
-use instance_connect_core::link::{GoodbyeCode, ServerFrame, Signer};
+use instance_connect_core::link::{GoodbyeCode, HeldAnchors, ServerFrame, Signer};
 use std::sync::Arc;
 
-/// Anchor sets of a machine, by their numbers.
+/// What a machine says of its anchors, and is told.
 #[derive(Clone, Copy)]
 pub(super) struct AnchorSets {
-    /// Which it says that it trusts.
-    held: u32,
-    /// The last that it was sent; 0 before the first.
+    /// Those that it says it trusts.
+    held: HeldAnchors,
+    /// The number of the last set that it was sent; 0 before the first.
     sent: u32,
-    /// Whether what it says was noted.
-    is_noted: bool,
+    /// What was noted of that.
+    noted: Option<u32>,
 }
 
 impl Conversation<'_> {
-    /// Takes the machine's word on its anchors. On one link they only go forward.
-    pub(super) async fn take_anchors(&mut self, slot: &Slot, set: u32) -> Result<(), Ended> {
-        let is_later = self.anchor_sets.is_none_or(|sets| set > sets.held);
-        if is_later && set <= self.agents.links.pki().newest_anchor_set() {
+    /// Takes the machine's word on its anchors.
+    pub(super) async fn take_anchors(&mut self, slot: &Slot, held: HeldAnchors) -> Result<(), Ended> {
+        if self.anchor_sets.is_none_or(|sets| held != sets.held) {
             let sent = self.anchor_sets.map_or(0, |sets| sets.sent);
-            self.anchor_sets = Some(AnchorSets { held: set, sent, is_noted: false });
-            self.note_anchors(slot);
+            self.anchor_sets = Some(AnchorSets { held, sent, noted: None });
+            // A set that is later than ours may come from another node of the control plane: by the next ping we know it, too.
+            if held.set <= self.agents.links.pki().newest_anchor_set() {
+                self.note_anchors(slot);
+            }
         }
         self.send_anchors().await
     }
 
-    /// Notes what the machine says of its anchors, if it is time: in a task of its own, as with host keys.
+    /// Notes what the machine says of its anchors, if it is time: in a task of its own, as with host keys. Anchors that are
+    /// none of ours are noted as no set: whatever the machine has said before, it is not to pass for one that has followed.
     pub(super) fn note_anchors(&mut self, slot: &Slot) {
-        let Some(sets) = self.anchor_sets.as_mut().filter(|sets| !sets.is_noted) else { return };
-        if !slot.anchors.permits(self.agents.links.clock().monotonic()) {
+        let Some(sets) = &mut self.anchor_sets else { return };
+        let trusted = self.agents.links.pki().trusted_by(sets.held);
+        let set = trusted.unwrap_or(0);
+        if sets.noted == Some(set) || !slot.anchors.permits(self.agents.links.clock().monotonic()) {
             return;
         }
-        sets.is_noted = true;
-        let (agents, identity, held) = (Arc::clone(self.agents), self.identity.clone(), sets.held);
+        sets.noted = Some(set);
+        if trusted.is_none() {
+            tracing::warn!(
+                instance = %self.identity.instance, set = sets.held.set,
+                "the anchors of a machine are not those that were issued under this number; compare its \
+                 /etc/instance-connect/anchors with another machine's, and enrol it anew with --replace"
+            );
+        }
+        let (agents, identity) = (Arc::clone(self.agents), self.identity.clone());
         let under_way = agents.drain.under_way();
         tokio::spawn(async move {
             let _under_way = under_way;
-            agents.trusts_anchors(&identity, held).await;
+            agents.trusts_anchors(&identity, set).await;
         });
     }
 
@@ -47,7 +59,7 @@ impl Conversation<'_> {
     pub(super) async fn send_anchors(&mut self) -> Result<(), Ended> {
         let Some(sets) = &mut self.anchor_sets else { return Ok(()) };
         let (pki, now) = (self.agents.links.pki(), self.agents.links.clock().wall());
-        let Some((number, set)) = pki.anchors_after(sets.held.max(sets.sent), now) else { return Ok(()) };
+        let Some((number, set)) = pki.anchors_after(sets.held.set.max(sets.sent), now) else { return Ok(()) };
         sets.sent = number;
         let too_long = |_| Ended::with(GoodbyeCode::InternalError, "no anchor set");
         self.send(&ServerFrame::Anchors(set.parse().map_err(too_long)?)).await

@@ -6,7 +6,7 @@ use instance_connect_core::document::{
     SigningKey, UnixDay,
 };
 use instance_connect_core::inventory::{AgentIdentity, AnchorChange};
-use instance_connect_core::link;
+use instance_connect_core::link::{self, HeldAnchors};
 
 impl Setting {
     /// Takes a step, which the control plane then follows.
@@ -57,7 +57,7 @@ impl<'a> Machine<'a> {
         let (statements, taken) = (Vec::new(), Vec::new());
         let mut machine = Self { setting, socket, anchors, statements, next: None, taken };
         send(&mut machine.socket, &hello()).await;
-        send(&mut machine.socket, &AgentFrame::Anchors(machine.anchors.set())).await;
+        machine.tell().await;
         timeout(PATIENCE, setting.agents.links.connected(&setting.world.instance)).await.unwrap();
         machine
     }
@@ -94,9 +94,19 @@ impl<'a> Machine<'a> {
     async fn follow(&mut self) {
         self.ping().await;
         let Some(text) = self.next.take() else { return };
+        self.take(&text).await;
+    }
+
+    /// Takes a set, from whomever it is.
+    async fn take(&mut self, text: &str) {
         assert_eq!(text.parse::<AnchorSet>().unwrap().replaces(&self.anchors), Ok(()));
-        self.anchors = Anchors::parse(&text).unwrap();
-        send(&mut self.socket, &AgentFrame::Anchors(self.anchors.set())).await;
+        self.anchors = Anchors::parse(text).unwrap();
+        self.tell().await;
+    }
+
+    /// Says which anchors it trusts.
+    async fn tell(&mut self) {
+        send(&mut self.socket, &AgentFrame::Anchors(HeldAnchors::of(&self.anchors))).await;
     }
 
     /// What a login says of a document with this statement.
@@ -227,20 +237,75 @@ async fn a_store_that_was_stolen_before_a_roll_over_signs_nothing_after_it() {
     assert_eq!(set.replaces(&machine.anchors), Err(AnchorSetRefusal::Untrusted));
 }
 
+/// Whoever has the first anchor signs for machines that have not forgotten it: what they take from a thief bears a good
+/// number, and keys that are pushed go on to be good there. Catches `planted-anchors-believed`.
+#[tokio::test]
+async fn a_machine_that_follows_a_thief_is_not_taken_for_one_that_has_followed() {
+    // Whether it has the right set of the overlap, whether the thief comes after the end of that, and with which number.
+    for (has_next, is_finished, forged) in
+        [(true, false, 3), (true, true, 3), (false, false, 2), (true, false, 99)]
+    {
+        let setting = Setting::new().await;
+        let mut machine = Machine::enrolled(&setting).await;
+        timeout(PATIENCE, setting.trusts(1)).await.unwrap();
+        setting.wait(limits::ANCHOR_REPORTS).await;
+        setting.roll_over(AnchorChange::Begin).await;
+        if has_next {
+            machine.follow().await;
+            timeout(PATIENCE, setting.trusts(2)).await.unwrap();
+            setting.wait(limits::ANCHOR_REPORTS).await;
+        } else {
+            machine.ping().await;
+            machine.next = None;
+        }
+        if is_finished {
+            setting.roll_over(AnchorChange::Finish).await;
+        }
+        let (stolen, next) = (setting.stolen_key("anchor").await, setting.stolen_key("anchor-2").await);
+        let thief = SigningKey::from_seed(&[9; 32]).unwrap();
+        let trusted = [next.verifying_key(), thief.verifying_key()];
+        machine.take(&AnchorSet::issue(&stolen, forged, &setting.world.region, &trusted)).await;
+        machine.ping().await;
+        timeout(PATIENCE, setting.trusts(0)).await.expect("it is one that has not followed");
+        if !is_finished {
+            setting.roll_over(AnchorChange::Finish).await;
+        }
+        setting.wait(limits::ANCHORS_WITHHELD).await;
+        machine.take_a_push().await;
+
+        // It is sent a set that it could take, once; and never one that it must refuse.
+        machine.ping().await;
+        assert_eq!(machine.next.take().is_some(), forged < 3);
+        machine.tell().await;
+        machine.ping().await;
+        assert_eq!(machine.next, None);
+        setting.wait(limits::ANCHOR_REPORTS).await;
+        machine.ping().await;
+        assert_eq!(setting.agent().await.anchor_set, 0, "{forged}");
+
+        // The operator copies the file of another machine.
+        machine.anchors = Anchors::parse(&setting.agents.links.pki().anchors()).unwrap();
+        machine.tell().await;
+        timeout(PATIENCE, setting.trusts(3)).await.expect("now it has followed");
+    }
+}
+
 /// A machine that says now this and now that, over one link after the other: nobody else hears of it, and it is written seldom.
 #[tokio::test]
 async fn what_a_machine_says_of_its_anchors_is_noted_seldom_and_wakes_nobody() {
     let setting = Setting::new().await;
     setting.enroll("first").await.unwrap();
+    let first = setting.agents.links.pki().anchors();
     setting.roll_over(AnchorChange::Begin).await;
+    let second = setting.agents.links.pki().anchors();
     let store = setting.agents.inventory.store();
     let mut link = setting.open("first").await;
     let before = store.sequence().await.unwrap();
-    send_anchors_and_wait(&mut link, 1).await;
+    send_anchors_and_wait(&mut link, &first).await;
     timeout(PATIENCE, setting.trusts(1)).await.unwrap();
     drop(link);
     let mut link = setting.open("first").await;
-    send_anchors_and_wait(&mut link, 2).await;
+    send_anchors_and_wait(&mut link, &second).await;
     assert_eq!(setting.agent().await.anchor_set, 1);
     setting.wait(limits::ANCHOR_REPORTS).await;
     send(&mut link, &AgentFrame::Ping(Ping { sent_at: BootInstant(3) })).await;
@@ -248,8 +313,8 @@ async fn what_a_machine_says_of_its_anchors_is_noted_seldom_and_wakes_nobody() {
     assert_eq!(store.sequence().await.unwrap(), before);
 }
 
-async fn send_anchors_and_wait(link: &mut Socket, set: u32) {
-    send(link, &AgentFrame::Anchors(set)).await;
+async fn send_anchors_and_wait(link: &mut Socket, file: &str) {
+    send(link, &AgentFrame::Anchors(HeldAnchors::of(&Anchors::parse(file).unwrap()))).await;
     send(link, &AgentFrame::Ping(Ping { sent_at: BootInstant(2) })).await;
     while !matches!(next(link).await.expect("a pong"), ServerFrame::Pong(_)) {}
 }
