@@ -45,6 +45,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::Instrument as _;
+use tracing::field::Empty;
 
 /// What the agents listener needs.
 #[derive(Debug)]
@@ -162,7 +163,7 @@ impl Agents {
             user_agent: api::user_agent(request.headers()),
             tls: Some(session.details(request.headers())),
         };
-        let span = log::request_span(&origin.request, None::<&&str>);
+        let span = log::request_span(&origin.request, Empty);
         let enrolled = self.enroll_throttled(request, &origin).instrument(span).await;
         self.metrics.enrolled(enrolled.as_ref().map_or_else(|error| error.code.name(), |_| metrics::SUCCESS));
         if let Err(error) = &enrolled {

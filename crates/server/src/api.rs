@@ -134,7 +134,7 @@ impl Api {
         };
         let begun = self.clock.monotonic();
         let traced = self.traces.begin(&origin.request, request.headers(), begun);
-        let span = log::request_span(&origin.request, traces::trace_id(&traced).as_ref());
+        let span = log::request_span(&origin.request, traces::trace_id(&traced));
         self.answer_from(request, &origin, begun, &traced).instrument(span).instrument(traced.clone()).await
     }
 

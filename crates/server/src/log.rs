@@ -42,8 +42,8 @@ pub(crate) fn dispatch(
     }
 }
 
-/// The span of a request, whatever the level of the log. `trace_id` is that of its trace, if it is in one.
-pub(crate) fn request_span(id: &impl std::fmt::Display, trace_id: Option<&impl Value>) -> Span {
+/// The span of a request, whatever the level of the log. `trace_id` is that of its trace, or empty where it is in none.
+pub(crate) fn request_span(id: &impl std::fmt::Display, trace_id: impl Value) -> Span {
     tracing::error_span!("request", %id, trace_id)
 }
 
@@ -102,7 +102,7 @@ pub(crate) mod tests {
         let said = Said::default();
         let hostile = "bob\n2026-11-23T00:00:00Z ERROR all is lost\r\u{1b}[2J\u{202e}";
         tracing::dispatcher::with_default(&said.dispatch("info", None), || {
-            let _request = request_span(&"4f7c6d0a", Some(&"4bf92f35")).entered();
+            let _request = request_span(&"4f7c6d0a", "4bf92f35").entered();
             tracing::warn!(user = %hostile, text = hostile, "of {hostile}");
         });
         let said = said.text();

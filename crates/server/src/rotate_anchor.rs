@@ -80,7 +80,8 @@ async fn step(
         }
         Step::Finish { force, .. } if rotation.is_rolling_over && !behind.is_empty() && !force => bail!(
             "machines in use that have not said that they trust the next anchor, and would refuse every key: {}; \
-             see that they have a link and run instance-connect-agent update-anchors, or give them up with --force",
+             see that they have a link and run instance-connect-agent update-anchors (where the log says that their anchors are not \
+             ours, enrol them anew), or give them up with --force",
             named(&behind)
         ),
         Step::Finish { .. } => {

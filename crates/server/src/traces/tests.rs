@@ -43,7 +43,7 @@ fn a_request_and_its_parts_are_one_trace() {
         let request = begin(&RequestSpans::default(), &headers(&[("traceparent", KEPT)]));
         assert_eq!(trace_id(&request).unwrap().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
         request.in_scope(|| {
-            let log = crate::log::request_span(&REQUEST, trace_id(&request).as_ref());
+            let log = crate::log::request_span(&REQUEST, trace_id(&request));
             log.in_scope(|| {
                 delivery().in_scope(|| tracing::error!(user = "alice", "said in the log, and not here"));
             });
