@@ -241,7 +241,8 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Pins the host keys that are pending, if these are they: what was reported after an administrator had looked is not
     /// accepted with it. Those that are pinned to another instance of the account are refused, unless they are to be taken
-    /// from that one (`take_from`): then they are pinned to it no longer, and given here. The sequence stays as it is.
+    /// from that one (`take_from`): then they are pinned to it no longer, and given here. Where it is left with nothing, they
+    /// are pending for it, so that its next report is not pinned as its first. The sequence stays as it is.
     async fn accept_host_keys(
         &self,
         instance: &InstanceId,

@@ -3,7 +3,7 @@
 use super::{Done, INSTANCE, require};
 use crate::sqlite::load::{self, damaged};
 use crate::{Entity, Refusal, StoreError};
-use instance_connect_core::host_key::{HostKeyReport, HostKeys};
+use instance_connect_core::host_key::{HostKeyReport, HostKeys, KnownHostKeys};
 use instance_connect_core::ids::{Fingerprint, InstanceId};
 use instance_connect_core::inventory::AgentStanding;
 use rusqlite::Transaction;
@@ -69,12 +69,24 @@ pub(in crate::sqlite) fn accept(
     if let Some(other) = in_use.into_keys().next() {
         return Err(Refusal::HostKeyInUse(other).into());
     }
-    for (other, key) in take_from.into_iter().flat_map(|other| taken.iter().map(move |key| (other, key))) {
-        let statement = "DELETE FROM host_keys WHERE instance = ?1 AND status = 'pinned' AND key = ?2";
-        tx.prepare_cached(statement)?.execute((other.as_str(), key.line()))?;
+    if let Some(other) = take_from {
+        take(tx, other, &taken)?;
     }
     pin(tx, instance, &pending)?;
     Ok(taken)
+}
+
+/// Takes pinned keys from an instance. One that is left with nothing has them pending: its next report is not its first, and
+/// waits for an administrator.
+fn take(tx: &Transaction<'_>, from: &InstanceId, keys: &HostKeys) -> Done {
+    let statement = "DELETE FROM host_keys WHERE instance = ?1 AND status = 'pinned' AND key = ?2";
+    for key in keys {
+        tx.prepare_cached(statement)?.execute((from.as_str(), key.line()))?;
+    }
+    if load::known_host_keys(tx, from)? == KnownHostKeys::default() {
+        insert(tx, from, "pending", keys)?;
+    }
+    Ok(())
 }
 
 /// Makes these the pinned keys, and leaves none to accept.

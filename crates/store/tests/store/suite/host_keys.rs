@@ -113,6 +113,32 @@ pub(crate) async fn a_claimed_host_key_is_taken_from_the_instance_that_is_named(
     assert_eq!(report(&*store, 1, &[A, B]).await, HostKeyReport::InUse(instance_id(2)));
 }
 
+/// An agent that has lied is not believed the next time because what it had claimed was taken from it.
+pub(crate) async fn whom_a_host_key_was_taken_from_has_no_second_first_report(engine: impl Engine) {
+    let store = engine.open().await;
+    enrolled(&*store).await;
+    let take = async |line: &str| {
+        let liar = instance_id(1);
+        store.accept_host_keys(&instance_id(2), &fingerprints(&[line]), Some(&liar)).await.unwrap();
+    };
+    let waiting = |lines| KnownHostKeys { pinned: HostKeys::new(), pending: keys(lines) };
+    report(&*store, 1, &[A]).await;
+    report(&*store, 2, &[A]).await;
+    take(A).await;
+    assert_eq!(known(&*store, 1).await, waiting(&[A]));
+    assert_eq!(report(&*store, 1, &[A]).await, HostKeyReport::Known);
+    let accepted = store.accept_host_keys(&instance_id(1), &fingerprints(&[A]), None).await.unwrap_err();
+    assert!(matches!(accepted, StoreError::Refused(Refusal::HostKeyInUse(other)) if other == instance_id(2)));
+    assert_eq!(report(&*store, 1, &[B]).await, HostKeyReport::Pending);
+    assert_eq!(known(&*store, 1).await, waiting(&[B]));
+    // Until an administrator has looked. What it has claimed last stays what is to be accepted.
+    store.accept_host_keys(&instance_id(1), &fingerprints(&[B]), None).await.unwrap();
+    report(&*store, 1, &[A, B]).await;
+    report(&*store, 2, &[B]).await;
+    take(B).await;
+    assert_eq!(known(&*store, 1).await, waiting(&[A, B]));
+}
+
 pub(crate) async fn host_keys_are_accepted_as_they_were_shown(engine: impl Engine) {
     let store = engine.open().await;
     enrolled(&*store).await;

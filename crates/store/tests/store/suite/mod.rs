@@ -25,6 +25,7 @@ macro_rules! store_suite {
             revocations_are_kept_while_a_signature_can_be_good revocations_are_bounded
             the_first_host_keys_are_pinned_and_others_wait another_instances_host_key_is_never_pinned
             a_claimed_host_key_is_taken_from_the_instance_that_is_named
+            whom_a_host_key_was_taken_from_has_no_second_first_report
             host_keys_are_accepted_as_they_were_shown what_a_revoked_identity_reports_does_not_count
             authorities starters_agree_on_an_authority a_snapshot_is_of_one_moment
             limits_hold_however_many_attach a_policy_is_attached_or_deleted_never_both
