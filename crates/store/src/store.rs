@@ -250,8 +250,9 @@ pub trait Store: fmt::Debug + Send + Sync {
         take_from: Option<&InstanceId>,
     ) -> Result<HostKeys, StoreError>;
 
-    /// Keeps that keys of an account were revoked, for as long as a push that was signed before can be good. Of too many of one
-    /// account the oldest come to stand for all its keys.
+    /// Keeps that keys of an account were revoked, for as long as a push that was signed before can be good. Of more than
+    /// [`REVOCATIONS`](crate::REVOCATIONS) of one account, the oldest of the instance that has the most come to stand for all keys
+    /// on that instance; where no instance has two, the oldest of all for all keys of the account.
     async fn put_revocation(&self, account: &AccountId, revocation: &Revocation) -> Result<(), StoreError>;
 
     /// Changes the identity of an instance's agent, and gives what it is then. Where it is in no state for the change

@@ -5,7 +5,7 @@ use crate::fixtures::*;
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::ids::Fingerprint;
 use instance_connect_core::inventory::{AccessKey, Status};
-use instance_connect_core::revocation::Revocation;
+use instance_connect_core::revocation::{Revocation, SignedPush};
 use instance_connect_core::sigv4::UsedSignature;
 use instance_connect_store::{Entity, REVOCATIONS, Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -141,4 +141,47 @@ pub(crate) async fn revocations_are_bounded(engine: impl Engine) {
     let everything = Revocation { instance: None, fingerprint: None, principal: None, at: later(4) };
     assert_eq!((kept.last(), kept[0].at), (Some(&everything), later(count)));
     assert_eq!(revoked(&*store, 2).await, [of_another]);
+}
+
+/// Whoever may revoke on one instance, and makes up fingerprints, keeps nobody from another one, and brings nothing back.
+pub(crate) async fn many_revocations_on_one_instance_keep_nobody_from_another(engine: impl Engine) {
+    const ALICE: &str = "arn:aws:iam::000000000001:user/alice";
+    let [key, lost_key] = [1, 2].map(|byte| Fingerprint::from_bytes([byte; 32]));
+    let made_up = |number: i64| {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        Fingerprint::from_bytes(bytes)
+    };
+    let store = engine.open().await;
+    store.create_account(&account(1)).await.unwrap();
+    let put = async |revocation: Revocation| {
+        store.put_revocation(&account_id(1), &revocation).await.unwrap();
+    };
+    let of_bob = Revocation { fingerprint: None, ..revocation(None, Some("arn:bob"), NOW) };
+    put(of_bob).await;
+    let elsewhere = Revocation { fingerprint: Some(lost_key), ..revocation(Some(2), None, NOW) };
+    put(elsewhere).await;
+    let count = i64::from(REVOCATIONS) + 3;
+    for number in 1..=count {
+        let principal = (number % 2 == 0).then_some("arn:carol");
+        let fingerprint = Some(made_up(number));
+        put(Revocation { fingerprint, ..revocation(Some(1), principal, later(number)) }).await;
+    }
+
+    let kept = store.inventory().await.unwrap().inventory.revocations;
+    assert_eq!(kept.0[&account_id(1)].len(), usize::try_from(REVOCATIONS).unwrap());
+    let is_refused = |instance, fingerprint, principal, signed_at| {
+        let (account, instance) = (account_id(1), instance_id(instance));
+        let push = SignedPush { account: &account, instance: &instance, fingerprint, principal, signed_at };
+        kept.admit(&push).is_err()
+    };
+    // What was pushed to another instance before all that is as good as before, and what was revoked there stays so.
+    assert!(!is_refused(2, key, ALICE, NOW));
+    assert!(is_refused(2, lost_key, ALICE, NOW));
+    assert!(is_refused(2, key, "arn:bob", NOW));
+    // The six oldest of the attacked instance stand for all its keys, and each of the attacker's for itself.
+    assert!(is_refused(1, key, ALICE, later(6)) && !is_refused(1, key, ALICE, later(7)));
+    for number in 1..=count {
+        assert!(is_refused(1, made_up(number), "arn:carol", later(number)), "{number}");
+    }
 }

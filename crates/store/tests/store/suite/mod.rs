@@ -23,6 +23,7 @@ macro_rules! store_suite {
             the_first_account_is_the_management_account an_account_comes_with_its_root_and_a_key
             account_details_are_what_was_stored signatures_are_used_once
             revocations_are_kept_while_a_signature_can_be_good revocations_are_bounded
+            many_revocations_on_one_instance_keep_nobody_from_another
             the_first_host_keys_are_pinned_and_others_wait another_instances_host_key_is_never_pinned
             a_claimed_host_key_is_taken_from_the_instance_that_is_named
             whom_a_host_key_was_taken_from_has_no_second_first_report
