@@ -246,6 +246,7 @@ impl Conversation<'_> {
                 }
                 Ok(())
             }
+            AgentEvent::StockSigners(_) | AgentEvent::Instance(_) => Ok(()),
             AgentEvent::RenewalAsked => {
                 let request = self.renewal.request(self.machine.clock.boot());
                 self.renew(request).await

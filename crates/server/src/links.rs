@@ -237,7 +237,8 @@ impl Links {
         let (acknowledge, acknowledged) = oneshot::channel();
         lock(&link.unacknowledged).insert(id, acknowledge);
         let _forget = ForgetGrant { link, id };
-        let frame = ServerFrame::Grant(link::Grant { id, deadline: grant.deadline(), document });
+        let frame =
+            ServerFrame::Grant(link::Grant { id, deadline: grant.deadline(), document, twins: Vec::new() });
         if link.frames.try_send(frame).is_err() {
             return Ok(None);
         }

@@ -470,7 +470,7 @@ impl ServerLink {
         self.grants += 1;
         let (id, deadline, document) =
             (GrantId(self.grants), server_time(deadline), document.parse().unwrap());
-        self.send(ServerFrame::Grant(Grant { id, deadline, document })).await;
+        self.send(ServerFrame::Grant(Grant { id, deadline, document, twins: Vec::new() })).await;
         id
     }
 

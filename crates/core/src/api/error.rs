@@ -210,6 +210,7 @@ impl ApiError {
                 | Refusal::Withdrawn
                 | Refusal::Storage
                 | Refusal::Busy
+                | Refusal::StockSignature
                 | Refusal::Other(_),
             ) => (400, "EC2InstanceUnavailableException", Modelled),
             Self::InvalidArgs(_) => (400, "InvalidArgsException", Modelled),

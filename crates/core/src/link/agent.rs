@@ -4,6 +4,7 @@
 use super::codes::{Capabilities, GoodbyeCode};
 use super::frame::{AgentFrame, Goodbye, Grant, Hello, Ping, Renewed, ServerFrame, Welcome, Withdraw};
 use super::limits;
+use super::stock::{InstanceFacts, StockSigners};
 use super::text::{AnchorSetText, StatementText, VersionText};
 use instance_connect_document::{BootId, BootInstant, ClockSample, DeadlineRefusal, ServerInstant, transfer};
 use std::collections::VecDeque;
@@ -46,6 +47,10 @@ pub enum AgentEvent {
     Renewed(Renewed),
     /// An anchor set for the machine.
     Anchors(AnchorSetText),
+    /// Who may sign the documents of the metadata service from now on.
+    StockSigners(StockSigners),
+    /// What the metadata service says of an instance from now on.
+    Instance(InstanceFacts),
     /// The server ends the link; close without an answer.
     Goodbye(Goodbye),
     /// An optional frame of a later version.
@@ -115,6 +120,8 @@ impl AgentLink {
             (ServerFrame::Renew, true) => Ok(AgentEvent::RenewalAsked),
             (ServerFrame::Renewed(renewed), true) => Ok(AgentEvent::Renewed(renewed)),
             (ServerFrame::Anchors(set), true) => Ok(AgentEvent::Anchors(set)),
+            (ServerFrame::StockSigners(signers), true) => Ok(AgentEvent::StockSigners(signers)),
+            (ServerFrame::Instance(facts), true) => Ok(AgentEvent::Instance(facts)),
             (ServerFrame::Goodbye(goodbye), true) => Ok(AgentEvent::Goodbye(goodbye)),
         }
     }
@@ -250,6 +257,7 @@ mod tests {
             id: super::super::GrantId(1),
             deadline: ServerInstant(d),
             document: "#".parse().unwrap(),
+            twins: Vec::new(),
         };
         match link.on_message(&ServerFrame::Grant(grant).encode(), BootInstant(now)) {
             Ok(AgentEvent::Grant { deadline, .. }) => deadline,

@@ -62,9 +62,18 @@ impl Writer {
         self.u64(value.0)
     }
 
-    pub(super) fn hash(mut self, value: &[u8; 32]) -> Self {
+    pub(super) fn hash(self, value: &[u8; 32]) -> Self {
+        self.array(value)
+    }
+
+    pub(super) fn array<const N: usize>(mut self, value: &[u8; N]) -> Self {
         self.0.extend(value);
         self
+    }
+
+    /// How many of something follow: a number that has a bound under 256.
+    pub(super) fn count(self, count: usize) -> Self {
+        self.u8(u8::try_from(count).unwrap_or(u8::MAX))
     }
 
     pub(super) fn fingerprint(self, value: &Fingerprint) -> Self {
@@ -80,22 +89,27 @@ impl Writer {
     /// A text whose type keeps it under 256 bytes.
     pub(super) fn text8(self, text: &str) -> Self {
         let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
-        self.u8(length).bytes(text, length.into())
+        self.u8(length).bytes(text.as_bytes(), length.into())
     }
 
     /// A text whose type keeps it under 65,536 bytes.
-    pub(super) fn text16(mut self, text: &str) -> Self {
-        let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
+    pub(super) fn text16(self, text: &str) -> Self {
+        self.bytes16(text.as_bytes())
+    }
+
+    /// Bytes that their type keeps under 65,536.
+    pub(super) fn bytes16(mut self, bytes: &[u8]) -> Self {
+        let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
         self.0.extend(length.to_be_bytes());
-        self.bytes(text, length.into())
+        self.bytes(bytes, length.into())
     }
 
     pub(super) fn finish(self) -> Vec<u8> {
         self.0
     }
 
-    fn bytes(mut self, text: &str, length: usize) -> Self {
-        self.0.extend(text.bytes().take(length));
+    fn bytes(mut self, bytes: &[u8], length: usize) -> Self {
+        self.0.extend(bytes.iter().take(length));
         self
     }
 }
@@ -157,6 +171,17 @@ impl<'a> Reader<'a> {
         self.text(length.into(), field)
     }
 
+    /// A number of fields that follow, up to a bound.
+    pub(super) fn count(&mut self, most: usize, field: &'static str) -> Result<usize, FrameError> {
+        let count = usize::from(self.u8()?);
+        if count > most { Err(FrameError::Malformed(field)) } else { Ok(count) }
+    }
+
+    pub(super) fn bytes16(&mut self) -> Result<&'a [u8], FrameError> {
+        let length = self.array().map(u16::from_be_bytes)?;
+        self.take(length.into())
+    }
+
     /// Whatever the body held has been read; anything left is an error.
     pub(super) const fn finish(self) -> Result<(), FrameError> {
         if self.0.is_empty() { Ok(()) } else { Err(FrameError::Trailing) }
@@ -167,7 +192,7 @@ impl<'a> Reader<'a> {
         text.parse().map_err(|_| FrameError::Malformed(field))
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
         self.take(N)?.try_into().map_err(|_| FrameError::Truncated)
     }
 

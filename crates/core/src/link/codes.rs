@@ -86,6 +86,8 @@ codes! {
         Storage = 13, "storage";
         /// Too many withdrawals to remember.
         Busy = 14, "busy";
+        /// A signature for the metadata service that is not its signer's, or none of a signer that is in force.
+        StockSignature = 15, "stock_signature";
     }
 }
 

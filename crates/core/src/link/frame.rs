@@ -5,6 +5,7 @@ use super::codec::{FrameError, Reader, Writer};
 use super::codes::{Capabilities, GoodbyeCode, Refusal};
 use super::limits;
 use super::report::{ExpiredUnused, KeyUse, Offered};
+use super::stock::{InstanceFacts, StockSigners, Twin};
 use super::text::{
     AnchorSetText, CertificatesPem, DocumentText, GoodbyeText, HostKeyText, RequestPem, StatementText,
     VersionText,
@@ -32,6 +33,9 @@ mod kind {
     pub(super) const RENEW: u8 = 0x8e;
     pub(super) const RENEWED: u8 = 0x8f;
     pub(super) const ANCHORS: u8 = 0x90;
+    pub(super) const TWINNED_GRANT: u8 = 0x91;
+    pub(super) const STOCK_SIGNERS: u8 = 0x92;
+    pub(super) const INSTANCE: u8 = 0x93;
 
     /// Whether a receiver that does not know the kind must close.
     pub(super) const fn is_critical(kind: u8) -> bool {
@@ -85,6 +89,10 @@ pub enum ServerFrame {
     Renewed(Renewed),
     /// An anchor set for the machine.
     Anchors(AnchorSetText),
+    /// Who may sign the documents of the metadata service from now on.
+    StockSigners(StockSigners),
+    /// What the metadata service says of an instance from now on.
+    Instance(InstanceFacts),
     /// The last frame of a link.
     Goodbye(Goodbye),
 }
@@ -159,6 +167,9 @@ pub struct Grant {
     pub deadline: ServerInstant,
     /// One signed document section.
     pub document: DocumentText,
+    /// Its signatures for the metadata service: none where the agent has none, and none of a key that the stock host scripts
+    /// do not know. Only the first [`limits::STOCK_SIGNERS`] are sent.
+    pub twins: Vec<Twin>,
 }
 
 /// The answer to a grant.
@@ -336,6 +347,8 @@ impl ServerFrame {
             Self::Renew => Writer::new(kind::RENEW).finish(),
             Self::Renewed(renewed) => renewed.encode(),
             Self::Anchors(set) => Writer::new(kind::ANCHORS).text16(set.as_str()).finish(),
+            Self::StockSigners(signers) => signers.encode(kind::STOCK_SIGNERS),
+            Self::Instance(facts) => facts.encode(kind::INSTANCE),
             Self::Goodbye(goodbye) => goodbye.encode(),
         }
     }
@@ -351,10 +364,13 @@ impl ServerFrame {
             kind::PONG => Self::Pong(Pong { sent_at: body.boot()?, server_time: body.server()? }),
             kind::SIGNER => Self::Signer(Signer { statement: body.text16("statement")? }),
             kind::GRANT => Self::Grant(Grant::decode(&mut body)?),
+            kind::TWINNED_GRANT => Self::Grant(Grant::decode_twinned(&mut body)?),
             kind::WITHDRAW => Self::Withdraw(Withdraw::decode(&mut body)?),
             kind::RENEW => Self::Renew,
             kind::RENEWED => Self::Renewed(Renewed::decode(&mut body)?),
             kind::ANCHORS => Self::Anchors(body.text16("anchor set")?),
+            kind::STOCK_SIGNERS => Self::StockSigners(StockSigners::decode(&mut body)?),
+            kind::INSTANCE => Self::Instance(InstanceFacts::decode(&mut body)?),
             kind::GOODBYE => Self::Goodbye(Goodbye::decode(&mut body)?),
             kind if kind::is_critical(kind) => return Err(FrameError::UnknownCritical(kind)),
             _ => return Ok(None),
@@ -422,11 +438,25 @@ impl Welcome {
 
 impl Grant {
     fn encode(&self) -> Vec<u8> {
-        Writer::new(kind::GRANT).u64(self.id.0).server(self.deadline).text16(self.document.as_str()).finish()
+        let terms =
+            |kind| Writer::new(kind).u64(self.id.0).server(self.deadline).text16(self.document.as_str());
+        if self.twins.is_empty() {
+            return terms(kind::GRANT).finish();
+        }
+        Twin::encode_all(&self.twins, terms(kind::TWINNED_GRANT)).finish()
     }
 
     fn decode(body: &mut Reader<'_>) -> Result<Self, FrameError> {
-        Ok(Self { id: GrantId(body.u64()?), deadline: body.server()?, document: body.text16("document")? })
+        let (id, deadline) = (GrantId(body.u64()?), body.server()?);
+        Ok(Self { id, deadline, document: body.text16("document")?, twins: Vec::new() })
+    }
+
+    fn decode_twinned(body: &mut Reader<'_>) -> Result<Self, FrameError> {
+        let grant = Self::decode(body)?;
+        match Twin::decode_all(body)? {
+            twins if twins.is_empty() => Err(FrameError::Malformed("signature count")),
+            twins => Ok(Self { twins, ..grant }),
+        }
     }
 }
 
@@ -485,16 +515,12 @@ impl Withdrawn {
 impl ReportedHostKeys {
     fn encode(&self) -> Vec<u8> {
         let lines = self.lines.iter().take(limits::HOST_KEYS);
-        let count = u8::try_from(lines.len()).unwrap_or(u8::MAX);
-        let writer = Writer::new(kind::HOST_KEYS).u8(count);
+        let writer = Writer::new(kind::HOST_KEYS).count(lines.len());
         lines.fold(writer, |writer, line| writer.text16(line.as_str())).finish()
     }
 
     fn decode(body: &mut Reader<'_>) -> Result<Self, FrameError> {
-        let count = usize::from(body.u8()?);
-        if count > limits::HOST_KEYS {
-            return Err(FrameError::Malformed("host key count"));
-        }
+        let count = body.count(limits::HOST_KEYS, "host key count")?;
         let lines = (0..count).map(|_| body.text16("host key")).collect::<Result<_, _>>()?;
         Ok(Self { lines })
     }

@@ -129,3 +129,24 @@ pub const HOST_KEY_REPORTS: Duration = Duration::from_secs(10);
 
 /// Time a machine may seem to lose before its live keys are shortened by it: clocks drift, pauses are longer.
 pub const LOST_TIME: Duration = Duration::from_secs(1);
+
+/// Generations of the metadata service's signer that are in force at a time: one, and while one follows the other both.
+pub const STOCK_SIGNERS: usize = 2;
+
+/// Longest chain of such a signer: three certificates of at most 1,200 bytes in PEM.
+pub const STOCK_CHAIN: usize = 4096;
+
+/// Staples of a chain: one for each certificate but the last, and one more than there are now.
+pub const STAPLES: usize = 3;
+
+/// Longest staple: one signed by a P-256 key has about 300 bytes. A frame holds all of all signers.
+pub const STAPLE: usize = 768;
+
+/// Longest domain in the name of a signer.
+pub const DOMAIN: usize = 64;
+
+/// Tags of an instance that its metadata has: as many as EC2 allows.
+pub const TAGS: usize = 50;
+
+/// Bytes of keys and values of these tags, together: what a frame has room for.
+pub const TAGS_BYTES: usize = 12 * 1024;

@@ -16,6 +16,7 @@ pub mod limits;
 mod live;
 mod renewal;
 mod report;
+mod stock;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -40,6 +41,10 @@ pub use key_uses::KeyUses;
 pub use live::LiveIndex;
 pub use renewal::renewal_due;
 pub use report::{ExpiredUnused, KeyUse, Offered, UseEvent};
+pub use stock::{
+    Domain, InstanceFacts, Staple, StapleBytes, StapleName, StockChain, StockSigner, StockSigners, Twin,
+    TwinSignature,
+};
 pub use text::{
     AnchorSetText, CertificatesPem, DocumentText, GoodbyeText, HostKeyText, Line, Lines, RequestPem,
     StatementText, TextError, VersionText,

@@ -150,14 +150,11 @@ impl ExpiredUnused {
 
 fn write_requests(writer: Writer, request_ids: &[RequestId]) -> Vec<u8> {
     let request_ids = request_ids.iter().take(limits::OFFERED_REQUESTS);
-    let count = u8::try_from(request_ids.len()).unwrap_or(u8::MAX);
-    request_ids.fold(writer.u8(count), |writer, request_id| writer.uuid(request_id.as_str())).finish()
+    let writer = writer.count(request_ids.len());
+    request_ids.fold(writer, |writer, request_id| writer.uuid(request_id.as_str())).finish()
 }
 
 fn read_requests(body: &mut Reader<'_>) -> Result<Vec<RequestId>, FrameError> {
-    let count = usize::from(body.u8()?);
-    if count > limits::OFFERED_REQUESTS {
-        return Err(FrameError::Malformed("request count"));
-    }
+    let count = body.count(limits::OFFERED_REQUESTS, "request count")?;
     (0..count).map(|_| body.uuid("request id")).collect()
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use instance_connect_document::{BootInstant, Fingerprint, OsUser, RequestId, ServerInstant, SessionId};
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 const UUID: &str = "0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11";
@@ -128,7 +128,47 @@ fn golden_server_frames() -> Vec<(ServerFrame, String)> {
         fingerprint: Fingerprint::from_bytes([0xab; 32]),
         os_user: "root".parse().unwrap(),
     };
+    let twinned = Grant {
+        id: GrantId(9),
+        deadline: ServerInstant(1),
+        document: "#\n".parse().unwrap(),
+        twins: vec![Twin { generation: 3, signature: Box::new([0xcd; 256]) }],
+    };
+    let signers = StockSigners {
+        each: vec![StockSigner {
+            generation: 3,
+            is_revoked: true,
+            chain: "a\n".parse().unwrap(),
+            staples: vec![Staple {
+                name: StapleName([0xef; 20]),
+                response: StapleBytes::new(&[0x30]).unwrap(),
+            }],
+        }],
+    };
+    let facts = InstanceFacts {
+        instance: "i-0abcdef1".parse().unwrap(),
+        account: "111122223333".parse().unwrap(),
+        region: "us-east-1".parse().unwrap(),
+        availability_zone: "us-east-1a".parse().unwrap(),
+        domain: "amazonaws.com".parse().unwrap(),
+        tags: [("k".to_owned(), "v".to_owned())].into(),
+    };
+    let facts_hex = |count: &str| {
+        let texts = ["i-0abcdef1", "111122223333", "us-east-1", "us-east-1a", "amazonaws.com"];
+        let texts = texts.map(|text| format!("{:02x}{}", text.len(), hex(text.as_bytes())));
+        format!("93{}{count}", texts.concat())
+    };
     vec![
+        (
+            ServerFrame::Grant(twinned),
+            format!("91{:016x}{:016x}000223{}{}{}", 9, 1, "0a", "0100000003", "cd".repeat(256)),
+        ),
+        (
+            ServerFrame::StockSigners(signers),
+            format!("92{}{}{}{}{}", "01", "0000000301", "0002610a", "01", "ef".repeat(20)) + "000130",
+        ),
+        (ServerFrame::StockSigners(StockSigners::default()), "9200".to_owned()),
+        (ServerFrame::Instance(facts), facts_hex("01016b000176")),
         (
             ServerFrame::Welcome(welcome),
             format!("8201{}{}{}{UUID_HEX}05302e312e30", "00000000", "0000000000000001", "0000000000000002"),
@@ -146,6 +186,7 @@ fn golden_server_frames() -> Vec<(ServerFrame, String)> {
                 id: GrantId(9),
                 deadline: ServerInstant(60_000_000_000),
                 document: "#\n".parse().unwrap(),
+                twins: Vec::new(),
             }),
             "8600000000000000090000000df84758000002230a".to_owned(),
         ),
@@ -385,10 +426,43 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
             server_version: server_version.parse().unwrap(),
         },
     );
-    let grant = (any::<[u64; 2]>(), "(?s).{0,500}").prop_map(|([id, deadline], document)| Grant {
-        id: GrantId(id),
-        deadline: ServerInstant(deadline),
-        document: document.parse().unwrap(),
+    let twin = (any::<u32>(), any::<[u8; 32]>()).prop_map(|(generation, bytes)| Twin {
+        generation,
+        signature: Box::new(std::array::from_fn(|position| bytes[position % 32])),
+    });
+    let grant = (any::<[u64; 2]>(), "(?s).{0,500}", vec(twin, 0..=limits::STOCK_SIGNERS)).prop_map(
+        |([id, deadline], document, twins)| Grant {
+            id: GrantId(id),
+            deadline: ServerInstant(deadline),
+            document: document.parse().unwrap(),
+            twins,
+        },
+    );
+    let staple = (any::<[u8; 20]>(), vec(any::<u8>(), 0..=limits::STAPLE)).prop_map(|(name, bytes)| Staple {
+        name: StapleName(name),
+        response: StapleBytes::new(&bytes).unwrap(),
+    });
+    let stock_signer = (any::<bool>(), "[ -~\n]{0,4096}", vec(staple, 0..=limits::STAPLES))
+        .prop_map(|(is_revoked, chain, staples)| (is_revoked, chain.parse().unwrap(), staples));
+    let stock_signers = vec(stock_signer, 0..=limits::STOCK_SIGNERS).prop_map(|signers| {
+        let numbered = signers.into_iter().zip(7..);
+        let signer = |((is_revoked, chain, staples), generation)| StockSigner {
+            generation,
+            is_revoked,
+            chain,
+            staples,
+        };
+        StockSigners { each: numbered.map(signer).collect() }
+    });
+    let facts = btree_map("[a-zA-Z0-9+=.,_:@-]{3,128}", "\\PC{0,256}", 0..=limits::TAGS).prop_map(|tags| {
+        InstanceFacts {
+            instance: "i-0abcdef1".parse().unwrap(),
+            account: "111122223333".parse().unwrap(),
+            region: "us-east-1".parse().unwrap(),
+            availability_zone: "us-east-1a".parse().unwrap(),
+            domain: "amazonaws.com".parse().unwrap(),
+            tags: InstanceFacts::fitting_tags(&tags),
+        }
     });
     let withdraw = (any::<u64>(), uuid(), fingerprint(), os_user()).prop_map(
         |(id, request_id, fingerprint, os_user)| Withdraw {
@@ -406,6 +480,8 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
         pong.prop_map(ServerFrame::Pong),
         signer.prop_map(ServerFrame::Signer),
         grant.prop_map(ServerFrame::Grant),
+        stock_signers.prop_map(ServerFrame::StockSigners),
+        facts.prop_map(ServerFrame::Instance),
         withdraw.prop_map(ServerFrame::Withdraw),
         Just(ServerFrame::Renew),
         "[ -~\n]{0,4096}".prop_map(|text| ServerFrame::Anchors(text.parse().unwrap())),
