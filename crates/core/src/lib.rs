@@ -13,6 +13,7 @@ pub mod grant;
 pub mod host_key;
 pub mod iam;
 pub mod ids;
+pub mod imds;
 pub mod inventory;
 pub mod limits;
 pub mod link;
@@ -25,6 +26,7 @@ pub mod revocation;
 pub mod secret;
 pub mod sigv4;
 pub mod ssh_key;
+pub mod stock;
 pub mod throttle;
 pub mod trace_context;
 

@@ -17,6 +17,8 @@
         feature = "planted-repeated-headers-pass",
         feature = "planted-revoked-pushes-replayed",
         feature = "planted-stale-accepted",
+        feature = "planted-tokens-of-others",
+        feature = "planted-twins-unchecked",
         feature = "planted-unsorted-signed-headers",
         feature = "planted-work-cut-off",
     )

@@ -278,6 +278,8 @@ pub(crate) fn claimed_request(document: &str) -> Option<RequestId> {
 pub struct ClaimedGrant {
     /// The request that pushed it.
     pub request: RequestId,
+    /// For which instance.
+    pub instance: InstanceId,
     /// For whom.
     pub user: OsUser,
     /// The key.
@@ -290,22 +292,23 @@ impl ClaimedGrant {
         let parts = split(document).ok()?;
         let headers = Headers::parse(parts.headers).ok()?;
         let key = KeyLine::parse(parts.key_line).ok()?;
-        Some(Self { request: headers.request, user: headers.user, fingerprint: key.fingerprint() })
+        let Headers { request, instance, user, .. } = headers;
+        Some(Self { request, instance, user, fingerprint: key.fingerprint() })
     }
 }
 
 /// A document taken apart by its line feeds alone.
-struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     /// The `#` lines, each with its line feed.
-    headers: &'a str,
+    pub(crate) headers: &'a str,
     /// The key line, without its line feed.
-    key_line: &'a str,
+    pub(crate) key_line: &'a str,
     /// What the signature is over: both of these, as they stand.
-    signed: &'a str,
+    pub(crate) signed: &'a str,
     signature: Vec<u8>,
 }
 
-fn split(document: &str) -> Result<Parts<'_>, Refusal> {
+pub(crate) fn split(document: &str) -> Result<Parts<'_>, Refusal> {
     planted::parser_entered(document.as_bytes());
     if document.len() > DOCUMENT_LIMIT {
         return Err(Refusal::Malformed("longer than 7 KiB"));
@@ -326,7 +329,7 @@ fn split(document: &str) -> Result<Parts<'_>, Refusal> {
 }
 
 /// The values of the headers that this version knows.
-struct Headers<'a> {
+pub(crate) struct Headers<'a> {
     expires_at: UnixSeconds,
     instance: InstanceId,
     caller: &'a str,
@@ -337,7 +340,7 @@ struct Headers<'a> {
 
 impl<'a> Headers<'a> {
     /// Reads header lines: each known name once, in any order, and any number of unknown ones.
-    fn parse(lines: &'a str) -> Result<Self, Refusal> {
+    pub(crate) fn parse(lines: &'a str) -> Result<Self, Refusal> {
         const NAMES: [&str; 7] = ["Timestamp", "Instance", "Caller", "Request", "User", "Boot", "Alg"];
         let mut values = [None; NAMES.len()];
         for line in lines.lines() {

@@ -23,6 +23,7 @@ mod planted;
 mod session;
 mod signing;
 mod statement;
+mod stock;
 mod time;
 mod veto;
 
@@ -45,5 +46,6 @@ pub use session::{
 };
 pub use signing::{KeyError, SigningKey, VerifyingKey};
 pub use statement::{ANCHORS_LIMIT, Anchors, AnchorsError, SignerStatement, StatementError, VouchedSigner};
+pub use stock::{STOCK_ENTRY_LIMIT, stock_entry, stock_text};
 pub use time::{BootInstant, ServerInstant, UnixDay, UnixSeconds};
 pub use veto::{HostVeto, HostVetoError, Veto};
