@@ -10,6 +10,7 @@ use crate::secret::Secret;
 use instance_connect_document::UnixSeconds;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A consistent snapshot of what the store holds.
 #[derive(Clone, Debug, Default)]
@@ -315,6 +316,59 @@ impl AnchorRotation {
     }
 }
 
+/// Which generation of the key signs documents for the metadata service (docs/link.md 7.3). Each has a number, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StockRotation {
+    /// The newest one; 0 before there is any.
+    pub current: u32,
+    /// Since when it is that.
+    pub changed_at: UnixSeconds,
+    /// Whether the one before it is revoked.
+    pub is_revoked: bool,
+}
+
+/// Why the next generation takes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StockChange {
+    /// Its time has come.
+    Due,
+    /// An operator has said so.
+    Ordered {
+        /// Whether the one that signs now is revoked by it.
+        revokes: bool,
+    },
+}
+
+impl StockRotation {
+    /// Before the first generation.
+    pub const NONE: Self = Self { current: 0, changed_at: UnixSeconds(0), is_revoked: false };
+
+    /// The rotation after a change that was decided on while generation `from` was the newest; `None` where another one
+    /// is: of several that decide at the same time one changes it, and the others find it done.
+    #[must_use]
+    pub const fn changed(self, from: u32, change: StockChange, now: UnixSeconds) -> Option<Self> {
+        if self.current != from {
+            return None;
+        }
+        let Some(current) = from.checked_add(1) else { return None };
+        let is_revoked = matches!(change, StockChange::Ordered { revokes: true }) && from > 0;
+        Some(Self { current, changed_at: now, is_revoked })
+    }
+
+    /// Whether machines are still told of the generation before: until it is `overlap` ago that the newest took over.
+    pub const fn overlaps(self, now: UnixSeconds, overlap: Duration) -> bool {
+        // A clock that was set meanwhile prolongs nothing by more than that.
+        self.current > 1 && now.0.abs_diff(self.changed_at.0) < overlap.as_secs()
+    }
+
+    /// The generations that machines are told of, in ascending order, each with whether it is revoked.
+    pub fn in_force(self, now: UnixSeconds, overlap: Duration) -> impl Iterator<Item = (u32, bool)> {
+        let before = self.overlaps(now, overlap).then(|| (self.current.saturating_sub(1), self.is_revoked));
+        let current = (self.current > 0).then_some((self.current, false));
+        before.into_iter().chain(current)
+    }
+}
+
 /// What a certificate of some generation is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AgentStanding {
@@ -456,6 +510,45 @@ mod tests {
             let now = UnixSeconds(rotation.changed_at.0 + seconds);
             assert_eq!(rotation.changed(AnchorChange::Begin, now).is_some(), begins, "{seconds}");
         }
+    }
+
+    #[test]
+    fn one_stock_signer_follows_the_other_with_an_overlap() {
+        let (overlap, now) = (Duration::from_secs(600), UnixSeconds(1_000_000));
+        let at = |seconds| UnixSeconds(now.0 + seconds);
+        let in_force = |rotation: StockRotation, now| rotation.in_force(now, overlap).collect::<Vec<_>>();
+        assert_eq!(in_force(StockRotation::NONE, now), []);
+        let first = StockRotation::NONE.changed(0, StockChange::Ordered { revokes: true }, now).unwrap();
+        assert_eq!(first, StockRotation { current: 1, changed_at: now, is_revoked: false });
+        assert_eq!(in_force(first, now), [(1, false)], "there is none before the first");
+
+        let second = first.changed(1, StockChange::Due, now).unwrap();
+        for (seconds, expected) in [
+            (0, &[(1, false), (2, false)][..]),
+            (599, &[(1, false), (2, false)]),
+            (600, &[(2, false)]),
+            (-599, &[(1, false), (2, false)]),
+            // The clock was set back by more than the overlap.
+            (-600, &[(2, false)]),
+        ] {
+            assert_eq!(in_force(second, at(seconds)), expected, "{seconds}");
+        }
+        let revoking = first.changed(1, StockChange::Ordered { revokes: true }, now).unwrap();
+        assert_eq!(in_force(revoking, now), [(1, true), (2, false)]);
+        assert_eq!(
+            in_force(revoking.changed(2, StockChange::Due, now).unwrap(), now),
+            [(2, false), (3, false)]
+        );
+    }
+
+    #[test]
+    fn a_rotation_is_of_the_signer_that_was_looked_at() {
+        let third = StockRotation { current: 3, changed_at: UnixSeconds(7), is_revoked: false };
+        for from in [0, 2, 4] {
+            assert_eq!(third.changed(from, StockChange::Due, UnixSeconds(8)), None, "{from}");
+        }
+        let last = StockRotation { current: u32::MAX, ..third };
+        assert_eq!(last.changed(u32::MAX, StockChange::Due, UnixSeconds(8)), None);
     }
 
     fn change() -> impl Strategy<Value = AgentChange> {

@@ -15,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::pki::Pki;
 use crate::public_tls::PublicTls;
 use crate::sockets::Inherited;
+use crate::stock::StockSigners;
 use crate::stop::Stop;
 use crate::system::{self, SystemClock, SystemRandom};
 use crate::traces::{self, Destination, Exporting, Traces};
@@ -177,8 +178,10 @@ async fn start(
     let random: Arc<dyn Random> = Arc::new(SystemRandom);
     let region = settings.region;
     let pki = Arc::new(Pki::load(store.as_ref(), random.as_ref(), &region, clock.wall()).await?);
+    let stock = StockSigners::load(store.as_ref(), &region, settings.stock, clock.wall()).await;
+    let stock = Arc::new(stock.context("the signers of the metadata service")?);
     let inventory = Arc::new(LiveInventory::load(store, Arc::clone(&clock)).await?);
-    let links = Arc::new(Links::new(Arc::clone(&pki), Arc::clone(&clock)));
+    let links = Arc::new(Links::new(Arc::clone(&pki), Arc::clone(&stock), Arc::clone(&clock)));
     let audit = AuditLog::open(&settings.audit, Arc::clone(&clock), random.as_ref())?;
     operator_events::record(inventory.store(), &audit, &region)
         .await
@@ -258,6 +261,8 @@ async fn start(
 
     let (pki, followed, drawn) = (Arc::clone(&pki), Arc::clone(&inventory), Arc::clone(&random));
     tokio::spawn(async move { pki.follow(&followed, drawn.as_ref()).await });
+    let (followed, signing) = (Arc::clone(&inventory), Arc::clone(&clock));
+    tokio::spawn(async move { stock.follow(&followed, signing.as_ref()).await });
     let (recording, log, of_region) = (Arc::clone(&inventory), audit.clone(), region.clone());
     tokio::spawn(async move { operator_events::follow(&recording, &log, &of_region).await });
     tokio::spawn(async move { inventory.follow().await });

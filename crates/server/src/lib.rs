@@ -29,6 +29,7 @@ mod public_tls;
 pub mod rotate_anchor;
 pub mod rotate_master_key;
 mod sockets;
+mod stock;
 mod stop;
 mod system;
 mod traces;

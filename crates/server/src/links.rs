@@ -3,6 +3,7 @@
 mod revoke;
 
 use crate::pki::Pki;
+use crate::stock::StockSigners;
 use instance_connect_core::audit::{LinkClaim, ShownBy};
 use instance_connect_core::document::ServerInstant;
 use instance_connect_core::environment::Clock;
@@ -33,6 +34,7 @@ pub(crate) struct Links {
     slots: Mutex<HashMap<InstanceId, Arc<Slot>>>,
     last_id: AtomicU64,
     pki: Arc<Pki>,
+    stock: Arc<StockSigners>,
     clock: Arc<dyn Clock>,
 }
 
@@ -165,8 +167,13 @@ pub(crate) enum DeliveryError {
 }
 
 impl Links {
-    pub(crate) fn new(pki: Arc<Pki>, clock: Arc<dyn Clock>) -> Self {
-        Self { slots: Mutex::default(), last_id: AtomicU64::new(0), pki, clock }
+    pub(crate) fn new(pki: Arc<Pki>, stock: Arc<StockSigners>, clock: Arc<dyn Clock>) -> Self {
+        Self { slots: Mutex::default(), last_id: AtomicU64::new(0), pki, stock, clock }
+    }
+
+    /// Who signs what the metadata service shows.
+    pub(crate) const fn stock(&self) -> &Arc<StockSigners> {
+        &self.stock
     }
 
     /// Delivers a grant and waits for the machine's acknowledgement, through a reconnect if need be, for

@@ -290,17 +290,17 @@ async fn put(
     Ok(store.put_authority(&name(purpose)?, &public, &secret).await?)
 }
 
-fn name(purpose: &str) -> anyhow::Result<AuthorityName> {
+pub(crate) fn name(purpose: &str) -> anyhow::Result<AuthorityName> {
     Ok(purpose.parse()?)
 }
 
-fn issuer(authority: &Authority) -> anyhow::Result<Issuer<'static, KeyPair>> {
+pub(crate) fn issuer(authority: &Authority) -> anyhow::Result<Issuer<'static, KeyPair>> {
     let key = KeyPair::try_from(authority.secret.expose()).map_err(|_| anyhow!("a CA key is damaged"))?;
     Issuer::from_ca_cert_der(&CertificateDer::from(authority.public.as_slice()), key)
         .context("a CA certificate is damaged")
 }
 
-fn ca_params(
+pub(crate) fn ca_params(
     common_name: &str,
     intermediates_below: u8,
     now: UnixSeconds,
@@ -327,7 +327,11 @@ fn leaf_params(
     Ok(params)
 }
 
-fn params(common_name: &str, lifetime: Duration, now: UnixSeconds) -> anyhow::Result<CertificateParams> {
+pub(crate) fn params(
+    common_name: &str,
+    lifetime: Duration,
+    now: UnixSeconds,
+) -> anyhow::Result<CertificateParams> {
     let now = OffsetDateTime::from_unix_timestamp(now.0)?;
     let mut params = CertificateParams::default();
     let mut subject = DistinguishedName::new();
@@ -360,7 +364,7 @@ pub(crate) fn agent_certificate(certificate: &CertificateDer<'_>) -> anyhow::Res
     Ok(AgentCertificate { identity, not_after: UnixSeconds(certificate.validity().not_after.timestamp()) })
 }
 
-fn pem(certificate: &CertificateDer<'_>) -> String {
+pub(crate) fn pem(certificate: &CertificateDer<'_>) -> String {
     let text = instance_connect_core::document::base64_encode(certificate);
     let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
     for line in text.as_bytes().chunks(64) {

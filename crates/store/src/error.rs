@@ -187,6 +187,10 @@ pub enum Refusal {
     )]
     AnchorChange,
 
+    /// Another stock signer has taken over meanwhile, or there is no number left for another one.
+    #[error("another stock signer has taken over meanwhile")]
+    StockChange,
+
     /// More tags than an instance or a user has.
     #[error("an instance or a user has at most {TAGS} tags")]
     TooManyTags,

@@ -11,7 +11,7 @@ use instance_connect_core::ids::{
 };
 use instance_connect_core::inventory::{
     AccessKey, Account, AgentChange, AgentIdentity, AnchorChange, AnchorRotation, Instance, InstanceState,
-    Inventory, JoinToken, Status, policy_arn,
+    Inventory, JoinToken, Status, StockChange, StockRotation, policy_arn,
 };
 use instance_connect_core::revocation::Revocation;
 use instance_connect_core::secret::Secret;
@@ -167,7 +167,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Adds the access key of the first administrator, and leaves that there is one ([`Self::operator_events`]).
     async fn create_first_access_key(&self, key: &AccessKey, now: UnixSeconds) -> Result<(), StoreError>;
 
-    /// What was done with the daemon's own commands (the first access key, a step of a roll-over, another master key) and
+    /// What was done with the daemon's own commands (the first access key, a step of a
+    /// roll-over, another stock signer, another master key) and
     /// is not known to be in the audit log: oldest first, some hundreds at a time.
     async fn operator_events(&self) -> Result<Vec<OperatorEvent>, StoreError>;
 
@@ -274,6 +275,19 @@ pub trait Store: fmt::Debug + Send + Sync {
         change: AnchorChange,
         now: UnixSeconds,
     ) -> Result<AnchorRotation, StoreError>;
+
+    /// Which generation of the key signs documents for the metadata service.
+    async fn stock_rotation(&self) -> Result<StockRotation, StoreError>;
+
+    /// Has the next generation take over from `from`, and gives what there is then. What an operator has ordered is left
+    /// ([`Self::operator_events`]). Where another generation is the newest already, that is
+    /// [`Refusal::StockChange`](crate::Refusal::StockChange).
+    async fn change_stock_signer(
+        &self,
+        from: u32,
+        change: StockChange,
+        now: UnixSeconds,
+    ) -> Result<StockRotation, StoreError>;
 
     /// Keeps a key pair unless one of this name is kept already, and returns the one that is: of several that start at
     /// the same time, all go on with the same. The secret is sealed, bound to the name and the public part.

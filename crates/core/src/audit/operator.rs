@@ -51,6 +51,13 @@ pub enum OperatorAction {
     },
     /// `rotate-master-key`.
     RotateMasterKey,
+    /// `rotate-stock-signer`.
+    RotateStockSigner {
+        /// The number of the generation that signs from then on.
+        generation: u32,
+        /// Whether the one before is revoked.
+        revoked: bool,
+    },
 }
 
 impl OperatorAction {
@@ -73,6 +80,7 @@ impl OperatorAction {
             Self::BeginAnchorRotation { .. } => "BeginAnchorRotation",
             Self::FinishAnchorRotation { .. } => "FinishAnchorRotation",
             Self::RotateMasterKey => "RotateMasterKey",
+            Self::RotateStockSigner { .. } => "RotateStockSigner",
         }
     }
 }

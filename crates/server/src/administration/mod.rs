@@ -165,6 +165,7 @@ const fn refusal_code(refusal: &Refusal) -> Code {
         | Refusal::HostKeyNotInUse(_)
         | Refusal::AgentState
         | Refusal::AnchorChange
+        | Refusal::StockChange
         | Refusal::TagKey
         | Refusal::TagValue
         | Refusal::UserTagKey

@@ -8,6 +8,7 @@ use crate::audit_log::{AuditSettings, FileSize};
 use crate::links::DeliveryError;
 use crate::metrics::Observed;
 use crate::pki::Pki;
+use crate::stock::StockSigners;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use instance_connect_agent::{Directories, EnrollFailure, Enrollment, enroll, read_boot_id};
 use instance_connect_core::document::{BootInstant, Fingerprint, ServerInstant, UnixSeconds};
@@ -91,7 +92,7 @@ impl Setting {
         let agents = Arc::new(Agents {
             region: world.region.clone(),
             inventory: Arc::new(LiveInventory::load(store, clock.clone()).await.unwrap()),
-            links: Arc::new(Links::new(pki, clock.clone())),
+            links: Arc::new(Links::new(pki, StockSigners::of_tests().await, clock.clone())),
             random,
             places: Arc::new(Semaphore::new(10)),
             drain: Drain::default(),

@@ -6,6 +6,7 @@ use super::*;
 use crate::audit_log::{AuditSettings, FileSize};
 use crate::links::{Link, Wanted};
 use crate::pki::Pki;
+use crate::stock::StockSigners;
 use hyper::Request;
 use instance_connect_core::audit::LinkClaim;
 use instance_connect_core::document::ServerInstant;
@@ -52,7 +53,7 @@ impl Setting {
             region: world.region.clone(),
             key_types: KeyTypes::default(),
             inventory: Arc::new(LiveInventory::load(store, clock.clone()).await.unwrap()),
-            links: Arc::new(Links::new(Arc::new(pki), clock.clone())),
+            links: Arc::new(Links::new(Arc::new(pki), StockSigners::of_tests().await, clock.clone())),
             audit: open(clock.clone(), random.as_ref()),
             clock: clock.clone(),
             clock_guard: Arc::default(),

@@ -1,9 +1,11 @@
 //! What a key of the configuration is: its name, what is written for it, and the type it is parsed into.
 
 use crate::audit_log::{FileSize, FileSizeError};
+use crate::stock::DOMAINS;
 use crate::traces::{Endpoint, EndpointError};
 use instance_connect_core::ids::Region;
 use instance_connect_core::limits;
+use instance_connect_core::link::Domain;
 use instance_connect_core::proxies::TrustedProxies;
 use instance_connect_core::sigv4::{ClockWindow, ClockWindowError};
 use instance_connect_core::ssh_key::KeyTypes;
@@ -13,6 +15,7 @@ use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// One key, parsed into a `T`.
 #[derive(Debug)]
@@ -199,6 +202,31 @@ impl Value for SocketAddr {
 
     fn parse(texts: &[String]) -> Result<Self, String> {
         only(texts, "an address and port, such as 192.0.2.1:8443 or [::]:8443")
+    }
+}
+
+/// A number with a unit, such as `90s`, `10m`, `24h` or `30d`.
+impl Value for Duration {
+    const SHAPE: Shape = Shape::Text;
+
+    fn parse(texts: &[String]) -> Result<Self, String> {
+        let text = texts.first().map(String::as_str).unwrap_or_default();
+        let units = [('s', 1), ('m', 60), ('h', 60 * 60), ('d', 24 * 60 * 60)];
+        let parsed = units.into_iter().find_map(|(unit, seconds)| {
+            let number: u32 = text.strip_suffix(unit)?.parse().ok()?;
+            Some(Self::from_secs(u64::from(number) * seconds))
+        });
+        parsed.ok_or_else(|| format!("{text:?} is not a time, such as 90s, 10m, 24h or 30d"))
+    }
+}
+
+impl Value for Domain {
+    const SHAPE: Shape = Shape::Text;
+
+    fn parse(texts: &[String]) -> Result<Self, String> {
+        let text = texts.first().map(String::as_str).unwrap_or_default();
+        let known = DOMAINS.contains(&text).then(|| text.parse().ok()).flatten();
+        known.ok_or_else(|| format!("{text:?} is not one of {}", DOMAINS.join(", ")))
     }
 }
 

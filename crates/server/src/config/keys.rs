@@ -4,12 +4,14 @@ use super::key::{Definition, Key, LogFormat, LogLevel, Names};
 use crate::audit_log::FileSize;
 use crate::traces::Endpoint;
 use instance_connect_core::ids::Region;
+use instance_connect_core::link::Domain;
 use instance_connect_core::proxies::TrustedProxies;
 use instance_connect_core::sigv4::ClockWindow;
 use instance_connect_core::ssh_key::KeyTypes;
 use instance_connect_core::throttle::Rate;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The most connections or links that can be asked for: more than one machine has descriptors for.
 const MOST: u64 = 1_000_000;
@@ -113,6 +115,31 @@ pub(super) static ADMIN_LISTEN: Key<SocketAddr> = Key::with_default(
     "Where /metrics, /healthz and /readyz are, in plain http for everybody who can connect",
 );
 
+pub(super) static STOCK_DOMAIN: Key<Domain> = Key::with_default(
+    "stock.domain",
+    "DOMAIN",
+    "\"amazonaws.com\"",
+    "What the metadata service's signers are called, managed-ssh-signer.REGION.DOMAIN: amazonaws.com, amazonaws.com.cn, c2s.ic.gov or sc2s.sgov.gov. With another one there is another root",
+);
+pub(super) static STOCK_SIGNER_ROTATION: Key<Duration> = Key::with_default(
+    "stock.signer_rotation",
+    "TIME",
+    "\"30d\"",
+    "How long a signer of the metadata service signs before the next one does, at most 60d",
+);
+pub(super) static STOCK_SIGNER_OVERLAP: Key<Duration> = Key::with_default(
+    "stock.signer_overlap",
+    "TIME",
+    "\"10m\"",
+    "How long machines then still show the one before, to those who began to read: at least the 60s that keys live, or logins with keys that were pushed just before fail",
+);
+pub(super) static STOCK_STAPLE_LIFETIME: Key<Duration> = Key::with_default(
+    "stock.staple_lifetime",
+    "TIME",
+    "\"24h\"",
+    "How long it is believed that a signer is not revoked; staples are made anew after a quarter of that",
+);
+
 pub(super) static AUDIT_FILE: Key<PathBuf> = Key::optional(
     "audit.file",
     "FILE",
@@ -209,6 +236,10 @@ pub(super) static ALL: &[&Definition] = &[
     &AGENTS_NAMES.definition,
     &AGENTS_CERTIFICATE_DAYS.definition,
     &ADMIN_LISTEN.definition,
+    &STOCK_DOMAIN.definition,
+    &STOCK_SIGNER_ROTATION.definition,
+    &STOCK_SIGNER_OVERLAP.definition,
+    &STOCK_STAPLE_LIFETIME.definition,
     &AUDIT_FILE.definition,
     &AUDIT_MAX_BYTES.definition,
     &THROTTLE_ENABLED.definition,

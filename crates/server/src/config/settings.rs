@@ -1,10 +1,11 @@
 //! The settings of a control plane, and what they demand of each other.
 
-use super::key::{LogFormat, LogLevel, Names};
+use super::key::{Key, LogFormat, LogLevel, Names};
 use super::{Keys, keys};
 use crate::audit_log::AuditSettings;
 use crate::descriptors::Capacity;
 use crate::proxies::Proxies;
+use crate::stock::StockSettings;
 use crate::traces::Endpoint;
 use instance_connect_core::ids::Region;
 use instance_connect_core::places::ConnectionLimits;
@@ -43,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) agents_certificate_lifetime: Duration,
     /// Where those connect who watch.
     pub(crate) admin: SocketAddr,
+    /// Who signs what the metadata service shows.
+    pub(crate) stock: StockSettings,
     pub(crate) audit: AuditSettings,
     /// What callers are held to; without it, to nothing.
     pub(crate) throttle: Option<ThrottleLimits>,
@@ -89,6 +92,7 @@ impl Settings {
         let agents_names = agents_names(keys, names.as_ref());
         let certificate_days = keys.get(&keys::AGENTS_CERTIFICATE_DAYS);
         let admin = keys.get(&keys::ADMIN_LISTEN);
+        let stock = stock(keys);
         let audit_file = keys.optional_path(&keys::AUDIT_FILE);
         let audit_max_bytes = keys.get(&keys::AUDIT_MAX_BYTES);
         let throttle = throttle(keys);
@@ -113,6 +117,7 @@ impl Settings {
             agents_names: agents_names?,
             agents_certificate_lifetime: DAY * u32::try_from(certificate_days?).unwrap_or(u32::MAX),
             admin: admin?,
+            stock: stock?,
             throttle: throttle?,
             capacity: capacity?,
             log_format: log_format?,
@@ -192,6 +197,43 @@ fn agents_names(keys: &mut Keys<'_>, public: Option<&Option<Names>>) -> Option<V
             None
         }
     }
+}
+
+fn stock(keys: &mut Keys<'_>) -> Option<StockSettings> {
+    const SECOND: Duration = Duration::from_secs(1);
+    const MINUTE: Duration = Duration::from_secs(60);
+    let domain = keys.get(&keys::STOCK_DOMAIN);
+    // A leaf lasts 90 days.
+    let rotation = time_within(keys, &keys::STOCK_SIGNER_ROTATION, SECOND, 60 * DAY, "1s to 60d");
+    let overlap = time_within(keys, &keys::STOCK_SIGNER_OVERLAP, SECOND, DAY, "1s to 1d");
+    let staple_lifetime = time_within(keys, &keys::STOCK_STAPLE_LIFETIME, MINUTE, 30 * DAY, "1m to 30d");
+    let stock = StockSettings {
+        domain: domain?,
+        rotation: rotation?,
+        overlap: overlap?,
+        staple_lifetime: staple_lifetime?,
+    };
+    if stock.overlap >= stock.rotation {
+        // Machines are told of two at a time.
+        keys.refuse(&keys::STOCK_SIGNER_OVERLAP, "is shorter than stock.signer_rotation");
+        return None;
+    }
+    Some(stock)
+}
+
+fn time_within(
+    keys: &mut Keys<'_>,
+    key: &Key<Duration>,
+    least: Duration,
+    most: Duration,
+    bounds: &str,
+) -> Option<Duration> {
+    let time = keys.get(key)?;
+    let fits = (least..=most).contains(&time);
+    if !fits {
+        keys.refuse(key, &format!("is from {bounds}"));
+    }
+    fits.then_some(time)
 }
 
 /// Without throttling `Some(None)`.

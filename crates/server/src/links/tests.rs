@@ -19,7 +19,7 @@ impl Setting {
         let store =
             SqliteStore::open(directory.path(), &MasterKey::from_bytes([1; 32]), random.clone()).unwrap();
         let pki = Pki::load(&store, random.as_ref(), &world.region, UnixSeconds(world.now.0)).await.unwrap();
-        let links = Arc::new(Links::new(Arc::new(pki), clock.clone()));
+        let links = Arc::new(Links::new(Arc::new(pki), StockSigners::of_tests().await, clock.clone()));
         Self { links, clock, world, _directory: directory }
     }
 

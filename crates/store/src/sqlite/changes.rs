@@ -15,7 +15,7 @@ use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId};
 use instance_connect_core::inventory::{
     AccessKey, Account, AgentChange, AgentIdentity, AnchorChange, AnchorRotation, Instance, InstanceState,
-    JoinToken, Status,
+    JoinToken, Status, StockChange, StockRotation,
 };
 use instance_connect_core::sigv4::UsedSignature;
 use rusqlite::{OptionalExtension, Params, Transaction};
@@ -191,6 +191,19 @@ pub(super) fn change_anchors(
     let changed = load::anchor_rotation(tx)?.changed(change, now).ok_or(Refusal::AnchorChange)?;
     let statement = "UPDATE anchor_rotation SET current = ?1, is_rolling_over = ?2, changed_at = ?3";
     tx.execute(statement, (changed.current, changed.is_rolling_over, changed.changed_at.0))?;
+    raise_sequence(tx)?;
+    Ok(changed)
+}
+
+pub(super) fn change_stock_signer(
+    tx: &Transaction<'_>,
+    from: u32,
+    change: StockChange,
+    now: UnixSeconds,
+) -> Result<StockRotation, StoreError> {
+    let changed = load::stock_rotation(tx)?.changed(from, change, now).ok_or(Refusal::StockChange)?;
+    let statement = "UPDATE stock_rotation SET current = ?1, changed_at = ?2, is_revoked = ?3";
+    tx.execute(statement, (changed.current, changed.changed_at.0, changed.is_revoked))?;
     raise_sequence(tx)?;
     Ok(changed)
 }

@@ -13,7 +13,8 @@ use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::host_key::{HostKey, KnownHostKeys};
 use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId};
 use instance_connect_core::inventory::{
-    AccessKey, Account, AgentIdentity, AgentState, AnchorRotation, Instance, InstanceState, Inventory, Status,
+    AccessKey, Account, AgentIdentity, AgentState, AnchorRotation, Instance, InstanceState, Inventory,
+    Status, StockRotation,
 };
 use instance_connect_core::revocation::{Revocation, Revocations};
 use rusqlite::types::FromSql;
@@ -238,6 +239,18 @@ pub(super) fn anchor_rotation(tx: &Transaction<'_>) -> Result<AnchorRotation, St
         })
     })?;
     found.into_iter().next().ok_or_else(|| damaged("anchor_rotation", "no row"))
+}
+
+pub(super) fn stock_rotation(tx: &Transaction<'_>) -> Result<StockRotation, StoreError> {
+    let query = "SELECT current, changed_at, is_revoked FROM stock_rotation";
+    let found: Vec<StockRotation> = each_row(tx, query, |row| {
+        Ok(StockRotation {
+            current: column(row, 0, "stock_rotation.current")?,
+            changed_at: UnixSeconds(column(row, 1, "stock_rotation.changed_at")?),
+            is_revoked: column(row, 2, "stock_rotation.is_revoked")?,
+        })
+    })?;
+    found.into_iter().next().ok_or_else(|| damaged("stock_rotation", "no row"))
 }
 
 fn each_row<T, C: FromIterator<T>>(

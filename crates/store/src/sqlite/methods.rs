@@ -16,7 +16,7 @@ use instance_connect_core::ids::{
 };
 use instance_connect_core::inventory::{
     AccessKey, Account, AgentChange, AgentIdentity, AnchorChange, AnchorRotation, Instance, InstanceState,
-    JoinToken, Status,
+    JoinToken, Status, StockChange, StockRotation,
 };
 use instance_connect_core::revocation::Revocation;
 use instance_connect_core::secret::Secret;
@@ -399,6 +399,28 @@ impl Store for SqliteStore {
         let change = move |tx: &Transaction<'_>| {
             let changed = changes::change_anchors(tx, change, now)?;
             changes::operator::leave(tx, &changes::operator::rotated(change, changed), now, random.as_ref())?;
+            Ok(changed)
+        };
+        self.transact(TransactionBehavior::Immediate, change).await
+    }
+
+    async fn stock_rotation(&self) -> Result<StockRotation, StoreError> {
+        self.transact(TransactionBehavior::Deferred, load::stock_rotation).await
+    }
+
+    async fn change_stock_signer(
+        &self,
+        from: u32,
+        change: StockChange,
+        now: UnixSeconds,
+    ) -> Result<StockRotation, StoreError> {
+        let random = Arc::clone(&self.random);
+        let change = move |tx: &Transaction<'_>| {
+            let changed = changes::change_stock_signer(tx, from, change, now)?;
+            if let StockChange::Ordered { .. } = change {
+                let action = changes::operator::stock_signer_rotated(changed);
+                changes::operator::leave(tx, &action, now, random.as_ref())?;
+            }
             Ok(changed)
         };
         self.transact(TransactionBehavior::Immediate, change).await

@@ -163,6 +163,7 @@ async fn databases_of_every_version_open_with_all_they_hold() {
         (include_str!("version_2.sql"), &version_2),
         (include_str!("version_3.sql"), &version_2),
         (include_str!("version_4.sql"), &version_2),
+        (include_str!("version_5.sql"), &version_2),
     ] {
         let engine = Sqlite::new().await;
         drop(engine.open().await);
@@ -237,6 +238,9 @@ async fn the_schema_refuses_what_the_code_would_not_write() {
         "UPDATE anchor_rotation SET current = 0",
         "UPDATE anchor_rotation SET is_rolling_over = 2",
         "INSERT INTO anchor_rotation VALUES (2, 1, 0, 0)",
+        "UPDATE stock_rotation SET current = -1",
+        "UPDATE stock_rotation SET is_revoked = 2",
+        "INSERT INTO stock_rotation VALUES (2, 1, 0, 0)",
         "UPDATE agents SET instance = 'i-99999999'",
         "UPDATE join_tokens SET secret_hash = X'00'",
         "UPDATE join_tokens SET instance = 'i-99999999'",

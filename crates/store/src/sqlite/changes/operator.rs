@@ -6,7 +6,7 @@ use crate::sqlite::load::damaged;
 use instance_connect_core::audit::OperatorAction;
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::environment::Random;
-use instance_connect_core::inventory::{AccessKey, AnchorChange, AnchorRotation};
+use instance_connect_core::inventory::{AccessKey, AnchorChange, AnchorRotation, StockRotation};
 use rusqlite::Transaction;
 use rustix::process::getuid;
 
@@ -44,6 +44,11 @@ pub(in crate::sqlite) fn rotated(change: AnchorChange, rotation: AnchorRotation)
         AnchorChange::Begin => OperatorAction::BeginAnchorRotation { anchor, anchor_set },
         AnchorChange::Finish => OperatorAction::FinishAnchorRotation { anchor, anchor_set },
     }
+}
+
+/// An operator had the next stock signer take over.
+pub(in crate::sqlite) fn stock_signer_rotated(rotation: StockRotation) -> OperatorAction {
+    OperatorAction::RotateStockSigner { generation: rotation.current, revoked: rotation.is_revoked }
 }
 
 /// They are in the audit log.

@@ -6,7 +6,7 @@ use instance_connect_core::audit::OperatorAction;
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::inventory::{
     AgentChange, AgentIdentity, AgentState, AnchorChange, AnchorRotation, Instance, InstanceState, JoinToken,
-    Status,
+    Status, StockChange, StockRotation,
 };
 use instance_connect_core::secret::Secret;
 use instance_connect_store::{
@@ -274,6 +274,31 @@ pub(crate) async fn anchors_roll_over(engine: impl Engine) {
     }
     drop(store);
     assert_eq!(engine.open().await.anchor_rotation().await.unwrap(), rotation);
+}
+
+pub(crate) async fn stock_signers_rotate(engine: impl Engine) {
+    let store = engine.open().await;
+    let mut rotation = StockRotation::NONE;
+    assert_eq!(store.stock_rotation().await.unwrap(), rotation);
+    let (due, revoking) = (StockChange::Due, StockChange::Ordered { revokes: true });
+    for (seconds, change) in [(1, due), (2, due), (3, revoking), (4, StockChange::Ordered { revokes: false })]
+    {
+        let from = rotation.current;
+        refuses!(store.change_stock_signer(from + 1, change, NOW), StoreError::Refused(Refusal::StockChange));
+        assert_eq!(store.stock_rotation().await.unwrap(), rotation);
+        rotation = rotation.changed(from, change, later(seconds)).unwrap();
+        assert_eq!(changes!(store.change_stock_signer(from, change, later(seconds))), rotation);
+        refuses!(store.change_stock_signer(from, change, NOW), StoreError::Refused(Refusal::StockChange));
+    }
+    drop(store);
+    let store = engine.open().await;
+    assert_eq!(store.stock_rotation().await.unwrap(), rotation);
+    // What is due every month is no operator's doing.
+    let left = store.operator_events().await.unwrap().into_iter().map(|event| (event.time, event.action));
+    let rotated = |seconds, generation, revoked| {
+        (later(seconds), OperatorAction::RotateStockSigner { generation, revoked })
+    };
+    assert_eq!(left.collect::<Vec<_>>(), [rotated(3, 3, true), rotated(4, 4, false)]);
 }
 
 pub(crate) async fn what_commands_do_is_left_until_it_is_forgotten(engine: impl Engine) {

@@ -13,7 +13,8 @@ macro_rules! store_suite {
     ($engine:ty) => {
         $crate::suite::store_suite! { $engine:
             accounts users user_policies access_keys instances tags_are_bounded join_tokens agents
-            anchors_roll_over what_commands_do_is_left_until_it_is_forgotten
+            anchors_roll_over stock_signers_rotate of_many_that_rotate_one_does
+            what_commands_do_is_left_until_it_is_forgotten
             groups group_policies managed_policies permissions_boundaries user_tags roots
             policies_that_mean_less_than_they_say_are_warned_of
             groups_and_attachments_are_bounded

@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::fixtures::*;
+use instance_connect_core::inventory::StockChange;
 use instance_connect_core::secret::Secret;
 use instance_connect_store::{RedeemError, RedeemRefusal, Refusal, Store, StoreError};
 use std::sync::Arc;
@@ -39,6 +40,21 @@ async fn racers(engine: &impl Engine) -> Vec<Arc<dyn Store>> {
         stores.extend([Arc::clone(&store), store]);
     }
     stores
+}
+
+pub(crate) async fn of_many_that_rotate_one_does(engine: impl Engine) {
+    let store = engine.open().await;
+    let racers = racers(&engine).await;
+    for from in 0..8 {
+        let answers = race(racers.clone(), move |store, _| async move {
+            store.change_stock_signer(from, StockChange::Due, NOW).await
+        })
+        .await;
+        let late = |answer: &_| matches!(answer, Err(StoreError::Refused(Refusal::StockChange)));
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1, "{answers:?}");
+        assert_eq!(answers.iter().filter(|answer| late(*answer)).count(), answers.len() - 1, "{answers:?}");
+        assert_eq!(store.stock_rotation().await.unwrap().current, from + 1);
+    }
 }
 
 pub(crate) async fn a_token_is_redeemed_once_however_many_try(engine: impl Engine) {
