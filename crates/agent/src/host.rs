@@ -95,6 +95,15 @@ impl HostFiles {
         }
     }
 
+    /// Which instance this is.
+    ///
+    /// # Errors
+    /// The file cannot be used.
+    pub(crate) fn instance(&mut self) -> io::Result<InstanceId> {
+        let unusable = || io::Error::other("its instance-id cannot be used");
+        self.instance.refresh().cloned().ok_or_else(unusable)
+    }
+
     /// Whom this machine trusts; `None` where the file cannot be used.
     pub(crate) fn anchors(&mut self) -> Option<&Anchors> {
         self.anchors.refresh()

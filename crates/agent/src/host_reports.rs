@@ -39,6 +39,8 @@ pub(crate) enum HostReport {
 pub(crate) struct HostReports {
     sessions: mpsc::Receiver<HostReport>,
     offers: mpsc::Receiver<HostReport>,
+    /// What the metadata service says of itself: that it showed keys.
+    readings: (mpsc::Sender<HostReport>, mpsc::Receiver<HostReport>),
     lost: Arc<AtomicU32>,
     /// Ended with this.
     _receiving: JoinSet<()>,
@@ -57,7 +59,13 @@ impl HostReports {
         let socket = bind(&run.join(SESSIONS_SOCKET), SESSIONS_MODE)?;
         let session = |datagram: &[u8]| SessionEvent::parse(datagram).ok().map(HostReport::Session);
         receiving.spawn(receive(socket, session, sender, Arc::clone(&lost)));
-        Ok(Self { sessions, offers, lost, _receiving: receiving })
+        let readings = mpsc::channel(limits::OFFERED_QUEUE);
+        Ok(Self { sessions, offers, readings, lost, _receiving: receiving })
+    }
+
+    /// Where the metadata service reports.
+    pub(crate) fn readings(&self) -> Readings {
+        Readings { reports: self.readings.0.clone(), lost: Arc::clone(&self.lost) }
     }
 
     /// The next report, of either socket. Waits for one: for ever, once the sockets have failed.
@@ -65,6 +73,7 @@ impl HostReports {
         tokio::select! {
             Some(report) = self.sessions.recv() => report,
             Some(report) = self.offers.recv() => report,
+            Some(report) = self.readings.1.recv() => report,
             else => std::future::pending().await,
         }
     }
@@ -72,6 +81,22 @@ impl HostReports {
     /// How many reports were dropped since this was last asked.
     pub(crate) fn take_lost(&self) -> u32 {
         self.lost.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// Where the metadata service says which keys it has shown.
+#[derive(Clone, Debug)]
+pub(crate) struct Readings {
+    reports: mpsc::Sender<HostReport>,
+    lost: Arc<AtomicU32>,
+}
+
+impl Readings {
+    /// A key was shown.
+    pub(crate) fn shown(&self, offer: Offer) {
+        if self.reports.try_send(HostReport::Offered(offer)).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -20,6 +20,7 @@ mod identity;
 mod install;
 mod link;
 mod live_keys;
+mod metadata;
 mod os_users;
 mod planted;
 mod renewal;
@@ -37,6 +38,10 @@ pub use enroll::{EnrollFailure, Enrolled, Enrollment, enroll};
 pub use host::read_boot_id;
 pub use install::{Install, InstallFailure, Uninstall, install, uninstall};
 pub use instance_connect_notify::NotifySocket;
+pub use metadata::{
+    AddressFailure, MetadataSettingsError, add_metadata_address, passed_metadata_socket,
+    remove_metadata_address,
+};
 pub use os_users::OsUserSettings;
 pub use run::{RunFailure, RunSettings, SSH_DIRECTORY, run};
 pub use server_url::{ServerUrl, ServerUrlError};

@@ -6,6 +6,7 @@ use crate::host::HostFiles;
 use crate::host_keys;
 use crate::host_reports::{HostReport, HostReports};
 use crate::live_keys::LiveKeys;
+use crate::metadata::{Metadata, Serving};
 use crate::os_users::OsUsers;
 use crate::renewal::Renewal;
 use crate::run::random;
@@ -20,6 +21,7 @@ use instance_connect_core::link::{
 use instance_connect_core::throttle::Bucket;
 use instance_connect_kill_point::kill_point;
 use instance_connect_notify::{NotifySocket, State};
+use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -44,6 +46,8 @@ pub(crate) struct Machine {
     pub(crate) keys: LiveKeys,
     pub(crate) users: OsUsers,
     pub(crate) reports: HostReports,
+    /// The metadata service, if root wants one.
+    pub(crate) metadata: Option<Serving>,
     pub(crate) report_rate: Bucket,
     pub(crate) clock_watch: ClockWatch,
     pub(crate) signers: Signers,
@@ -246,7 +250,10 @@ impl Conversation<'_> {
                 }
                 Ok(())
             }
-            AgentEvent::StockSigners(_) | AgentEvent::Instance(_) => Ok(()),
+            AgentEvent::StockSigners(signers) => {
+                self.machine.with_metadata(|metadata| metadata.set_signers(&signers))
+            }
+            AgentEvent::Instance(facts) => self.machine.with_metadata(|metadata| metadata.set_facts(facts)),
             AgentEvent::RenewalAsked => {
                 let request = self.renewal.request(self.machine.clock.boot());
                 self.renew(request).await
@@ -308,7 +315,7 @@ impl Conversation<'_> {
             seconds = lost.as_secs(),
             "this machine was paused; its live keys end that much earlier"
         );
-        self.machine.keys.shorten(lost, now).map_err(|error| {
+        self.machine.shorten(lost).map_err(|error| {
             tracing::error!(%error, "live keys cannot be shortened");
             Goodbye::new(GoodbyeCode::InternalError, "live keys cannot be shortened").into()
         })
@@ -323,7 +330,7 @@ impl Conversation<'_> {
 
     async fn on_withdraw(&mut self, withdraw: &Withdraw) -> Result<(), Parting> {
         let Withdraw { id, request_id, .. } = withdraw;
-        match self.machine.keys.withdraw(withdraw, self.machine.clock.boot()) {
+        match self.machine.withdraw(withdraw) {
             Ok(removed) => {
                 tracing::info!(%request_id, removed, "a grant is withdrawn");
                 self.send(&AgentFrame::Withdrawn(Withdrawn { id: *id, removed })).await
@@ -467,7 +474,38 @@ impl Machine {
 
     /// Removes keys whose time is over, and notes which of them nobody has used.
     pub(crate) fn keep_house(&mut self) {
-        self.keys.sweep(self.clock.boot());
+        let now = self.clock.boot();
+        self.keys.sweep(now);
+        if let Some(metadata) = &self.metadata {
+            metadata.sweep(now);
+        }
+    }
+
+    /// Removes what one request put on this machine. Says whether there was anything.
+    fn withdraw(&mut self, withdraw: &Withdraw) -> io::Result<bool> {
+        let was_shown =
+            self.metadata.as_ref().map_or(Ok(false), |metadata| metadata.withdraw(&withdraw.request_id));
+        // Both are tried, whatever becomes of the first.
+        let was_live = self.keys.withdraw(withdraw, self.clock.boot());
+        Ok(was_shown? | was_live?)
+    }
+
+    /// Ends every live key earlier by the time that this machine has lost.
+    fn shorten(&mut self, by: Duration) -> io::Result<()> {
+        let now = self.clock.boot();
+        let shown = self.metadata.as_ref().map_or(Ok(()), |metadata| metadata.shorten(by));
+        self.keys.shorten(by, now).and(shown)
+    }
+
+    /// Has the metadata service take what the server says.
+    fn with_metadata(&self, take: impl FnOnce(&Metadata) -> io::Result<()>) -> Result<(), Parting> {
+        match self.metadata.as_deref().map(take) {
+            Some(Err(error)) => {
+                tracing::error!(%error, "the metadata service cannot keep what it was told");
+                Err(Goodbye::new(GoodbyeCode::InternalError, "a file cannot be written").into())
+            }
+            Some(Ok(())) | None => Ok(()),
+        }
     }
 
     /// Checks a grant and writes its file. Says for whom it is.
@@ -483,7 +521,18 @@ impl Machine {
         let uid = |user: &OsUser| self.users.local_uid(user);
         let admitted =
             admit(&grant.document, deadline, link.statements(), &mut self.signers, &terms, uid, now)?;
-        self.keys.install(&admitted, now.boot)?;
+        // Both documents, or neither. What the scripts would be kept from is refused before anything is written.
+        if let Some(metadata) = &self.metadata
+            && let Some(entry) = metadata.admit(grant)?
+        {
+            metadata.install(entry, grant, admitted.section().deadline)?;
+        }
+        if let Err(refusal) = self.keys.install(&admitted, now.boot) {
+            if let Some(metadata) = &self.metadata {
+                metadata.give_up(admitted.request());
+            }
+            return Err(refusal);
+        }
         tracing::info!(
             request_id = %admitted.request(),
             user = %admitted.user(),

@@ -5,8 +5,9 @@ mod host_commands;
 use clap::{Args, Parser, Subcommand};
 use host_commands::{DoctorArguments, InstallArguments, StatusArguments, UninstallArguments};
 use instance_connect_agent::{
-    Directories, EnrollFailure, Enrollment, InstallFailure, NotifySocket, RunFailure, RunSettings,
-    SSH_DIRECTORY, ServerUrl, UpdateFailure, enroll, read_boot_id, run, update_anchors,
+    AddressFailure, Directories, EnrollFailure, Enrollment, InstallFailure, NotifySocket, RunFailure,
+    RunSettings, SSH_DIRECTORY, ServerUrl, UpdateFailure, add_metadata_address, enroll,
+    passed_metadata_socket, read_boot_id, remove_metadata_address, run, update_anchors,
 };
 use instance_connect_core::link::{JoinTokenText, TokenError};
 use rustix::fs::Mode;
@@ -65,6 +66,22 @@ enum Command {
     Status(StatusArguments),
     /// Says in plain words why a login with a pushed key would fail
     Doctor(DoctorArguments),
+    /// Puts the metadata service's address, 169.254.169.254, on this machine, or takes it away
+    ///
+    /// Run as root, by instance-connect-metadata-address.service. The address is not put where somebody answers there
+    /// already: a machine of a cloud has a metadata service of its own.
+    MetadataAddress {
+        #[command(subcommand)]
+        change: AddressChange,
+    },
+}
+
+#[derive(Subcommand)]
+enum AddressChange {
+    /// Puts it on the loopback interface
+    Add,
+    /// Takes it away again
+    Remove,
 }
 
 #[derive(Args)]
@@ -137,6 +154,8 @@ enum Failure {
     #[error(transparent)]
     Update(#[from] UpdateFailure),
     #[error(transparent)]
+    Address(#[from] AddressFailure),
+    #[error(transparent)]
     Token(#[from] TokenError),
     #[error("{}: {error}", path.display())]
     TokenFile { path: PathBuf, error: io::Error },
@@ -180,6 +199,8 @@ fn start(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Install(arguments) => arguments.start()?,
         Command::Uninstall(arguments) => arguments.start()?,
         Command::Status(arguments) => return Ok(arguments.start()),
+        Command::MetadataAddress { change: AddressChange::Add } => add_metadata_address()?,
+        Command::MetadataAddress { change: AddressChange::Remove } => remove_metadata_address()?,
         Command::Doctor(arguments) => return Ok(runtime.block_on(arguments.start())),
     }
     Ok(ExitCode::SUCCESS)
@@ -229,8 +250,13 @@ async fn start_run(arguments: RunArguments) -> Result<(), Failure> {
     };
     let notify = NotifySocket::from_environment();
     let notify = notify.map_err(|error| Failure::System { what: "NOTIFY_SOCKET", error })?;
+    let metadata_socket = passed_metadata_socket();
+    let metadata_socket =
+        metadata_socket.map_err(|error| Failure::System { what: "the sockets that were passed", error })?;
     let ssh_host_keys = host_keys.ssh_host_keys;
-    run(RunSettings { ssh_host_keys, notify, ..RunSettings::new(directories, boot_id()?) }, stop).await?;
+    let settings =
+        RunSettings { ssh_host_keys, notify, metadata_socket, ..RunSettings::new(directories, boot_id()?) };
+    run(settings, stop).await?;
     Ok(())
 }
 

@@ -3,12 +3,13 @@
 use crate::Directories;
 use crate::VERSION;
 use crate::clock::{MachineClock, SystemClock};
-use crate::connect::connect;
+use crate::connect::{Socket, connect};
 use crate::files::make_directory;
 use crate::host::HostFiles;
 use crate::host_reports::HostReports;
 use crate::link::{End, Machine, converse};
 use crate::live_keys::LiveKeys;
+use crate::metadata::{Metadata, MetadataSettings, MetadataSettingsError, Place};
 use crate::os_users::{OsUserSettings, OsUsers};
 use crate::state::{State, StateError};
 use crate::status::{LOCK, StatusFile};
@@ -20,6 +21,7 @@ use instance_connect_core::throttle::Bucket;
 use instance_connect_notify::NotifySocket;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
@@ -50,6 +52,8 @@ pub struct RunSettings {
     pub ssh_host_keys: PathBuf,
     /// Who is to be told when the first link is open.
     pub notify: Option<NotifySocket>,
+    /// Where the metadata service is asked, if the service manager has opened it.
+    pub metadata_socket: Option<Arc<TcpListener>>,
 }
 
 impl RunSettings {
@@ -65,6 +69,7 @@ impl RunSettings {
             os_users: OsUserSettings::default(),
             ssh_host_keys: PathBuf::from(SSH_DIRECTORY),
             notify: None,
+            metadata_socket: None,
         }
     }
 }
@@ -75,6 +80,9 @@ pub enum RunFailure {
     /// It has no identity, or one that cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// What root has decided about the metadata service cannot be read.
+    #[error(transparent)]
+    Metadata(#[from] MetadataSettingsError),
     /// Another one serves the same directory.
     #[error("another agent is running here: it holds {}", .0.display())]
     Running(PathBuf),
@@ -97,9 +105,10 @@ pub async fn run(settings: RunSettings, stop: impl Future<Output = ()> + Send) -
     State::load(&settings.directories.state)?;
     let run = settings.directories.run.clone();
     let directory = |error| RunFailure::Directory { path: run.clone(), error };
+    let metadata = MetadataSettings::read(&settings.directories.etc)?;
     let _lock = lock(&run)?;
     let mut backoff = Backoff::new(settings.backoff);
-    let mut machine = prepare(settings).map_err(directory)?;
+    let mut machine = prepare(settings, metadata).map_err(directory)?;
     let mut stop = pin!(stop);
     tracing::info!(version = VERSION, run = %run.display(), "the agent starts");
     loop {
@@ -133,11 +142,25 @@ async fn link(machine: &mut Machine, mut stop: Pin<&mut (impl Future<Output = ()
         () = stop.as_mut() => return End::Stopped,
     };
     match connected {
-        Ok(socket) => converse(socket, machine, stop).await,
+        Ok(socket) => {
+            if let Some(metadata) = &machine.metadata {
+                metadata.set_address(local_ipv4(&socket));
+            }
+            converse(socket, machine, stop).await
+        }
         Err(error) => {
             let why = format!("{}: {error}", state.server);
             End::Lost { why, lasting: error.is_lasting(), stable: false }
         }
+    }
+}
+
+/// This machine's address, as those see it who are where the control plane is.
+fn local_ipv4(socket: &Socket) -> Option<Ipv4Addr> {
+    let (stream, _) = socket.get_ref().get_ref();
+    match stream.local_addr().ok()?.ip().to_canonical() {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
     }
 }
 
@@ -159,7 +182,7 @@ async fn idle(
     }
 }
 
-fn prepare(settings: RunSettings) -> io::Result<Machine> {
+fn prepare(settings: RunSettings, metadata: Option<MetadataSettings>) -> io::Result<Machine> {
     let RunSettings {
         directories,
         boot_id,
@@ -170,22 +193,36 @@ fn prepare(settings: RunSettings) -> io::Result<Machine> {
         os_users,
         ssh_host_keys,
         notify,
+        metadata_socket,
     } = settings;
     let now = clock.boot();
+    let mut host = HostFiles::new(&directories.etc);
+    let reports = HostReports::bind(&directories.run)?;
+    let metadata = metadata.map(|settings| {
+        let place =
+            Place { run: &directories.run, boot: &boot_id, clock: &clock, readings: reports.readings() };
+        Metadata::start(settings, host.instance()?, place, metadata_socket)
+    });
+    let metadata = metadata.transpose()?;
+    let capabilities = match &metadata {
+        Some(_) => Capabilities::RENEWAL.with(Capabilities::METADATA),
+        None => Capabilities::RENEWAL,
+    };
     Ok(Machine {
-        host: HostFiles::new(&directories.etc),
+        host,
+        metadata,
         ssh_host_keys,
         state: directories.state,
         keys: LiveKeys::open(&directories.run, &boot_id, now)?,
         users: OsUsers::new(os_users),
-        reports: HostReports::bind(&directories.run)?,
+        reports,
         report_rate: Bucket::new(limits::REPORTS_SENT_RATE),
         clock_watch: ClockWatch::default(),
         signers: Signers::default(),
         status: StatusFile::new(&directories.run, clock.now().wall),
         facts: AgentFacts {
             boot_id,
-            capabilities: Capabilities::RENEWAL,
+            capabilities,
             agent_version: VersionText::lossy(VERSION),
             ping_interval,
         },

@@ -5,13 +5,13 @@ mod revoke;
 use crate::pki::Pki;
 use crate::stock::StockSigners;
 use instance_connect_core::audit::{LinkClaim, ShownBy};
-use instance_connect_core::document::ServerInstant;
+use instance_connect_core::document::{ServerInstant, stock_text};
 use instance_connect_core::environment::Clock;
 use instance_connect_core::grant::Grant;
 use instance_connect_core::ids::InstanceId;
 use instance_connect_core::limits;
 use instance_connect_core::link::{
-    self, AckOutcome, Capabilities, DocumentText, Goodbye, GrantId, Refusal, ServerFrame, Withdraw,
+    self, AckOutcome, Capabilities, DocumentText, Goodbye, GrantId, Refusal, ServerFrame, Twin, Withdraw,
     WithdrawId,
 };
 use instance_connect_core::throttle::Bucket;
@@ -99,6 +99,8 @@ pub(crate) struct Link {
     claim: LinkClaim,
     /// When its connection was accepted, before TLS.
     accepted_at: ServerInstant,
+    /// Whether its machine has a metadata service, which shows what it is sent with twins.
+    has_metadata: bool,
     frames: mpsc::Sender<ServerFrame>,
     probes: mpsc::Sender<Probe>,
     unacknowledged: Mutex<HashMap<GrantId, oneshot::Sender<AckOutcome>>>,
@@ -161,7 +163,7 @@ pub(crate) enum DeliveryError {
     /// As many pushes to this instance are under way as may be.
     #[error("too many pushes to this instance are under way")]
     Busy,
-    /// The grant cannot be written as a document. What was parsed into types always can.
+    /// The grant cannot be written as a document, or not signed. What was parsed into types always can.
     #[error("the grant cannot be written as a document")]
     Encoding,
 }
@@ -239,13 +241,13 @@ impl Links {
         in_doubt: &AtomicBool,
     ) -> Result<Option<AckOutcome>, DeliveryError> {
         let document = self.pki.sign(grant, &link.claim.boot_id).map_err(|_| DeliveryError::Encoding)?;
+        let twins = if link.has_metadata { self.twins(&document).await? } else { Vec::new() };
         let document: DocumentText = document.parse().map_err(|_| DeliveryError::Encoding)?;
         let id = GrantId(self.next_id());
         let (acknowledge, acknowledged) = oneshot::channel();
         lock(&link.unacknowledged).insert(id, acknowledge);
         let _forget = ForgetGrant { link, id };
-        let frame =
-            ServerFrame::Grant(link::Grant { id, deadline: grant.deadline(), document, twins: Vec::new() });
+        let frame = ServerFrame::Grant(link::Grant { id, deadline: grant.deadline(), document, twins });
         if link.frames.try_send(frame).is_err() {
             return Ok(None);
         }
@@ -253,6 +255,19 @@ impl Links {
         let outcome = acknowledged.await.ok();
         in_doubt.store(earlier || outcome.is_none(), Ordering::Relaxed);
         Ok(outcome)
+    }
+
+    /// The signatures over what the machine's metadata service shows of a document: none where the stock host scripts
+    /// would not take its key.
+    async fn twins(&self, document: &str) -> Result<Vec<Twin>, DeliveryError> {
+        let Some(text) = stock_text(document) else { return Ok(Vec::new()) };
+        self.stock.sign(text).await.map_err(|error| {
+            tracing::error!(
+                error = format!("{error:#}"),
+                "a document cannot be signed for a metadata service"
+            );
+            DeliveryError::Encoding
+        })
     }
 
     /// Withdraws a grant that is, or may be, on the machine: now, and at each reconnect until it has expired.
@@ -480,10 +495,15 @@ impl Spaced {
 
 impl Link {
     /// A link of a machine that says this of itself, on a connection that was accepted then, and what others want of it.
-    pub(crate) fn new(claim: LinkClaim, accepted_at: ServerInstant) -> (Arc<Self>, Wanted) {
+    pub(crate) fn new(
+        claim: LinkClaim,
+        accepted_at: ServerInstant,
+        has_metadata: bool,
+    ) -> (Arc<Self>, Wanted) {
         let (frames, wanted_frames) = mpsc::channel(link::limits::SERVER_QUEUE);
         let (probes, wanted_probes) = mpsc::channel(OPENING_LINKS);
-        let link = Self { claim, accepted_at, frames, probes, unacknowledged: Mutex::default() };
+        let link =
+            Self { claim, accepted_at, has_metadata, frames, probes, unacknowledged: Mutex::default() };
         (Arc::new(link), Wanted { frames: wanted_frames, probes: wanted_probes })
     }
 
@@ -539,7 +559,8 @@ impl Drop for ForgetGrant<'_> {
 }
 
 /// What this server can do beyond protocol version 1.
-pub(crate) const CAPABILITIES: Capabilities = Capabilities::RENEWAL.with(Capabilities::HOST_KEYS);
+pub(crate) const CAPABILITIES: Capabilities =
+    Capabilities::RENEWAL.with(Capabilities::HOST_KEYS).with(Capabilities::METADATA);
 
 /// No code of this crate can panic while it holds one of its locks with what is in it half changed.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

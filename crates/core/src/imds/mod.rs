@@ -16,6 +16,7 @@ use crate::limits::LIVE_KEYS_PER_USER;
 use crate::link::InstanceFacts;
 use crate::planted;
 use crate::stock::StockKeys;
+use crate::throttle::Rate;
 use instance_connect_document::{BootInstant, InstanceId, STOCK_ENTRY_LIMIT, decimal};
 use path::Path;
 use std::net::Ipv4Addr;
@@ -36,6 +37,9 @@ pub const LONGEST_TARGET: usize = 1024;
 
 /// Longest body of a response, in bytes: a user's keys.
 pub const LONGEST_BODY: usize = LIVE_KEYS_PER_USER * STOCK_ENTRY_LIMIT;
+
+/// Requests a second, and at once after a quiet time: a login makes ten. EC2 lets through about as many.
+pub const REQUESTS: Rate = Rate::new(1000, 2000);
 
 /// Longest life of a token, in seconds (wire.md 3.2).
 const LONGEST_TTL: u32 = 21_600;

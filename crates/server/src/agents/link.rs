@@ -1,6 +1,7 @@
 //! One link, from its hello to its goodbye: the server's side of docs/link.md.
 
 mod anchors;
+mod metadata;
 
 use super::identity::overtaken;
 use super::{AgentConnection, Agents, host_keys};
@@ -82,6 +83,7 @@ pub(super) async fn run(agents: &Arc<Agents>, agent: &AgentConnection, upgraded:
         identity: &agent.certificate.identity,
         socket,
         signer_sent: None,
+        metadata: None,
         anchor_sets: None,
         probes: Probes::default(),
         reported: None,
@@ -104,6 +106,8 @@ struct Conversation<'a> {
     socket: WebSocketStream<TokioIo<Upgraded>>,
     /// The signer statement that it was sent last.
     signer_sent: Option<StatementOf>,
+    /// What the machine's metadata service was told, if it has one.
+    metadata: Option<metadata::Told>,
     /// None before the machine has said which it trusts.
     anchor_sets: Option<AnchorSets>,
     probes: Probes,
@@ -144,7 +148,9 @@ impl Conversation<'_> {
             source: self.agent.source,
             generation: self.identity.generation,
         };
-        let (link, wanted) = Link::new(claim, self.agent.accepted_at);
+        let has_metadata = hello.capabilities.contains(Capabilities::METADATA);
+        self.metadata = has_metadata.then(metadata::Told::default);
+        let (link, wanted) = Link::new(claim, self.agent.accepted_at, has_metadata);
         let Opened { replaced, withdrawals } = self.take_place(&slot, &link).await?;
         self.agents.metrics.link_opened();
         tracing::info!(%instance, boot = %hello.boot_id, agent_version = hello.agent_version.as_str(), "link open");
@@ -272,6 +278,10 @@ impl Conversation<'_> {
         if asks_for_renewal {
             self.send(&ServerFrame::Renew).await?;
         }
+        let mut signers_change = self.metadata.is_some().then(|| self.agents.links.stock().changes());
+        self.write_instance().await?;
+        self.write_stock_signers().await?;
+        self.flush().await?;
         let mut silent_since = Instant::now();
         loop {
             tokio::select! {
@@ -290,6 +300,12 @@ impl Conversation<'_> {
                 () = changed(&mut changes) => {
                     // Stale it only becomes by the link that is about to replace this one.
                     self.standing()?;
+                    self.write_instance().await?;
+                    self.flush().await?;
+                }
+                () = changed_if_any(signers_change.as_mut()) => {
+                    self.write_stock_signers().await?;
+                    self.flush().await?;
                 }
                 () = tokio::time::sleep_until(silent_since + limits::SILENCE) => {
                     return Err(Ended::with(GoodbyeCode::Idle, "nothing heard for too long"));
@@ -456,6 +472,7 @@ impl Conversation<'_> {
                 // Whatever signed a grant is known here when the grant comes by, or was sent before.
                 if matches!(frame, ServerFrame::Grant(_)) {
                     self.write_signer().await?;
+                    self.write_stock_signers().await?;
                 }
                 kill_point("send-before");
                 self.write(&frame).await?;
@@ -496,6 +513,14 @@ async fn written(write: impl Future<Output = Result<(), WebSocketError>>) -> Res
 async fn changed(changes: &mut watch::Receiver<u64>) {
     if changes.changed().await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+/// The same, of what a link may have no use for.
+async fn changed_if_any(changes: Option<&mut watch::Receiver<u64>>) {
+    match changes {
+        Some(changes) => changed(changes).await,
+        None => std::future::pending().await,
     }
 }
 

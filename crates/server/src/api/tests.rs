@@ -85,7 +85,7 @@ impl Setting {
             source: "192.0.2.1".parse().unwrap(),
             generation: 1,
         };
-        let (link, Wanted { frames: queue, .. }) = Link::new(claim, self.api.clock.monotonic());
+        let (link, Wanted { frames: queue, .. }) = Link::new(claim, self.api.clock.monotonic(), false);
         self.api.links.slot(&self.world.instance).open(&link, None, self.api.clock.monotonic()).unwrap();
         (link, queue)
     }

@@ -106,6 +106,7 @@ pub(super) struct Machine {
     pub(super) address: SocketAddrV4,
     pub(super) host_key: String,
     pub(super) known_hosts: PathBuf,
+    pub(super) metadata: SocketAddrV4,
     instance: InstanceId,
     agent_command: Command,
     agent: Child,
@@ -124,13 +125,14 @@ impl Machine {
         let folders = Folders::create(instance, account, directory)?;
         let host_key = folders.generate_host_key().await?;
         enroll(&folders, programs, invitation).await?;
+        // Each machine has an address of its own, as machines do; all of 127.0.0.0/8 is this machine.
+        let own = Ipv4Addr::new(127, 0, 77, number.saturating_add(1));
+        let metadata = free_port(own)?;
+        folders.write_metadata_settings(metadata)?;
         let mut agent_command = agent_command(&folders, programs)?;
         let agent = start_agent(&mut agent_command, &folders).await?;
 
-        // Each machine has an address of its own, as machines do; all of 127.0.0.0/8 is this machine.
-        let listener =
-            TcpListener::bind(SocketAddrV4::new(Ipv4Addr::new(127, 0, 77, number.saturating_add(1)), 0))
-                .await?;
+        let listener = TcpListener::bind(SocketAddrV4::new(own, 0)).await?;
         let SocketAddr::V4(address) = listener.local_addr()? else { bail!("bound to something else") };
         let known_hosts = folders.home.join("known_hosts");
         let lines = format!("[{}]:{} {host_key}\n{instance} {host_key}\n", address.ip(), address.port());
@@ -147,7 +149,8 @@ impl Machine {
             folders.ssh.join("sshd_config"),
             folders.home.join("auth.log"),
         ));
-        Ok(Self { address, host_key, known_hosts, instance: instance.clone(), agent_command, agent })
+        let instance = instance.clone();
+        Ok(Self { address, host_key, known_hosts, metadata, instance, agent_command, agent })
     }
 
     /// Starts its agent again whenever that ends. Gives why it cannot.
@@ -258,6 +261,18 @@ impl Folders {
         write_private(&self.ssh.join("sshd_config"), &config)
     }
 
+    /// The machine has a metadata service, for the distributions' own host scripts: where 169.254.169.254 would be, an address
+    /// of its own.
+    fn write_metadata_settings(&self, listen: SocketAddrV4) -> anyhow::Result<()> {
+        let path = self.etc.join("metadata.toml");
+        let settings = format!(
+            "# Written by instance-connectd dev.\nlisten = \"{listen}\"\ntags = true\nlocal_ipv4 = \"{}\"\n",
+            listen.ip()
+        );
+        fs::write(&path, settings)?;
+        Ok(set_mode(&path, 0o644)?)
+    }
+
     fn agent_log(&self) -> PathBuf {
         self.home.join("agent.log")
     }
@@ -286,6 +301,12 @@ impl Folders {
         });
         Ok(())
     }
+}
+
+/// A port that is free now. The agent listens on it a moment later, and whenever it is started again.
+fn free_port(address: Ipv4Addr) -> anyhow::Result<SocketAddrV4> {
+    let listener = std::net::TcpListener::bind(SocketAddrV4::new(address, 0))?;
+    Ok(SocketAddrV4::new(address, listener.local_addr()?.port()))
 }
 
 /// The machine's one host key, named as sshd's own are: the agent reports it.

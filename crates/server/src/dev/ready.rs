@@ -48,6 +48,7 @@ struct ReadyInstance {
     private_ip: Ipv4Addr,
     ssh_host: Ipv4Addr,
     ssh_port: u16,
+    metadata_url: String,
     host_key: String,
     known_hosts: PathBuf,
 }
@@ -69,6 +70,7 @@ impl Ready {
             private_ip: *machine.address.ip(),
             ssh_host: *machine.address.ip(),
             ssh_port: machine.address.port(),
+            metadata_url: format!("http://{}", machine.metadata),
             host_key: machine.host_key.clone(),
             known_hosts: machine.known_hosts.clone(),
         });

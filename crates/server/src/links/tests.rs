@@ -38,7 +38,7 @@ impl Setting {
     fn connect(&self, boot: &str) -> (Arc<Link>, mpsc::Receiver<ServerFrame>, Vec<Withdraw>) {
         let claim =
             LinkClaim { boot_id: boot.parse().unwrap(), source: "192.0.2.1".parse().unwrap(), generation: 1 };
-        let (link, wanted) = Link::new(claim, self.clock.monotonic());
+        let (link, wanted) = Link::new(claim, self.clock.monotonic(), false);
         let opened = self.links.slot(&self.world.instance).open(&link, None, self.clock.monotonic());
         (link, wanted.frames, opened.unwrap().withdrawals)
     }

@@ -1,0 +1,186 @@
+"""The distributions' own host package, as its scripts behave step by step (stock_host.py): what they are given by the
+metadata service, which keys they give sshd, and that nothing they must not see comes to them."""
+
+import base64
+import concurrent.futures
+import json
+import socket
+import subprocess
+from urllib.parse import urlparse
+
+import pytest
+
+from dev import PROGRAMS
+from stock_host import StockHost, Stopped, openssl
+from system import eventually, kill, run
+
+TTL = "X-aws-ec2-metadata-token-ttl-seconds"
+
+
+def signer_ca(dev, folder):
+    """The root as an administrator gets it, where the scripts look for it."""
+    folder.mkdir()
+    pem = run(PROGRAMS / "instance-connect", "signer", "ca", env=dev.environment()).stdout
+    (folder / "Instance_Connect_signer_root.pem").write_text(pem)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def authorities(dev, tmp_path_factory):
+    return signer_ca(dev, tmp_path_factory.mktemp("stock") / "certs")
+
+
+@pytest.fixture
+def stock_host(dev, authorities, tmp_path):
+    """The first machine, with the scripts on it."""
+    return StockHost(metadata_url(dev.first), authorities, tmp_path)
+
+
+def metadata_url(instance):
+    entries = instance.dev.ready["instances"]
+    return next(entry["metadata_url"] for entry in entries if entry["instance_id"] == instance.id)
+
+
+def test_pushed_keys_of_different_callers_and_kinds_are_given_to_sshd_and_nothing_else(dev, stock_host, new_key):
+    machine = dev.first
+    assert dev.second.id != machine.id
+    pushes = [
+        dev.push(new_key()),
+        dev.push(new_key("rsa-3072"), caller="limited"),
+        dev.push(new_key("rsa-2048")),
+    ]
+    other = dev.push(new_key(), dev.second)
+    for push in pushes:
+        [provided] = stock_host.keys(machine.os_user, push.key.fingerprint)
+        assert provided.line == push.key.public.strip()
+        assert provided.request == push.request_id
+    caller = stock_host.keys(machine.os_user, pushes[1].key.fingerprint)[0].caller
+    assert caller == dev.ready["limited"]["arn"]
+    # Without a fingerprint all of them, and none of another machine or user.
+    lines = [provided.line for provided in stock_host.keys(machine.os_user)]
+    assert {push.key.public for push in pushes} <= set(lines)
+    assert other.key.public not in lines
+    with pytest.raises(Stopped) as stopped:
+        stock_host.keys(machine.os_user, other.key.fingerprint)
+    assert stopped.value.status == 255
+    assert stock_host.keys("nobody") == []
+
+
+def test_what_the_scripts_were_given_is_on_record_as_offered(dev, stock_host, new_key):
+    push = dev.push(new_key())
+    assert stock_host.keys(push.user, push.key.fingerprint)
+    eventually(
+        lambda: any(record["eventName"] == "KeyOffered" for record in dev.events(push.request_id)),
+        "the reading is on record",
+    )
+
+
+def test_a_revoked_key_is_gone_at_once(dev, stock_host, new_key):
+    push, kept = dev.push(new_key()), dev.push(new_key())
+    assert stock_host.keys(push.user, push.key.fingerprint)
+    words = ["instance-connect", "revoke", "--key", push.key.fingerprint, "--yes"]
+    run(PROGRAMS / words[0], *words[1:], env=dev.environment())
+    with pytest.raises(Stopped) as stopped:
+        stock_host.keys(push.user, push.key.fingerprint)
+    assert stopped.value.status == 255
+    assert stock_host.keys(kept.user, kept.key.fingerprint)
+
+
+def test_keys_are_shown_on_without_control_plane_and_by_the_next_agent(new_dev, new_key, tmp_path):
+    dev = new_dev()
+    push = dev.push(new_key())
+    host = StockHost(metadata_url(dev.first), signer_ca(dev, tmp_path / "certs"), tmp_path)
+    assert host.keys(push.user, push.key.fingerprint)
+    host.take_token(60)
+    token = host.token
+    agent = dev.first.agent()
+    kill(dev.control_plane())
+    assert host.keys(push.user, push.key.fingerprint)
+    kill(agent)
+    dev.first.start_agent()
+    again = eventually(lambda: answered(host, push, token), "the next agent serves")
+    assert again[0].request == push.request_id
+
+
+def answered(host, push, token):
+    try:
+        return host.keys(push.user, push.key.fingerprint, token=token)
+    except Stopped:
+        return None
+
+
+def test_tokens_are_needed_and_proxies_refused(dev, stock_host):
+    """As `curl` sees it; each path, method and token state is a row in the table of `core::imds`."""
+    base = stock_host.base + "/latest"
+
+    def status(*arguments):
+        return stock_host.curl("-o", "/dev/null", "-w", "%{http_code}", *arguments).stdout.decode()
+
+    stock_host.take_token(60)
+    good = ("-H", f"X-aws-ec2-metadata-token: {stock_host.token}")
+    other = StockHost(metadata_url(dev.second), stock_host.authorities, stock_host.folder)
+    other.take_token(60)
+    of_another = ("-H", f"X-aws-ec2-metadata-token: {other.token}")
+    rows = [
+        ((f"{base}/meta-data/instance-id",), "401"),
+        ((*good, f"{base}/meta-data/instance-id"), "200"),
+        ((*good, "-I", f"{base}/meta-data/instance-id/"), "200"),
+        ((*of_another, f"{base}/meta-data/instance-id"), "401"),
+        (("-H", "X-aws-ec2-metadata-token: x", f"{base}/meta-data/instance-id"), "401"),
+        ((*good, f"{base}/meta-data/iam/"), "404"),
+        ((*good, "-X", "DELETE", f"{base}/meta-data/instance-id"), "405"),
+        (("-X", "PUT", f"{base}/api/token"), "400"),
+        (("-X", "PUT", "-H", f"{TTL}: 0", f"{base}/api/token"), "400"),
+        (("-X", "PUT", "-H", f"{TTL}: 21601", f"{base}/api/token"), "400"),
+        (("-X", "PUT", "-H", f"{TTL}: 21600", f"{base}/api/token"), "200"),
+        (("-X", "PUT", "-H", f"{TTL}: 5", "-H", "X-Forwarded-For: 192.0.2.1", f"{base}/api/token"), "403"),
+    ]
+    for arguments, expected in rows:
+        assert status(*arguments) == expected, arguments
+
+
+def test_it_says_what_it_knows_of_the_instance(dev, stock_host):
+    entry = dev.ready["instances"][0]
+    stock_host.take_token(60)
+    zone = entry["availability_zone"]
+    values = {
+        "meta-data/instance-id": dev.first.id,
+        "meta-data/placement/availability-zone": zone,
+        "meta-data/placement/region": dev.region,
+        "meta-data/services/domain": "amazonaws.com",
+        "meta-data/local-ipv4": entry["private_ip"],
+        "meta-data/local-hostname": socket.gethostname(),
+    }
+    for path, value in values.items():
+        assert stock_host.get(path) == stock_host.get(path + "/") == value
+    document = json.loads(stock_host.get("dynamic/instance-identity/document"))
+    assert (document["instanceId"], document["accountId"]) == (dev.first.id, dev.ready["account_id"])
+    assert (document["region"], document["availabilityZone"]) == (dev.region, zone)
+    listed = stock_host.get("meta-data/").split("\n")
+    assert "managed-ssh-keys/" in listed and "instance-id" in listed
+
+
+def test_answers_go_one_hop(dev, stock_host):
+    """Nobody beyond a router is answered: what comes back to him is dropped on the way."""
+    url = urlparse(stock_host.base)
+    with socket.create_connection((url.hostname, url.port), timeout=5) as connection:
+        connection.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTTL, 1)
+        listing = subprocess.run(
+            ["ss", "-tnie", "src", f"{url.hostname}:{url.port}"], capture_output=True, text=True, check=True
+        )
+        assert listing.returncode == 0
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(12) == b"HTTP/1.1 401"
+
+
+def test_whoever_holds_connections_keeps_no_login_waiting(dev, stock_host, new_key):
+    push = dev.push(new_key())
+    url = urlparse(stock_host.base)
+    held = [socket.create_connection((url.hostname, url.port), timeout=5) for _ in range(200)]
+    try:
+        for connection in held[:100]:
+            connection.sendall(b"GET /latest/meta-data/ HTTP/1.1\r\nX: ")
+        assert stock_host.keys(push.user, push.key.fingerprint)
+    finally:
+        for connection in held:
+            connection.close()
