@@ -46,7 +46,7 @@ impl Tree<'_> {
             [] => self.directory(path, &HERE),
             ["instance-id"] => value(self.view.instance),
             ["local-hostname"] => value(self.view.hostname?),
-            ["local-ipv4"] => value(self.view.local_ipv4?),
+            ["local-ipv4"] => value(&self.view.local_ipv4?),
             ["managed-ssh-keys", below @ ..] => self.managed_ssh_keys(path, below),
             ["placement"] => self.directory(path, &["availability-zone", "region"]),
             ["placement", "availability-zone"] => value(&self.facts()?.availability_zone),
@@ -76,7 +76,7 @@ impl Tree<'_> {
             ["signer-ocsp", name] => {
                 let is_named = |staple_name: StapleName| staple_name.to_string() == *name;
                 let staple = announced.staples.iter().find(|staple| is_named(staple.name))?;
-                value(base64_encode(staple.response.as_bytes()))
+                value(&base64_encode(staple.response.as_bytes()))
             }
             _ => None,
         }
@@ -86,7 +86,7 @@ impl Tree<'_> {
     fn identity_document(&self) -> Option<Found> {
         let InstanceFacts { instance, account, region, availability_zone, .. } = self.facts()?;
         let private_ip = self.view.local_ipv4.map_or_else(|| "null".to_owned(), |ip| format!("\"{ip}\""));
-        value(format!(
+        value(&format!(
             "{{\n  \"accountId\" : \"{account}\",\n  \"architecture\" : null,\n  \
              \"availabilityZone\" : \"{availability_zone}\",\n  \"billingProducts\" : null,\n  \
              \"devpayProductCodes\" : null,\n  \"marketplaceProductCodes\" : null,\n  \"imageId\" : null,\n  \
@@ -111,7 +111,7 @@ impl Tree<'_> {
     }
 }
 
-fn value(text: impl ToString) -> Option<Found> {
+fn value(text: &(impl ToString + ?Sized)) -> Option<Found> {
     Some(Found { body: text.to_string(), offers: Vec::new() })
 }
 

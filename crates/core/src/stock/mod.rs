@@ -6,6 +6,8 @@
 //! has not signed it.
 
 #[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
 mod tests;
 
 use crate::limits::{LIVE_KEYS_PER_INSTANCE, LIVE_KEYS_PER_USER};
