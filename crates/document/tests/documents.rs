@@ -386,7 +386,60 @@ fn the_longest_key_and_caller_of_the_api_fit() {
     let caller = "x".repeat(2048);
     assert_eq!(key.len(), 4096);
     let terms = DocumentTerms { key_line: &key, caller: &caller, ..world.terms() };
-    assert!(terms.sign(&world.signer).is_ok());
+    let document = terms.sign(&world.signer).unwrap();
+    // The metadata service has room for the longest document there may be.
+    let entry = stock_entry(&stock_text(&document).unwrap(), &[0; 256]);
+    assert_eq!(entry.len() - document.len(), STOCK_ENTRY_LIMIT - DOCUMENT_LIMIT);
+}
+
+#[test]
+fn what_an_rsa_signature_for_the_stock_scripts_is_over() {
+    let world = World::new();
+    let text = world.lines().replace("#Alg=ed25519\n", "#Alg=rsa-pss\n");
+    assert_eq!(stock_text(&world.document()), Some(text.clone()));
+    // Somebody named to be mistaken for the line that changes, and headers of a later version.
+    let caller = "arn:aws:iam::111122223333:user/#Alg=ed25519";
+    let odd = world.lines().replace(CALLER, caller).replace("#Boot", "#Alg2=ed25519\n#Boot");
+    let expected = odd.replace("\n#Alg=ed25519\n", "\n#Alg=rsa-pss\n");
+    assert_eq!(stock_text(&world.signed(&odd)), Some(expected));
+    let entry = stock_entry(&text, &[0xff; 256]);
+    assert_eq!(entry, format!("{text}{}/w==\n\n", "/".repeat(340)));
+}
+
+#[test]
+fn what_the_stock_scripts_cannot_read_has_no_text_for_them() {
+    let world = World::new();
+    let blob = |kind: &str| {
+        let length = u32::try_from(kind.len()).unwrap().to_be_bytes();
+        format!("{kind} {}", base64_encode(&[&length[..], kind.as_bytes(), b"key"].concat()))
+    };
+    let with = |key_line: &str| stock_text(&world.signed(&world.lines().replace(KEY, key_line)));
+    assert!(with(&blob("ssh-rsa")).is_some() && with(&blob("ssh-ed25519")).is_some());
+    for kind in [
+        "ecdsa-sha2-nistp256",
+        "ecdsa-sha2-nistp384",
+        "ecdsa-sha2-nistp521",
+        "sk-ssh-ed25519@openssh.com",
+        "sk-ecdsa-sha2-nistp256@openssh.com",
+        "ssh-dss",
+        "ssh-rsa-cert-v01@openssh.com",
+    ] {
+        assert_eq!(with(&blob(kind)), None, "{kind}");
+    }
+    let document = world.document();
+    for malformed in [
+        "",
+        "\n\n",
+        &document.replace('\n', "\r\n"),
+        &document.replace("#Alg=ed25519", "#Alg=rsa-pss"),
+        &document.replace("#Alg=ed25519\n", ""),
+        &document.replace("\n\n", "\n"),
+        &format!("{document}\n"),
+        &document.repeat(2),
+        &document.replace("ssh-ed25519 ", "#ssh-ed25519 "),
+    ] {
+        assert_eq!(stock_text(malformed), None, "{malformed:?}");
+    }
 }
 
 #[test]
@@ -468,6 +521,27 @@ proptest! {
         let world = World::new();
         let statement = world.statement();
         prop_assert!(verify(&ending_in(60, &statement, &document), &world.expected(), NOW).is_err());
+    }
+
+    /// Whatever is taken for a document is one entry for the stock scripts: header lines, one line that begins with `ssh`, and no
+    /// blank line or carriage return in between that would end it early.
+    #[test]
+    fn a_stock_text_is_one_entry(
+        others in "(#[A-Za-z-]{1,8}=[ -~]{1,30}\n){0,3}",
+        changed in prop::option::of((0..700_usize, any::<char>())),
+    ) {
+        let world = World::new();
+        let mut document = world.signed(&format!("{others}{}", world.lines()));
+        if let Some((at, to)) = changed.filter(|(at, _)| *at < document.len()) {
+            document.replace_range(at..=at, &to.to_string());
+        }
+        if let Some(text) = stock_text(&document) {
+            let lines: Vec<&str> = text.split('\n').collect();
+            let [headers @ .., key_line, ""] = &lines[..] else { panic!("no last line feed") };
+            prop_assert!(headers.iter().all(|line| line.starts_with('#') && line.contains('=')));
+            prop_assert!(key_line.starts_with("ssh-") && !text.contains('\r'));
+            prop_assert_eq!(headers.iter().filter(|line| line.starts_with("#Alg=")).collect::<Vec<_>>(), [&"#Alg=rsa-pss"]);
+        }
     }
 
     #[test]
