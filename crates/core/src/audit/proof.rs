@@ -2,7 +2,7 @@
 
 use super::line::Line;
 use super::shape::{Head, Rest, Shared, UserIdentity};
-use crate::ids::Region;
+use crate::ids::{InstanceId, Region};
 use crate::link::{AgentUrn, ExpiredUnused, KeyUse, Offered, UseEvent};
 use instance_connect_document::{Fingerprint, OsUser, RequestId, UnixSeconds};
 use serde::Serialize;
@@ -51,11 +51,12 @@ impl<'a> Proof<'a> {
     }
 }
 
-/// The record of a report that came at `time`. `not_recorded` reports of this machine before it are not on record.
+/// The record of a report that came at `time`, on the instance `of`: the agent's own, or one for which it answers.
+/// `not_recorded` reports of this machine before it are not on record.
 pub fn proof(
     proof: Proof<'_>,
     not_recorded: u32,
-    identity: &AgentUrn,
+    (identity, of): (&AgentUrn, &InstanceId),
     time: UnixSeconds,
     region: &Region,
     event_id: &str,
@@ -73,7 +74,7 @@ pub fn proof(
     let (fingerprint, os_user, requests) = proof.key();
     let mut shared = Shared::new(&Head::new(proof.event_name(), agent, time, region));
     shared.set_parameters(&Recorded {
-        instance_id: identity.instance.as_str(),
+        instance_id: of.as_str(),
         os_user: os_user.as_str(),
         fingerprint: fingerprint.to_string(),
     });

@@ -331,7 +331,14 @@ fn our_own_events() {
         request_ids: vec![EVENT.parse().unwrap(), request.clone()],
     };
     assert_eq!(
-        text(&proof(Proof::KeyUse(&key_use), 3, &identity, origin().time, &region(), EVENT)),
+        text(&proof(
+            Proof::KeyUse(&key_use),
+            3,
+            (&identity, &identity.instance),
+            origin().time,
+            &region(),
+            EVENT
+        )),
         concat!(
             r#"{"eventVersion":"1.08","userIdentity":{"type":"InstanceConnectAgent","#,
             r#""principalId":"urn:instance-connect:xx-test-1:111122223333:agent:i-0123456789abcdef0:2","#,
@@ -353,8 +360,11 @@ fn our_own_events() {
     let mut open = OpenIntents::default();
     open.read(push(&origin(), KEY).intent().as_bytes()).unwrap();
     let key_use = KeyUse { request_ids: vec![request], ..key_use };
-    open.read(proof(Proof::KeyUse(&key_use), 0, &identity, origin().time, &region(), EVENT).as_bytes())
-        .unwrap();
+    open.read(
+        proof(Proof::KeyUse(&key_use), 0, (&identity, &identity.instance), origin().time, &region(), EVENT)
+            .as_bytes(),
+    )
+    .unwrap();
     assert_eq!(open.close(|| EVENT.to_owned()).unwrap().len(), 1);
     let mut sampler = Sampler::default();
     sampler.pick(Share::Strangers, origin().source, "SerializationException");

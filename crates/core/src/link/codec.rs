@@ -104,6 +104,12 @@ impl Writer {
         self.bytes(bytes, length.into())
     }
 
+    /// What another writer has made.
+    pub(super) fn rest(mut self, bytes: &[u8]) -> Self {
+        self.0.extend(bytes);
+        self
+    }
+
     pub(super) fn finish(self) -> Vec<u8> {
         self.0
     }

@@ -4,7 +4,7 @@
 use super::codec::{FrameError, Reader, Writer};
 use super::codes::{Capabilities, GoodbyeCode, Refusal};
 use super::limits;
-use super::report::{ExpiredUnused, KeyUse, Offered};
+use super::report::{ExpiredUnused, GuestReport, KeyUse, Offered};
 use super::stock::{InstanceFacts, StockSigners, Twin};
 use super::text::{
     AnchorSetText, CertificatesPem, DocumentText, GoodbyeText, HostKeyText, RequestPem, StatementText,
@@ -28,6 +28,7 @@ mod kind {
     pub(super) const OFFERED: u8 = 0x0a;
     pub(super) const KEY_USE: u8 = 0x0c;
     pub(super) const EXPIRED_UNUSED: u8 = 0x0d;
+    pub(super) const GUEST_REPORT: u8 = 0x14;
     pub(super) const GOODBYE: u8 = 0x8b;
     pub(super) const HOST_KEYS: u8 = 0x11;
     pub(super) const RENEW: u8 = 0x8e;
@@ -64,6 +65,8 @@ pub enum AgentFrame {
     KeyUse(KeyUse),
     /// A report that a key's time ended without sshd having been given it.
     ExpiredUnused(ExpiredUnused),
+    /// A report on a key of a guest.
+    GuestReport(GuestReport),
     /// Which anchors the machine trusts.
     Anchors(HeldAnchors),
     /// The last frame of a link.
@@ -302,6 +305,7 @@ impl AgentFrame {
             Self::Offered(offered) => offered.encode(kind::OFFERED),
             Self::KeyUse(key_use) => key_use.encode(kind::KEY_USE),
             Self::ExpiredUnused(unused) => unused.encode(kind::EXPIRED_UNUSED),
+            Self::GuestReport(report) => report.encode(kind::GUEST_REPORT),
             Self::HostKeys(host_keys) => host_keys.encode(),
             Self::Renew(renew) => Writer::new(kind::RENEW).text16(renew.request.as_str()).finish(),
             Self::Anchors(held) => Writer::new(kind::ANCHORS).u32(held.set).hash(&held.sha256).finish(),
@@ -325,6 +329,7 @@ impl AgentFrame {
             kind::RENEW => Self::Renew(Renew { request: body.text16("certificate request")? }),
             kind::KEY_USE => Self::KeyUse(KeyUse::decode(&mut body)?),
             kind::EXPIRED_UNUSED => Self::ExpiredUnused(ExpiredUnused::decode(&mut body)?),
+            kind::GUEST_REPORT => Self::GuestReport(GuestReport::decode(&mut body)?),
             kind::ANCHORS => Self::Anchors(HeldAnchors { set: body.u32()?, sha256: body.hash()? }),
             kind::GOODBYE => Self::Goodbye(Goodbye::decode(&mut body)?),
             kind if kind::is_critical(kind) => return Err(FrameError::UnknownCritical(kind)),

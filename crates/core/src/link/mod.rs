@@ -40,7 +40,7 @@ pub use identity::{AgentUrn, AgentUrnError};
 pub use key_uses::KeyUses;
 pub use live::LiveIndex;
 pub use renewal::renewal_due;
-pub use report::{ExpiredUnused, KeyUse, Offered, UseEvent};
+pub use report::{ExpiredUnused, GuestKey, GuestReport, KeyUse, Offered, UseEvent};
 pub use stock::{
     Domain, InstanceFacts, Staple, StapleBytes, StapleName, StockChain, StockSigner, StockSigners, Twin,
     TwinSignature,

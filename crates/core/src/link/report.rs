@@ -1,8 +1,11 @@
 //! Reports of what became of a key: optional frames, which may be lost and are never answered.
 
 use super::codec::{FrameError, Reader, Writer};
+use super::frame::AgentFrame;
 use super::limits;
-use instance_connect_document::{BootInstant, Fingerprint, OsUser, RemoteHost, RequestId, SessionId};
+use instance_connect_document::{
+    BootInstant, Fingerprint, InstanceId, OsUser, RemoteHost, RequestId, SessionId,
+};
 
 /// A report that the sshd command printed a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +68,60 @@ pub struct ExpiredUnused {
     /// The request that pushed it.
     pub request_id: RequestId,
 }
+
+/// A report on a key of a guest: an instance without an agent, for whose metadata service this one answers. What else an
+/// agent says is of its own instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestReport {
+    /// The guest.
+    pub instance: InstanceId,
+    /// What became of the key.
+    pub report: GuestKey,
+}
+
+/// What an agent knows of a guest's key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GuestKey {
+    /// The guest's scripts were shown it.
+    Offered(Offered),
+    /// They were never shown it.
+    ExpiredUnused(ExpiredUnused),
+}
+
+impl GuestReport {
+    /// What is said of a guest where an agent would say `report` of its own instance; `None` for what it cannot know: nothing
+    /// of a guest's logins comes here.
+    pub fn of(instance: InstanceId, report: AgentFrame) -> Option<Self> {
+        let report = match report {
+            AgentFrame::Offered(offered) => GuestKey::Offered(offered),
+            AgentFrame::ExpiredUnused(unused) => GuestKey::ExpiredUnused(unused),
+            _ => return None,
+        };
+        Some(Self { instance, report })
+    }
+
+    pub(super) fn encode(&self, kind: u8) -> Vec<u8> {
+        let report = match &self.report {
+            GuestKey::Offered(offered) => offered.encode(GUEST_OFFERED),
+            GuestKey::ExpiredUnused(unused) => unused.encode(GUEST_EXPIRED_UNUSED),
+        };
+        Writer::new(kind).text8(self.instance.as_str()).rest(&report).finish()
+    }
+
+    pub(super) fn decode(body: &mut Reader<'_>) -> Result<Self, FrameError> {
+        let instance = body.text8("instance id")?;
+        let report = match body.u8()? {
+            GUEST_OFFERED => GuestKey::Offered(Offered::decode(body)?),
+            GUEST_EXPIRED_UNUSED => GuestKey::ExpiredUnused(ExpiredUnused::decode(body)?),
+            _ => return Err(FrameError::Malformed("report on a guest")),
+        };
+        Ok(Self { instance, report })
+    }
+}
+
+/// What a report on a guest's key is: behind this number as in the frame of its own.
+const GUEST_OFFERED: u8 = 1;
+const GUEST_EXPIRED_UNUSED: u8 = 2;
 
 impl Offered {
     pub(super) fn encode(&self, kind: u8) -> Vec<u8> {

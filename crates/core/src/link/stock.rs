@@ -205,11 +205,12 @@ impl InstanceFacts {
             domain: body.text8("domain")?,
             tags: BTreeMap::new(),
         };
-        for _ in 0..body.count(limits::TAGS, "tag count")? {
+        let count = body.count(limits::TAGS, "tag count")?;
+        for _ in 0..count {
             let (key, value) = (body.text8::<String>("tag key")?, body.text16("tag value")?);
             facts.tags.insert(key, value);
         }
-        let fit = Self::fitting_tags(&facts.tags).len() == facts.tags.len();
+        let fit = Self::fitting_tags(&facts.tags).len() == count;
         if fit { Ok(facts) } else { Err(FrameError::Malformed("tags")) }
     }
 }

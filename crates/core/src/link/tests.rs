@@ -54,11 +54,24 @@ fn golden_agent_frames() -> Vec<(AgentFrame, String)> {
         agent_version: "0.1.0".parse().unwrap(),
     };
     let ack = |outcome| AgentFrame::Ack(Ack { id: GrantId(9), outcome });
+    let of_guest =
+        |report| AgentFrame::GuestReport(GuestReport { instance: "i-0abcdef1".parse().unwrap(), report });
+    let guest = format!("140a{}", hex(b"i-0abcdef1"));
+    let offered_hex = format!(
+        "{}{}06{}02{UUID_HEX}{UUID_HEX}",
+        "000000000000000700000002",
+        "ab".repeat(32),
+        hex(b"ubuntu")
+    );
+    let unused_hex =
+        format!("{}{}06{}{UUID_HEX}", "000000000000000700000000", "ab".repeat(32), hex(b"ubuntu"));
     vec![
         (
             AgentFrame::Hello(hello),
             format!("81{}{}{}{UUID_HEX}05302e312e30", "0102", "00000001", "0102030405060708"),
         ),
+        (of_guest(GuestKey::Offered(offered.clone())), format!("{guest}01{offered_hex}")),
+        (of_guest(GuestKey::ExpiredUnused(unused.clone())), format!("{guest}02{unused_hex}")),
         (AgentFrame::Ping(Ping { sent_at: BootInstant(1) }), "830000000000000001".to_owned()),
         (ack(AckOutcome::Installed { os_user_exists: true }), "8700000000000000090000".to_owned()),
         (ack(AckOutcome::Installed { os_user_exists: false }), "8700000000000000090001".to_owned()),
@@ -281,6 +294,29 @@ fn malformed_fields_are_named() {
     assert_eq!(agent("110100010a".to_owned()), malformed("host key"));
     assert_eq!(agent(format!("11010401{}", "61".repeat(0x0401))), malformed("host key"));
     assert_eq!(agent("8b01010a".to_owned()), malformed("goodbye text"));
+    let guest = |rest: &str| format!("140a{}{rest}", hex(b"i-0abcdef1"));
+    assert_eq!(agent(format!("140a{}01", hex(b"i-0abcdefg"))), malformed("instance id"));
+    assert_eq!(agent(guest("03")), malformed("report on a guest"));
+    let twinned = format!("91{:016x}{:016x}000223", 9, 1) + "0a";
+    assert_eq!(server(twinned.clone() + "00"), malformed("signature count"));
+    assert_eq!(server(twinned + "03"), malformed("signature count"));
+    assert_eq!(server("9203".to_owned()), malformed("signer count"));
+    let signer = |generation: u8, revoked: u8| format!("000000{generation:02x}{revoked:02x}000000");
+    assert_eq!(server(format!("9201{}", signer(1, 2))), malformed("revocation"));
+    assert_eq!(server(format!("9202{}{}", signer(2, 0), signer(2, 0))), malformed("order of signers"));
+    assert_eq!(server(format!("920100000001001001{}", "61".repeat(0x1001))), malformed("signer chain"));
+    assert_eq!(server("9201".to_owned() + "00000001" + "00" + "0000" + "04"), malformed("staple count"));
+    let staple = format!("9201{}{}{}0301{}", "0000000100", "000001", "ef".repeat(20), "30".repeat(0x301));
+    assert_eq!(server(staple), malformed("staple"));
+    let instance = |tags: &str| {
+        let texts = ["i-0abcdef1", "111122223333", "us-east-1", "us-east-1a", "a"];
+        let texts = texts.map(|text| format!("{:02x}{}", text.len(), hex(text.as_bytes())));
+        format!("93{}{tags}", texts.concat())
+    };
+    assert_eq!(server(instance("33")), malformed("tag count"));
+    // `a/b` is no path of its own.
+    assert_eq!(server(instance("0103612f62000176")), malformed("tags"));
+    assert_eq!(server(instance("02016b000176") + "016b000176"), malformed("tags"));
     assert_eq!(server("850001ff".to_owned()), malformed("statement"));
     assert_eq!(agent("8e00010d".to_owned()), malformed("certificate request"));
     assert_eq!(agent(format!("8e0801{}", "61".repeat(0x801))), malformed("certificate request"));
@@ -388,14 +424,15 @@ fn agent_frame() -> impl Strategy<Value = AgentFrame> {
             request_ids: request_ids.iter().map(|text| text.parse().unwrap()).collect(),
         },
     );
-    let unused =
+    let unused = || {
         (reported(), uuid()).prop_map(|((at, lost, fingerprint, os_user), request_id)| ExpiredUnused {
             at: BootInstant(at),
             lost,
             fingerprint,
             os_user,
             request_id: request_id.parse().unwrap(),
-        });
+        })
+    };
     prop_oneof![
         hello.prop_map(AgentFrame::Hello),
         any::<u64>().prop_map(|a0| AgentFrame::Ping(Ping { sent_at: BootInstant(a0) })),
@@ -410,7 +447,11 @@ fn agent_frame() -> impl Strategy<Value = AgentFrame> {
         any::<(u32, [u8; 32])>().prop_map(|(set, sha256)| AgentFrame::Anchors(HeldAnchors { set, sha256 })),
         "[ -~\n]{0,2048}".prop_map(|text| AgentFrame::Renew(Renew { request: text.parse().unwrap() })),
         key_use.prop_map(AgentFrame::KeyUse),
-        unused.prop_map(AgentFrame::ExpiredUnused),
+        unused().prop_map(AgentFrame::ExpiredUnused),
+        unused().prop_map(|unused| {
+            let instance = "i-0abcdef1".parse().unwrap();
+            AgentFrame::GuestReport(GuestReport::of(instance, AgentFrame::ExpiredUnused(unused)).unwrap())
+        }),
         goodbye().prop_map(AgentFrame::Goodbye),
     ]
 }
