@@ -1,16 +1,18 @@
 //! What the service shows, in `RUN/stock`, so that an agent that is replaced goes on where the last one ended. Kept are the
 //! frames as they came over the link: what reads them there reads them here.
 //!
-//! `signers` and `instance` hold a frame each, a file that is named after a request its grant's frame behind the deadline on this
-//! machine's boot clock (8 bytes, big-endian), and `token.key` the key of the tokens. Nothing here outlives the boot.
+//! `signers` holds a frame, and so does each file that is named after an instance; one that is named after a request holds its
+//! grant's frame behind the deadline on this machine's boot clock (8 bytes, big-endian), and `token.key` the key of the tokens.
+//! Nothing here outlives the boot.
 
 use crate::files::{self, UNFINISHED, make_directory};
-use instance_connect_core::document::{BootId, BootInstant, RequestId};
+use instance_connect_core::document::{BootId, BootInstant, InstanceId, RequestId};
 use instance_connect_core::imds::TokenKey;
 use instance_connect_core::link::{Grant, InstanceFacts, ServerFrame, StockSigners, limits};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Below the run directory; the agent's alone.
@@ -20,7 +22,6 @@ const DIRECTORY: &str = "stock";
 const MODE: u32 = 0o600;
 
 const SIGNERS: &str = "signers";
-const INSTANCE: &str = "instance";
 const TOKEN_KEY: &str = "token.key";
 
 /// The directory.
@@ -67,15 +68,17 @@ impl Kept {
         self.write(SIGNERS, &ServerFrame::StockSigners(signers.clone()).encode())
     }
 
-    pub(super) fn facts(&self) -> Option<InstanceFacts> {
-        match self.frame(INSTANCE)? {
-            ServerFrame::Instance(facts) => Some(facts),
+    /// What is known of instances.
+    pub(super) fn facts(&self) -> io::Result<Vec<InstanceFacts>> {
+        let of = |instance: InstanceId| match self.frame(instance.as_str())? {
+            ServerFrame::Instance(facts) if facts.instance == instance => Some(facts),
             _ => None,
-        }
+        };
+        Ok(self.named()?.into_iter().filter_map(of).collect())
     }
 
     pub(super) fn keep_facts(&self, facts: &InstanceFacts) -> io::Result<()> {
-        self.write(INSTANCE, &ServerFrame::Instance(facts.clone()).encode())
+        self.write(facts.instance.as_str(), &ServerFrame::Instance(facts.clone()).encode())
     }
 
     pub(super) fn keep_grant(
@@ -101,7 +104,7 @@ impl Kept {
         let is_live =
             |kept: &KeptGrant| kept.deadline > now && kept.grant.document.as_str().contains(&of_this_boot);
         let mut grants = Vec::new();
-        for request in self.requests()? {
+        for request in self.named::<RequestId>()? {
             match self.grant(&request).filter(is_live) {
                 Some(kept) => grants.push((request, kept)),
                 None => self.forget_grant(&request)?,
@@ -112,7 +115,7 @@ impl Kept {
 
     /// All that is kept ends that much earlier.
     pub(super) fn shorten(&self, by: Duration) -> io::Result<()> {
-        for request in self.requests()? {
+        for request in self.named()? {
             // One that cannot be given its end is better gone.
             let shortened = match self.grant(&request) {
                 Some(KeptGrant { grant, deadline }) => self.keep_grant(&request, &grant, deadline.before(by)),
@@ -123,8 +126,8 @@ impl Kept {
         Ok(())
     }
 
-    /// Those of the grants that are kept.
-    fn requests(&self) -> io::Result<Vec<RequestId>> {
+    /// What files are named after, of one kind.
+    fn named<T: FromStr>(&self) -> io::Result<Vec<T>> {
         let names = fs::read_dir(&self.0)?.map(|entry| Ok(entry?.file_name()));
         let names = names.collect::<io::Result<Vec<_>>>()?;
         Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())

@@ -33,31 +33,44 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// The service: what it shows, and to whom it says that it did.
+/// The service: what it shows of each instance for which this machine's agent answers, and to whom it says that it did.
 #[derive(Debug)]
 pub(crate) struct Metadata {
+    /// The machine's own.
     instance: InstanceId,
-    settings: MetadataSettings,
-    /// The machine's own name, where the settings have none.
+    /// Its name, where the settings have none.
     hostname: Option<String>,
     tokens: TokenKey,
     kept: Kept,
-    shown: Mutex<Shown>,
+    state: Mutex<State>,
     clock: Arc<dyn MachineClock>,
     readings: Readings,
 }
 
 /// What changes while it runs.
 #[derive(Debug)]
+struct State {
+    settings: MetadataSettings,
+    /// By which the machine reaches the control plane.
+    address: Option<Ipv4Addr>,
+    signers: Vec<Signer>,
+    /// The machine's own instance and its guests.
+    instances: BTreeMap<InstanceId, Shown>,
+    /// What is still to be said of keys of guests.
+    reports: VecDeque<AgentFrame>,
+}
+
+/// What is shown of one instance.
+#[derive(Debug)]
 struct Shown {
     facts: Option<InstanceFacts>,
     stock: StockKeys,
     requests: Bucket,
-    /// By which the machine reaches the control plane.
-    address: Option<Ipv4Addr>,
+    /// What became of its keys, if it is a guest. Of the machine's own the agent knows more.
+    uses: KeyUses,
 }
 
-/// Where the service is, and what it needs of the machine.
+/// What the service needs of the machine.
 #[derive(Debug)]
 pub(crate) struct Place<'a> {
     pub(crate) run: &'a Path,
@@ -73,7 +86,7 @@ pub(crate) struct Serving {
     _listening: JoinSet<()>,
 }
 
-impl std::ops::Deref for Serving {
+impl Deref for Serving {
     type Target = Metadata;
 
     fn deref(&self) -> &Metadata {
@@ -82,25 +95,28 @@ impl std::ops::Deref for Serving {
 }
 
 impl Metadata {
-    /// Starts the service, with what an earlier agent has left: on the socket that was passed, if it is one of its address.
+    /// Starts the service, with what an earlier agent has left, on sockets that were passed or of its own. It follows its
+    /// settings as they change.
     ///
     /// # Errors
     /// Its directory cannot be used.
     pub(crate) fn start(
         settings: MetadataSettings,
+        watched: Watched<Option<MetadataSettings>>,
         instance: InstanceId,
         place: Place<'_>,
-        passed: Option<Arc<TcpListener>>,
+        passed: PassedSockets,
     ) -> io::Result<Serving> {
         let Place { run, boot, clock, readings } = place;
         let kept = Kept::open(run)?;
         let uname = rustix::system::uname();
         let metadata = Arc::new(Self {
-            shown: Mutex::new(Shown {
-                facts: kept.facts().filter(|facts| facts.instance == instance),
-                stock: StockKeys::new(instance.clone()),
-                requests: Bucket::new(imds::REQUESTS),
+            state: Mutex::new(State {
+                settings,
                 address: None,
+                signers: Vec::new(),
+                instances: BTreeMap::new(),
+                reports: VecDeque::new(),
             }),
             tokens: kept.token_key()?,
             hostname: uname.nodename().to_str().ok().map(str::to_owned),
@@ -108,26 +124,32 @@ impl Metadata {
             kept,
             clock: Arc::clone(clock),
             readings,
-            settings,
         });
         metadata.take_over(boot)?;
         let mut listening = JoinSet::new();
-        listening.spawn(server::listen_and_serve(Arc::clone(&metadata), metadata.settings.listen, passed));
+        listening.spawn(listeners::keep(Arc::clone(&metadata), watched, passed));
         Ok(Serving { metadata, _listening: listening })
     }
 
     /// Shows again what was shown before this agent was started.
     fn take_over(&self, boot: &BootId) -> io::Result<()> {
         let now = self.clock.boot();
-        let mut shown = self.shown();
+        let mut state = self.state();
         if let Some(signers) = self.kept.signers() {
-            shown.stock.set_signers(with_keys(&signers)?);
+            state.signers = with_keys(&signers)?;
+        }
+        for facts in self.kept.facts()? {
+            state.shown(&facts.instance).facts = Some(facts);
         }
         for (request, KeptGrant { grant, deadline }) in self.kept.grants(boot, now)? {
-            match shown.stock.admit(grant.document.as_str(), &grant.twins, now) {
-                Ok(entry) => shown.stock.install(entry, deadline),
-                Err(refusal) => {
-                    tracing::warn!(request_id = %request, %refusal, "a kept key is not shown any more");
+            let document = grant.document.as_str();
+            let instance = ClaimedGrant::of(document).map(|claimed| claimed.instance);
+            let shown = instance.map(|instance| state.shown(&instance));
+            match shown.map(|shown| (shown.stock.admit(document, &grant.twins, now), shown)) {
+                Some((Ok(entry), shown)) => shown.take_over(entry, deadline),
+                unusable => {
+                    let refusal = unusable.and_then(|(refused, _)| refused.err());
+                    tracing::warn!(request_id = %request, ?refusal, "a kept key is not shown any more");
                     self.kept.forget_grant(&request)?;
                 }
             }
@@ -141,22 +163,35 @@ impl Metadata {
         self.kept.keep_signers(signers)?;
         let generations: Vec<u32> = signers.each.iter().map(|signer| signer.generation).collect();
         tracing::info!(?generations, "who signs for the metadata service");
-        self.forget(self.shown().stock.set_signers(with_keys))
+        let mut state = self.state();
+        state.signers.clone_from(&with_keys);
+        let gone = state.instances.values_mut().map(|shown| shown.stock.set_signers(with_keys.clone()));
+        let gone: Vec<RequestId> = gone.flatten().collect();
+        self.forget(&gone)
     }
 
-    /// The instance is as the control plane says.
+    /// An instance is as the control plane says: this one, or a guest. Of more guests than there may be nothing is kept.
     pub(crate) fn set_facts(&self, facts: InstanceFacts) -> io::Result<()> {
-        if facts.instance != self.instance {
-            return Err(io::Error::other(format!("this machine does not answer for {}", facts.instance)));
+        let mut state = self.state();
+        let is_known = state.instances.contains_key(&facts.instance) || facts.instance == self.instance;
+        if !is_known && state.instances.len() > GUESTS_PER_HOST {
+            tracing::warn!(instance = %facts.instance, "one guest too many");
+            return Ok(());
         }
         self.kept.keep_facts(&facts)?;
-        self.shown().facts = Some(facts);
+        state.shown(&facts.instance.clone()).facts = Some(facts);
         Ok(())
     }
 
     /// The machine reaches the control plane by this address.
     pub(crate) fn set_address(&self, address: Option<Ipv4Addr>) {
-        self.shown().address = address;
+        self.state().address = address;
+    }
+
+    /// The guest that a grant says it is for, if it is one of this machine's.
+    pub(crate) fn guest(&self, grant: &Grant) -> Option<Guest> {
+        let instance = ClaimedGrant::of(grant.document.as_str())?.instance;
+        self.state().settings.guest(&instance).cloned()
     }
 
     /// Judges what is to be shown of a grant; `None` where that is nothing: its key is one that the scripts do not know.
@@ -165,10 +200,12 @@ impl Metadata {
     /// The scripts could not take it. Nobody must be told that such a key is on the machine.
     pub(crate) fn admit(&self, grant: &Grant) -> Result<Option<StockEntry>, Refusal> {
         let document = grant.document.as_str();
-        if instance_connect_core::document::stock_text(document).is_none() {
+        if stock_text(document).is_none() {
             return Ok(None);
         }
-        self.shown().stock.admit(document, &grant.twins, self.clock.boot()).map(Some)
+        let instance = ClaimedGrant::of(document).ok_or(Refusal::Malformed)?.instance;
+        let now = self.clock.boot();
+        self.state().shown(&instance).stock.admit(document, &grant.twins, now).map(Some)
     }
 
     /// Shows it until `deadline`.
@@ -178,11 +215,15 @@ impl Metadata {
         grant: &Grant,
         deadline: BootInstant,
     ) -> Result<(), Refusal> {
-        self.kept.keep_grant(&entry.grant().request, grant, deadline).map_err(|error| {
+        let claimed = entry.grant().clone();
+        self.kept.keep_grant(&claimed.request, grant, deadline).map_err(|error| {
             tracing::error!(%error, "a key cannot be kept for the metadata service");
             Refusal::Storage
         })?;
-        self.shown().stock.install(entry, deadline);
+        let mut state = self.state();
+        let shown = state.shown(&claimed.instance);
+        shown.stock.install(entry, deadline);
+        shown.uses.installed(&claimed.request, &claimed.user, claimed.fingerprint, deadline);
         Ok(())
     }
 
@@ -195,30 +236,53 @@ impl Metadata {
 
     /// Shows no more what a request has pushed. Says whether there was anything.
     pub(crate) fn withdraw(&self, request: &RequestId) -> io::Result<bool> {
-        let was_shown = self.shown().stock.withdraw(request);
+        let mut was_shown = false;
+        for shown in self.state().instances.values_mut() {
+            was_shown |= shown.stock.withdraw(request);
+            shown.uses.withdrawn(request);
+        }
         self.kept.forget_grant(request)?;
         Ok(was_shown)
     }
 
     /// Ends all of it earlier, since the machine was paused.
     pub(crate) fn shorten(&self, by: Duration) -> io::Result<()> {
-        self.shown().stock.shorten(by);
+        for shown in self.state().instances.values_mut() {
+            shown.stock.shorten(by);
+            shown.uses.shortened(by);
+        }
         self.kept.shorten(by)
     }
 
-    /// Forgets what has ended.
+    /// Forgets what has ended, and notes what of it no guest was shown.
     pub(crate) fn sweep(&self, now: BootInstant) {
-        let ended = self.shown().stock.expire(now);
-        if let Err(error) = self.forget(ended) {
+        let mut state = self.state();
+        let mut ended = Vec::new();
+        for shown in state.instances.values_mut() {
+            ended.extend(shown.stock.expire(now));
+            shown.uses.tick(now);
+        }
+        state.collect_reports(&self.instance);
+        if let Err(error) = self.forget(&ended) {
             tracing::warn!(%error, "a key that has ended cannot be removed");
         }
     }
 
-    /// Answers a request. What it says of the body is for the record: whoever reads on this machine may be anybody.
-    fn answer(&self, request: &Request<impl Body>) -> Response<Full<Bytes>> {
+    /// Whether there is something to say of a guest's key.
+    pub(crate) fn has_report(&self) -> bool {
+        !self.state().reports.is_empty()
+    }
+
+    /// It.
+    pub(crate) fn next_report(&self) -> Option<AgentFrame> {
+        self.state().reports.pop_front()
+    }
+
+    /// Answers a request of an instance. What it says of keys is for the record: whoever asks on a machine may be anybody there.
+    fn answer(&self, instance: &InstanceId, request: &Request<impl Body>) -> Response<Full<Bytes>> {
         let now = self.clock.boot();
-        let mut shown = self.shown();
-        if !shown.requests.take(now.since(BootInstant(0))) {
+        let mut state = self.state();
+        if !state.shown(instance).requests.take(now.since(BootInstant(0))) {
             return response(StatusCode::SERVICE_UNAVAILABLE, Bytes::new(), []);
         }
         let header = |name: &str| request.headers().get_all(name).iter().map(HeaderValue::as_bytes).collect();
@@ -229,30 +293,102 @@ impl Metadata {
             ttl: header(imds::TTL_HEADER),
             is_forwarded: request.headers().contains_key(imds::FORWARDED_HEADER),
         };
-        let view = View {
-            instance: &self.instance,
-            facts: shown.facts.as_ref(),
-            local_ipv4: self.settings.local_ipv4.or(shown.address),
-            hostname: self.settings.local_hostname.as_deref().or(self.hostname.as_deref()),
-            shows_tags: self.settings.tags,
-            stock: &shown.stock,
-        };
-        let mut answered = imds::respond(&asked, &view, &self.tokens, now, &SystemRandom);
-        for offer in std::mem::take(&mut answered.offers) {
-            self.readings.shown(offer);
-        }
+        let answered = self.respond(&mut state, instance, &asked, now);
         let status = StatusCode::from_u16(answered.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers: Vec<_> = answered.headers().collect();
         response(status, answered.body.into(), headers)
     }
 
-    fn forget(&self, requests: Vec<RequestId>) -> io::Result<()> {
+    fn respond(
+        &self,
+        state: &mut State,
+        instance: &InstanceId,
+        asked: &imds::Request<'_>,
+        now: BootInstant,
+    ) -> imds::Response {
+        let is_own = *instance == self.instance;
+        let State { settings, address, instances, .. } = state;
+        let nothing = Shows::default();
+        let shows = match &settings.own {
+            Some(own) if is_own => &own.shows,
+            _ => settings.guest(instance).map_or(&nothing, |guest| &guest.shows),
+        };
+        // What the machine says of itself is not said of a guest.
+        let (own_address, own_name) = if is_own { (*address, self.hostname.as_deref()) } else { (None, None) };
+        let Some(shown) = instances.get_mut(instance) else { return imds::Response::unavailable() };
+        let view = View {
+            instance,
+            facts: shown.facts.as_ref(),
+            local_ipv4: shows.local_ipv4.or(own_address),
+            hostname: shows.local_hostname.as_deref().or(own_name),
+            shows_tags: shows.tags,
+            stock: &shown.stock,
+        };
+        let mut answered = imds::respond(asked, &view, &self.tokens, now, &SystemRandom);
+        for offer in std::mem::take(&mut answered.offers) {
+            if is_own {
+                self.readings.shown(offer);
+            } else {
+                shown.uses.offered(offer);
+            }
+        }
+        state.collect_reports(&self.instance);
+        answered
+    }
+
+    /// The machine's own instance.
+    fn own(&self) -> &InstanceId {
+        &self.instance
+    }
+
+    fn set_settings(&self, settings: MetadataSettings) {
+        self.state().settings = settings;
+    }
+
+    fn forget(&self, requests: &[RequestId]) -> io::Result<()> {
         requests.iter().try_for_each(|request| self.kept.forget_grant(request))
     }
 
-    fn shown(&self) -> MutexGuard<'_, Shown> {
+    fn state(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it is held with what is in it half changed.
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// What is shown of an instance: nothing, at first.
+    fn shown(&mut self, instance: &InstanceId) -> &mut Shown {
+        let Self { instances, signers, .. } = self;
+        instances.entry(instance.clone()).or_insert_with(|| {
+            let mut stock = StockKeys::new(instance.clone());
+            stock.set_signers(signers.clone());
+            Shown { facts: None, stock, requests: Bucket::new(imds::REQUESTS), uses: KeyUses::default() }
+        })
+    }
+
+    /// Collects what is to be said of keys of guests. What of the machine's own keys is to be said the agent says.
+    fn collect_reports(&mut self, own: &InstanceId) {
+        let Self { instances, reports, .. } = self;
+        for (instance, shown) in instances {
+            while reports.len() < limits::OFFERED_QUEUE
+                && let Some(report) = shown.uses.next_report()
+            {
+                if instance != own
+                    && let Some(report) = GuestReport::of(instance.clone(), report)
+                {
+                    reports.push_back(AgentFrame::GuestReport(report));
+                }
+            }
+        }
+    }
+}
+
+impl Shown {
+    /// Shows what an earlier agent has shown. What became of it before is not known.
+    fn take_over(&mut self, entry: StockEntry, deadline: BootInstant) {
+        let ClaimedGrant { request, user, fingerprint, .. } = entry.grant().clone();
+        self.stock.install(entry, deadline);
+        self.uses.found(&request, &user, fingerprint, deadline);
     }
 }
 
