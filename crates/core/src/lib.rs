@@ -18,6 +18,7 @@ pub mod inventory;
 pub mod limits;
 pub mod link;
 pub mod origin;
+mod percent;
 pub mod places;
 mod planted;
 pub mod printable;

@@ -17,8 +17,8 @@ const STOCK_ALGORITHM: &str = "#Alg=rsa-pss\n";
 /// What a grant's RSA-PSS signature is over: the header lines and the key line of its signed `document`, each with its line
 /// feed, and `#Alg=rsa-pss` in the place of `#Alg=ed25519`. The document's own signature is not looked at.
 ///
-/// `None` where it is no document, or its key is of a kind that the stock scripts do not know: they void all that they were
-/// given for one entry whose key line does not begin with `ssh`, and no distribution has tested them with other kinds.
+/// `None` where it is no document, or its key is of a kind that the stock scripts do not know: for one entry whose key line
+/// does not begin with `ssh` they give up all that they were shown with it.
 pub fn stock_text(document: &str) -> Option<String> {
     let parts = split(document).ok()?;
     Headers::parse(parts.headers).ok()?;

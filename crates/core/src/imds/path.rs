@@ -1,6 +1,7 @@
 //! The path of a request's target, taken apart.
 
 use super::LONGEST_TARGET;
+use crate::percent;
 
 /// A well-formed path. Nothing is made of `.`, `..` and empty segments: they name nothing here.
 pub(super) struct Path<'a> {
@@ -23,7 +24,7 @@ impl<'a> Path<'a> {
             _ => {
                 let below = below.strip_suffix('/').unwrap_or(below);
                 // First the segments, then the escapes: an escaped slash is a part of a name.
-                below.split('/').map(percent_decode).collect::<Option<_>>()?
+                below.split('/').map(percent::decode).collect::<Option<_>>()?
             }
         };
         Some(Self { raw, segments })
@@ -38,14 +39,4 @@ impl<'a> Path<'a> {
     pub(super) fn segments(&self) -> Vec<&str> {
         self.segments.iter().map(String::as_str).collect()
     }
-}
-
-fn percent_decode(segment: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(segment.len());
-    let mut rest = segment.bytes();
-    while let Some(byte) = rest.next() {
-        let mut digit = || char::from(rest.next()?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        bytes.push(if byte == b'%' { digit()? << 4 | digit()? } else { byte });
-    }
-    String::from_utf8(bytes).ok()
 }

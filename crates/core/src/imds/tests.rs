@@ -196,6 +196,7 @@ fn every_path_by_every_method_with_every_token() {
     ];
     let expected = |body: &String| (200, "text/plain", body.clone());
     let not_found = (404, "text/html", page("404 - Not Found"));
+    assert_eq!(not_found.2.len(), 339, "as long as EC2's");
     let paths = paths.iter().map(|(path, body)| (path.as_str(), expected(body)));
     for (path, (status, content_type, body)) in paths.chain(missing.map(|path| (path, not_found.clone()))) {
         let slashed = format!("{path}/");

@@ -2,7 +2,7 @@
 
 use super::canonical::push_encoded;
 use super::head::MalformedHead;
-use crate::planted;
+use crate::{percent, planted};
 use std::collections::BTreeSet;
 
 /// A query, decoded: names and values in the order of arrival, with their percent escapes resolved. A name that begins
@@ -22,7 +22,8 @@ impl Query {
         let (mut pairs, mut of_signatures) = (Vec::new(), BTreeSet::new());
         for piece in raw.split('&').filter(|piece| !piece.is_empty()) {
             let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
-            let (name, value) = (percent_decode(name)?, percent_decode(value)?);
+            let decode = |text| percent::decode(text).ok_or(MalformedHead::Query);
+            let (name, value) = (decode(name)?, decode(value)?);
             let lower_case = name.to_ascii_lowercase();
             if lower_case.starts_with("x-amz-") && !of_signatures.insert(lower_case) {
                 return Err(MalformedHead::RepeatedParameter(name));
@@ -52,30 +53,6 @@ fn encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     push_encoded(&mut encoded, text.as_bytes());
     encoded
-}
-
-/// Decodes `%XX`; a `+` stays a plus, as AWS reads it.
-fn percent_decode(text: &str) -> Result<String, MalformedHead> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let mut digit = || rest.next().and_then(hex_digit).ok_or(MalformedHead::Query);
-            bytes.push(digit()? << 4 | digit()?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).map_err(|_| MalformedHead::Query)
-}
-
-fn hex_digit(symbol: u8) -> Option<u8> {
-    match symbol {
-        b'0'..=b'9' => Some(symbol - b'0'),
-        b'a'..=b'f' => Some(symbol - b'a' + 10),
-        b'A'..=b'F' => Some(symbol - b'A' + 10),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -77,7 +77,6 @@ pub struct ActiveKeys {
 #[derive(Debug)]
 pub struct StockKeys {
     instance: InstanceId,
-    /// In ascending order of their generations.
     signers: Vec<Signer>,
     entries: Vec<Timed>,
 }
@@ -161,23 +160,25 @@ impl StockKeys {
 
     /// Shows an entry until `deadline`, in the place of what the same request had. Nothing happens where the signers were
     /// replaced since it was admitted and none of them has signed it. Of more than [`SECTIONS_PER_FILE`] entries of a key the
-    /// one that ends first makes room, as in its hand-over file.
-    pub fn install(&mut self, mut entry: StockEntry, deadline: BootInstant) {
+    /// one that ends first makes room, as in its hand-over file; its request is returned.
+    pub fn install(&mut self, mut entry: StockEntry, deadline: BootInstant) -> Option<RequestId> {
         self.keep_verified(&mut entry);
         if entry.twins.is_empty() {
-            return;
+            return None;
         }
         self.withdraw(&entry.grant.request);
         let is_same_key = |other: &StockEntry| {
             other.grant.user == entry.grant.user && other.grant.fingerprint == entry.grant.fingerprint
         };
-        let of_key = self.entries.iter().enumerate().filter(|(_, timed)| is_same_key(&timed.entry));
-        if of_key.clone().count() >= SECTIONS_PER_FILE
-            && let Some((first, _)) = of_key.min_by_key(|(_, timed)| timed.deadline)
-        {
-            self.entries.remove(first);
+        let of_key = self.entries.iter().filter(|timed| is_same_key(&timed.entry));
+        let is_full = of_key.clone().count() >= SECTIONS_PER_FILE;
+        let ends_first = of_key.min_by_key(|timed| timed.deadline).filter(|_| is_full);
+        let evicted = ends_first.map(|timed| timed.entry.grant.request.clone());
+        if let Some(request) = &evicted {
+            self.withdraw(request);
         }
         self.entries.push(Timed { entry, deadline });
+        evicted
     }
 
     /// Shows no more what this request pushed. Whether there was something.
@@ -192,7 +193,7 @@ impl StockKeys {
         self.entries.iter_mut().for_each(|timed| timed.deadline = timed.deadline.before(by));
     }
 
-    /// Forgets the entries that have ended: they were shown to nobody any more. Their requests are returned.
+    /// Forgets the entries that have ended: they are shown to nobody any more. Their requests are returned.
     pub fn expire(&mut self, now: BootInstant) -> Vec<RequestId> {
         let entries = std::mem::take(&mut self.entries);
         let (kept, gone) = entries.into_iter().partition(|timed| timed.deadline > now);

@@ -203,13 +203,13 @@ fn a_key_that_was_pushed_again_is_shown_once_and_offered_for_all() {
     for number in 1..=9 {
         let document = document(INSTANCE, "alice", number, &key);
         let entry = keys.admit(&document, &[twin(1, 0, &document)], NOW).unwrap();
-        keys.install(entry, NOW.after(seconds(u64::from(20 - number))));
+        let evicted = keys.install(entry, NOW.after(seconds(u64::from(20 - number))));
+        assert_eq!(evicted, (number == 9).then(|| request(8)), "a hand-over file has eight sections");
     }
     let shown = keys.document(&"alice".parse().unwrap(), 1, NOW).unwrap();
     let entries = read(&shown.text).unwrap();
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].header("Request"), request(1).as_str(), "the first one ends last");
-    // A hand-over file has eight sections. When the ninth came, the eighth would have been the next to end.
     let [offer] = &shown.offers[..] else { panic!("one key") };
     assert_eq!(offer.requests, [1, 2, 3, 4, 5, 6, 7, 9].map(request));
 }
