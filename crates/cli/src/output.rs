@@ -22,6 +22,11 @@ pub(crate) fn hint(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "hint: {text}");
 }
 
+/// What is to be done with a result, on standard error: the result itself may go into a file.
+pub(crate) fn steps(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
 /// What went well and should not stay as it is, on standard error.
 pub(crate) fn warning(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "warning: {text}");

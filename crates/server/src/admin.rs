@@ -9,6 +9,7 @@ use crate::http::{self, Body, Whole};
 use crate::inventory::LiveInventory;
 use crate::metrics::{self, Metrics, Observed};
 use crate::public_tls::PublicTls;
+use crate::stock::StockSigners;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use instance_connect_core::document::UnixSeconds;
@@ -39,6 +40,7 @@ pub(crate) struct Admin {
     pub(crate) drain: Arc<Drain>,
     pub(crate) public_tls: Option<Arc<PublicTls>>,
     pub(crate) agents_tls: Arc<AgentsTls>,
+    pub(crate) stock: Arc<StockSigners>,
     /// Whether they accept connections, by their names.
     pub(crate) listeners: [(&'static str, Arc<Acceptance>); 2],
 }
@@ -87,6 +89,7 @@ impl Admin {
         expires("agents", self.agents_tls.expires());
         self.metrics.text(Observed {
             is_ready: self.conditions().is_empty(),
+            stock_signer_expires: self.stock.in_force().expires(),
             audit_queue: self.audit.waiting(),
             store_age: self.inventory.age(),
         })
@@ -169,6 +172,7 @@ mod tests {
                 drain: Arc::default(),
                 public_tls: None,
                 agents_tls: Arc::new(AgentsTls::new(Arc::new(pki), names, world.now).unwrap()),
+                stock: StockSigners::of_tests().await,
                 listeners: [("public", Arc::default()), ("agents", Arc::default())],
             });
             Self { admin, clock, directory }

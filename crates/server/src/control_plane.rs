@@ -253,6 +253,7 @@ async fn start(
         drain: Arc::clone(&connections),
         public_tls: public_tls.clone(),
         agents_tls: Arc::clone(&agents_tls),
+        stock: Arc::clone(&stock),
         listeners: [
             ("public", Arc::clone(&public.acceptance)),
             ("agents", Arc::clone(&at_agents.acceptance)),

@@ -28,7 +28,9 @@ mod proxies;
 mod public_tls;
 pub mod rotate_anchor;
 pub mod rotate_master_key;
+pub mod rotate_stock_signer;
 mod sockets;
+#[cfg_attr(not(test), expect(dead_code, reason = "the links begin to send and to sign with the next change"))]
 mod stock;
 mod stop;
 mod system;
@@ -47,7 +49,9 @@ mod traces;
         feature = "planted-interrupted-skipped",
         feature = "planted-late-hellos-believed",
         feature = "planted-replay-admitted",
+        feature = "planted-revoked-signer-signs",
         feature = "planted-signer-kept",
+        feature = "planted-signer-root-unconstrained",
         feature = "planted-slow-heads-allowed",
         feature = "planted-turn-unauthorized"
     )

@@ -1,7 +1,9 @@
 //! `instance-connectd`: the control plane of Instance Connect.
 
 use clap::{Parser, Subcommand};
-use instance_connect_server::{config, control_plane, dev, init, rotate_anchor, rotate_master_key};
+use instance_connect_server::{
+    config, control_plane, dev, init, rotate_anchor, rotate_master_key, rotate_stock_signer,
+};
 use std::process::ExitCode;
 
 /// An open, self-hosted EC2 Instance Connect: a pushed SSH key opens one OS account on one machine for 60 seconds.
@@ -24,6 +26,8 @@ enum Command {
     RotateAnchor(rotate_anchor::Arguments),
     /// Give everything that is sealed in the inventory another master key. The service has to be stopped.
     RotateMasterKey(rotate_master_key::Arguments),
+    /// Have another key sign what machines with the distributions' own host package read, before its time.
+    RotateStockSigner(rotate_stock_signer::Arguments),
     /// Run everything on this machine, for trying it out and for tests: no configuration, real parts.
     Dev(dev::Arguments),
     /// Remove what `dev` left behind, once it is gone. Started by `dev` itself.
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
         Command::Config(arguments) => config::run(arguments),
         Command::RotateAnchor(arguments) => rotate_anchor::run(&arguments),
         Command::RotateMasterKey(arguments) => rotate_master_key::run(&arguments),
+        Command::RotateStockSigner(arguments) => rotate_stock_signer::run(&arguments),
         Command::Dev(arguments) => dev::run(&arguments),
         Command::ReapDev(arguments) => dev::reap(&arguments),
     };

@@ -10,6 +10,7 @@ use crate::links::{Delivered, DeliveryError};
 use crate::traces::SpanCounts;
 pub(crate) use histogram::Histogram;
 use instance_connect_core::api::Operation;
+use instance_connect_core::document::UnixSeconds;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -53,6 +54,7 @@ pub(crate) struct Metrics {
     connections_closed_for_others: Family<Label, Counter>,
     accept_failures: Family<Label, Counter>,
     certificate_expiry: Family<Label, Gauge>,
+    stock_signer_expiry: Gauge,
     audit_queue: Gauge,
     store_age: FloatGauge,
     ready: Gauge,
@@ -72,6 +74,7 @@ pub(crate) struct ListenerMetrics {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Observed {
     pub(crate) is_ready: bool,
+    pub(crate) stock_signer_expires: UnixSeconds,
     pub(crate) audit_queue: usize,
     pub(crate) store_age: Duration,
 }
@@ -182,6 +185,12 @@ impl Metrics {
                 "When a listener's certificate ends",
                 Family::default(),
             ),
+            stock_signer_expiry: added(
+                &mut registry,
+                "stock_signer_expiry_timestamp_seconds",
+                "When the certificate of the metadata service's signer ends",
+                Gauge::default(),
+            ),
             audit_queue: added(
                 &mut registry,
                 "audit_queue_length",
@@ -282,6 +291,7 @@ impl Metrics {
     /// Formatting has failed.
     pub(crate) fn text(&self, observed: Observed) -> Result<String, std::fmt::Error> {
         self.ready.set(observed.is_ready.into());
+        self.stock_signer_expiry.set(observed.stock_signer_expires.0);
         self.audit_queue.set(i64::try_from(observed.audit_queue).unwrap_or(i64::MAX));
         self.store_age.set(observed.store_age.as_secs_f64());
         self.process.look();

@@ -1,4 +1,5 @@
-//! What was done with this program's own commands (`init`, `rotate-anchor`, `rotate-master-key`) comes into the audit log.
+//! What was done with this program's own commands (`init`, `rotate-anchor`, `rotate-stock-signer`, `rotate-master-key`)
+//! comes into the audit log.
 //!
 //! A command leaves it in the store, since it cannot write to the log: the control plane that runs beside it does. That one
 //! takes it from there at its start and whenever the store changes.
@@ -52,7 +53,7 @@ mod tests {
     use crate::audit_log::AuditSettings;
     use crate::new_ids;
     use instance_connect_core::document::ServerInstant;
-    use instance_connect_core::inventory::AnchorChange;
+    use instance_connect_core::inventory::{AnchorChange, StockChange};
     use instance_connect_store::{MasterKey, SqliteStore};
     use instance_connect_testkit::{ManualClock, SeededRandom, World};
     use serde_json::{Value, json};
@@ -89,6 +90,9 @@ mod tests {
         store.create_first_access_key(&key, world.now).await.unwrap();
         store.change_anchors(AnchorChange::Begin, world.now).await.unwrap();
         store.change_anchors(AnchorChange::Finish, world.now).await.unwrap();
+        store.change_stock_signer(0, StockChange::Due, world.now).await.unwrap();
+        let order = StockChange::Ordered { revokes: true };
+        store.change_stock_signer(1, order, world.now).await.unwrap();
         for _ in 0..2 {
             record(store.as_ref(), &audit, &region).await.unwrap();
         }
@@ -104,6 +108,7 @@ mod tests {
                 (json!("InitializeControlPlane"), initialized),
                 (json!("BeginAnchorRotation"), json!({ "anchor": 1, "anchorSet": 2 })),
                 (json!("FinishAnchorRotation"), json!({ "anchor": 2, "anchorSet": 3 })),
+                (json!("RotateStockSigner"), json!({ "generation": 2, "revoked": true })),
             ]
         );
         let line = &lines()[0];

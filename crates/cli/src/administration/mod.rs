@@ -36,12 +36,16 @@ pub(crate) async fn run(service: &ServiceOptions, command: &Administration) -> R
         A::Instance(options) => (calls::instance(&options.command, &client).await?, options.format),
         A::Agent(options) => (calls::agent(&options.command), options.format),
         A::Revoke(options) => (calls::revoke(options), options.format),
+        A::Signer(options) => (calls::signer(&options.command), options.format),
     };
     let answer = whole(&client, call.request).await?;
     warn(&answer);
     match format {
         OutputFormat::Json => output::result(&show::json(&answer)?),
-        OutputFormat::Text => output::result(&call.shown.text(&answer)),
+        OutputFormat::Text => {
+            output::result(&call.shown.text(&answer));
+            call.shown.steps().into_iter().for_each(output::steps);
+        }
     }
     Ok(call.shown.exit_code(&answer))
 }

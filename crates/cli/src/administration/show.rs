@@ -1,5 +1,6 @@
 //! Answers for people. They come from outside: whatever a terminal would obey is escaped.
 
+use super::arguments::SIGNER_CA_STEPS;
 use super::cloud_init;
 use crate::failure::{Exit, Failure};
 use instance_connect_core::printable::printable;
@@ -17,6 +18,8 @@ pub(super) enum Shown {
     Table { list: &'static str, columns: &'static [(&'static str, &'static str)] },
     /// One text of it, and nothing else.
     Text(&'static str),
+    /// A certificate and nothing else, for a file; and what is to be done with that.
+    SignerCertificate,
     /// What was withdrawn, and what could not be reached.
     Revoked,
     /// Whether something is allowed, and why.
@@ -36,6 +39,20 @@ impl Shown {
         u8::from(matches!(self, Self::Verdict) && !(is_allowed && is_free))
     }
 
+    /// What is to be done with it, where that is another machine's matter.
+    pub(super) const fn steps(&self) -> Option<&'static str> {
+        match self {
+            Self::SignerCertificate => Some(SIGNER_CA_STEPS),
+            Self::Sentence(_)
+            | Self::Parts(_)
+            | Self::Table { .. }
+            | Self::Text(_)
+            | Self::Revoked
+            | Self::Verdict
+            | Self::CloudInit { .. } => None,
+        }
+    }
+
     pub(super) fn text(&self, answer: &Map<String, Value>) -> String {
         match self {
             Self::Sentence(sentence) => sentence.clone(),
@@ -48,6 +65,7 @@ impl Shown {
                 table(columns, rows.unwrap_or_default())
             }
             Self::Text(path) => whole_text(answer, path),
+            Self::SignerCertificate => whole_text(answer, "Certificate"),
             Self::Revoked => revoked(answer),
             Self::Verdict => {
                 let obstacles = answer.get("Obstacles").and_then(Value::as_array).into_iter().flatten();
@@ -206,6 +224,19 @@ mod tests {
         let answer = json!({ "A": [{ "D": "{\n\t1\u{7}\u{202e}}\n" }] });
         assert_eq!(text(&Shown::Text("A.0.D"), &answer), "{\n\t1\\u{7}\\u{202e}}");
     }
+
+    /// What is printed is the file, byte for byte; what is said beside it names that as the stock scripts look for it.
+    #[test]
+    fn a_signers_certificate_is_a_file_and_its_steps_are_not_in_it() {
+        let pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+        let answer = json!({ "Certificate": pem, "FileName": "Instance_Connect_signer_root.pem" });
+        assert_eq!(text(&Shown::SignerCertificate, &answer) + "\n", pem);
+        let steps = Shown::SignerCertificate.steps().unwrap();
+        assert!(steps.contains("/ca-certificates/Instance_Connect_signer_root.crt\n"), "{steps}");
+        assert!(steps.contains("/anchors/Instance_Connect_signer_root.pem\n"), "{steps}");
+        assert_eq!(Shown::Revoked.steps(), None);
+    }
+
     #[test]
     fn json_says_nothing_to_a_terminal_and_the_same_to_a_program() {
         let answer = json!({ "a\\": "b\n\u{1b}\u{9b}\u{202e}\u{e0001}é\"" });

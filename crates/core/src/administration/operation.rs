@@ -116,6 +116,9 @@ operations! {
     RevokeAgent, Write, Instance;
     RearmAgent, Write, Instance;
 
+    // What machines with the distributions' own host package have to trust.
+    GetSignerCertificate, Read, Any;
+
     // The audit log. Its name and members are CloudTrail's.
     LookupEvents, Read, Any;
 }

@@ -99,6 +99,7 @@ pub(super) fn read(operation: Operation, m: &mut Members) -> Result<Request, Api
             Revoke::Instance { instance, fingerprint, user: m.optional("UserName")? }.into()
         }
         O::RevokeUserKeys => Revoke::User { user: user(m)? }.into(),
+        O::GetSignerCertificate => Read::GetSignerCertificate.into(),
         O::ListAgents => Read::ListAgents { page: page(m)? }.into(),
         O::RevokeAgent => Change::RevokeAgent { instance: instance(m)? }.into(),
         O::RearmAgent => Change::RearmAgent { instance: instance(m)? }.into(),

@@ -85,6 +85,7 @@ pub enum Read {
     DescribeInstances { instances: Vec<InstanceId>, page: Page },
     ListAgents { page: Page },
     GetHostKeys { instance: InstanceId, os_user: Option<OsUser> },
+    GetSignerCertificate,
     LookupEvents { filter: EventFilter, max_results: usize, from: Option<LogPosition> },
 }
 
@@ -246,6 +247,7 @@ impl Read {
             | Self::ListPolicies { .. }
             | Self::DescribeInstances { .. }
             | Self::ListAgents { .. }
+            | Self::GetSignerCertificate
             | Self::LookupEvents { .. } => Resource::Any,
             Self::SimulatePrincipalPolicy { user, .. }
             | Self::GetUser { user }

@@ -6,6 +6,7 @@ use super::{Code, refused, store_error};
 use crate::api::{Api, internal};
 use crate::audit_log::{Found, Wanted};
 use crate::metrics::Limit;
+use crate::stock::{self, ROOT_NAME};
 use instance_connect_core::administration::{Page, Read as R, SimulatedPush, timestamp};
 use instance_connect_core::api::ApiError;
 use instance_connect_core::authz::{AuthorizedAdministration, InstanceOperation as _, explain};
@@ -88,6 +89,7 @@ impl Api {
                 json!({ "Policy": { "PolicyName": name, "Arn": arn, "PolicyDocument": document } })
             }
             R::ListPolicies { page } => policies(&details().await?, account, page),
+            R::GetSignerCertificate => self.signer_certificate(inventory, account),
             R::LookupEvents { filter, max_results, from } => {
                 // The management account's principals see all, also what is nobody's.
                 let sees_all = inventory.management_account.as_ref() == Some(account);
@@ -152,6 +154,22 @@ impl Api {
     ) -> Result<BTreeMap<InstanceId, KnownHostKeys>, ApiError> {
         let known = self.inventory.store().host_keys(instances).await;
         known.map_err(store_error)
+    }
+
+    /// What machines with the distributions' own host package have to trust, and which of them cannot use it.
+    fn signer_certificate(&self, inventory: &Inventory, account: &AccountId) -> Value {
+        let stock = self.links.stock();
+        let is_used = |instance: &&Arc<Instance>| {
+            instance.account == *account && instance.state != InstanceState::Terminated
+        };
+        let zones = inventory.instances.values().filter(is_used).map(|instance| &instance.availability_zone);
+        json!({
+            "Certificate": stock.root_pem(),
+            "CommonName": ROOT_NAME,
+            "FileName": format!("{}.pem", ROOT_NAME.replace(' ', "_")),
+            "SignerName": stock.signer_name(),
+            "Warnings": stock::refused_by_the_scripts(&self.region, zones),
+        })
     }
 
     fn agents(&self, inventory: &Inventory, account: &AccountId, page: &Page) -> Value {

@@ -136,7 +136,12 @@ impl Setting {
     async fn ended(&self, reason: &str, number: u32) {
         let line = format!("instance_connect_links_ended_total{{reason=\"{reason}\"}} {number}\n");
         let told = || {
-            let observed = Observed { is_ready: true, audit_queue: 0, store_age: Duration::ZERO };
+            let observed = Observed {
+                is_ready: true,
+                stock_signer_expires: UnixSeconds(0),
+                audit_queue: 0,
+                store_age: Duration::ZERO,
+            };
             self.agents.metrics.text(observed).unwrap()
         };
         let counted = async {

@@ -31,6 +31,13 @@ fn little_has_to_be_said() {
     assert_eq!(settings.region.as_str(), "us-east-1");
     assert_eq!(settings.clock_window.duration(), Duration::from_secs(300));
     assert_eq!(settings.audit.path, Path::new("/var/lib/instance-connect/audit.log"));
+    let stock = crate::stock::StockSettings {
+        domain: "amazonaws.com".parse().unwrap(),
+        rotation: Duration::from_secs(30 * 86_400),
+        overlap: Duration::from_secs(600),
+        staple_lifetime: Duration::from_secs(86_400),
+    };
+    assert_eq!(settings.stock, stock);
     assert_eq!(settings.capacity, crate::descriptors::Capacity::default());
     assert_eq!(settings.throttle, Some(instance_connect_core::throttle::ThrottleLimits::default()));
     assert_eq!(u64::from(settings.audit.max_bytes), instance_connect_core::limits::AUDIT_FILE);
@@ -101,6 +108,21 @@ fn mistakes_are_said_with_their_line_and_what_is_expected() {
         (
             "trusted_proxies = [\"lb\"]",
             "3: public.trusted_proxies: \"lb\" is not an address or network: it is written like 192.0.2.1, 192.0.2.0/24 or 2001:db8::/32",
+        ),
+        (
+            "[stock]\ndomain = \"example.com\"",
+            "4: stock.domain: \"example.com\" is not one of amazonaws.com, amazonaws.com.cn, c2s.ic.gov, sc2s.sgov.gov",
+        ),
+        (
+            "[stock]\nsigner_rotation = \"30\"",
+            "4: stock.signer_rotation: \"30\" is not a time, such as 90s, 10m, 24h or 30d",
+        ),
+        ("[stock]\nsigner_rotation = \"61d\"", "4: stock.signer_rotation: is from 1s to 60d"),
+        ("[stock]\nsigner_overlap = \"0s\"", "4: stock.signer_overlap: is from 1s to 1d"),
+        ("[stock]\nstaple_lifetime = \"59s\"", "4: stock.staple_lifetime: is from 1m to 30d"),
+        (
+            "[stock]\nsigner_rotation = \"5m\"\nsigner_overlap = \"300s\"",
+            "5: stock.signer_overlap: is shorter than stock.signer_rotation",
         ),
         (
             "[agents]\nnames = \"a\"",

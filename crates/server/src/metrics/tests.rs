@@ -1,8 +1,12 @@
 use super::*;
 use std::collections::BTreeSet;
 
-const OBSERVED: Observed =
-    Observed { is_ready: true, audit_queue: 3, store_age: Duration::from_millis(1500) };
+const OBSERVED: Observed = Observed {
+    is_ready: true,
+    stock_signer_expires: UnixSeconds(1_900_000_000),
+    audit_queue: 3,
+    store_age: Duration::from_millis(1500),
+};
 
 /// Everything counted once.
 fn all() -> Metrics {
@@ -34,6 +38,7 @@ fn what_is_counted_is_told() {
         "instance_connect_deliveries_total{outcome=\"unknown\"} 1",
         "instance_connect_links 1",
         "instance_connect_store_age_seconds 1.5",
+        "instance_connect_stock_signer_expiry_timestamp_seconds 1900000000",
         "instance_connect_ready 1",
         "instance_connect_certificate_expiry_timestamp_seconds{listener=\"public\"} 1800000000",
     ] {

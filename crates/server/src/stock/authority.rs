@@ -34,8 +34,8 @@ pub(crate) const LEAF_LIFETIME: Duration = Duration::days(90);
 pub(super) struct StockAuthority {
     signer_name: String,
     domain: Domain,
-    root: Ca,
-    intermediate: Ca,
+    pub(super) root: Ca,
+    pub(super) intermediate: Ca,
 }
 
 /// A certificate that issues others.
@@ -200,18 +200,19 @@ fn constrained(
 ) -> anyhow::Result<CertificateParams> {
     let mut params = ca_params(common_name, intermediates_below, now)?;
     params.extended_key_usages = leaf_usages();
-    params.name_constraints = Some(NameConstraints {
-        permitted_subtrees: vec![GeneralSubtree::DnsName(signer_name.to_owned())],
-        excluded_subtrees: vec![
-            GeneralSubtree::IpAddress(CidrSubnet::V4([0; 4], [0; 4])),
-            GeneralSubtree::IpAddress(CidrSubnet::V6([0; 16], [0; 16])),
-        ],
-    });
+    params.name_constraints =
+        (!cfg!(feature = "planted-signer-root-unconstrained")).then(|| NameConstraints {
+            permitted_subtrees: vec![GeneralSubtree::DnsName(signer_name.to_owned())],
+            excluded_subtrees: vec![
+                GeneralSubtree::IpAddress(CidrSubnet::V4([0; 4], [0; 4])),
+                GeneralSubtree::IpAddress(CidrSubnet::V6([0; 16], [0; 16])),
+            ],
+        });
     Ok(params)
 }
 
 /// What the certificates are that AWS serves (wire.md 3.6).
-fn leaf_params(signer_name: &str, now: UnixSeconds) -> anyhow::Result<CertificateParams> {
+pub(super) fn leaf_params(signer_name: &str, now: UnixSeconds) -> anyhow::Result<CertificateParams> {
     let mut params = params(signer_name, LEAF_LIFETIME, now)?;
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];

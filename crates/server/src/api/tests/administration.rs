@@ -397,6 +397,7 @@ async fn accounts_do_not_see_each_other() {
             | Administrative::ListGroups
             | Administrative::ListPolicies
             | Administrative::ListAgents
+            | Administrative::GetSignerCertificate
             | Administrative::DescribeInstances => {
                 let text = answered.body.to_string();
                 let foreign = ["111122223333", "alice", setting.world.instance.as_str()];
@@ -871,6 +872,28 @@ impl Setting {
         store.redeem_join_token(&secret_hash, &instance, self.world.now, false).await.unwrap();
         self.api.inventory.refresh().await.unwrap();
     }
+}
+
+/// What machines with the distributions' own host package have to trust, with what it is called there.
+#[tokio::test]
+async fn the_signers_root_is_told_with_what_speaks_against_it() {
+    let setting = Setting::new().await;
+    let get = async || setting.done(Administrative::GetSignerCertificate, json!({})).await;
+    let told = get().await;
+    assert_eq!(told["Certificate"], setting.api.links.stock().root_pem());
+    assert!(told["Certificate"].as_str().unwrap().starts_with("-----BEGIN CERTIFICATE-----\n"));
+    assert_eq!(told["CommonName"], "Instance Connect signer root");
+    assert_eq!(told["FileName"], "Instance_Connect_signer_root.pem");
+    assert_eq!(told["SignerName"], "managed-ssh-signer.us-east-1.amazonaws.com");
+    assert_eq!(told["Warnings"], json!([]));
+    // The scripts take no zone of this form.
+    for _ in 0..2 {
+        let zone = json!({ "AvailabilityZone": "us-east-1ab" });
+        setting.done(Administrative::CreateInstance, zone).await;
+    }
+    let warnings = get().await["Warnings"].clone();
+    let [warning] = &warnings.as_array().unwrap()[..] else { panic!("{warnings}") };
+    assert!(warning.as_str().unwrap().contains("in the zone us-east-1ab:"), "{warning}");
 }
 
 /// What a machine's host keys are may be known by whoever may push to it, as the OS user they may push for.
