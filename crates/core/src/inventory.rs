@@ -27,6 +27,8 @@ pub struct Inventory {
     pub access_keys: HashMap<AccessKeyId, AccessKey>,
     /// Instances by id.
     pub instances: HashMap<InstanceId, Arc<Instance>>,
+    /// Which of them are guests, by their host.
+    pub guests: Guests,
     /// The agent identity of each instance that was ever enrolled.
     pub agents: HashMap<InstanceId, AgentIdentity>,
     /// From when on pushes have to be signed, where keys were revoked.
@@ -40,6 +42,35 @@ impl Inventory {
             user.kind == UserKind::IamUser && user.account == *account && user.name == *name
         };
         self.users.values().find(is_it)
+    }
+
+    /// The instances that the agent of this one answers for besides its own.
+    pub fn guests_of(&self, host: &InstanceId) -> impl Iterator<Item = &Arc<Instance>> {
+        let is_guest = |guest: &&Arc<Instance>| guest.host.as_ref() == Some(host);
+        // What the instances themselves say counts: an index of others can hide a guest, and makes none.
+        self.guests.ids(host).iter().filter_map(|id| self.instances.get(id)).filter(is_guest)
+    }
+}
+
+/// The guests of each host: an index of the instances, so that nobody who asks for those of one host looks at all.
+#[derive(Clone, Debug, Default)]
+pub struct Guests(HashMap<InstanceId, Vec<InstanceId>>);
+
+impl Guests {
+    /// The index of these instances. The guests of a host are in the order of their ids.
+    pub fn of(instances: &HashMap<InstanceId, Arc<Instance>>) -> Self {
+        let mut guests: HashMap<InstanceId, Vec<InstanceId>> = HashMap::new();
+        for instance in instances.values() {
+            if let Some(host) = &instance.host {
+                guests.entry(host.clone()).or_default().push(instance.id.clone());
+            }
+        }
+        guests.values_mut().for_each(|guests| guests.sort());
+        Self(guests)
+    }
+
+    fn ids(&self, host: &InstanceId) -> &[InstanceId] {
+        self.0.get(host).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -185,9 +216,17 @@ pub struct Instance {
     pub state: InstanceState,
     /// Its tags. Set by operators, never by an agent.
     pub tags: BTreeMap<String, String>,
+    /// The instance whose agent answers for this one: a hypervisor, say, with this as its guest. `None`: its own. Set by
+    /// operators; a host is itself no guest, and of the same account and region.
+    pub host: Option<InstanceId>,
 }
 
 impl Instance {
+    /// The instance whose agent gets this one's keys: its host, or itself.
+    pub fn machine(&self) -> &InstanceId {
+        self.host.as_ref().unwrap_or(&self.id)
+    }
+
     /// `arn:aws:ec2:<region>:<account>:instance/<id>`.
     pub fn arn(&self) -> String {
         instance_arn(&self.region, &self.account, &self.id)
@@ -488,6 +527,37 @@ mod tests {
         assert_eq!(identity.changed(AgentChange::Rearm), None, "it is not suspended");
         let again = AgentIdentity::enrolled(&identity.instance, Some(&identity), UnixSeconds(0));
         assert_eq!((again.enrolled, again.used, again.newest), (6, 6, 6));
+    }
+
+    #[test]
+    fn a_host_has_its_guests() {
+        let [host, first, second, other] =
+            ["i-00000000000000001", "i-00000000000000002", "i-00000000000000003", "i-00000000000000004"]
+                .map(|id| id.parse::<InstanceId>().unwrap());
+        let instance = |id: &InstanceId, host: Option<&InstanceId>| Instance {
+            id: id.clone(),
+            account: "111122223333".parse().unwrap(),
+            region: "us-east-1".parse().unwrap(),
+            availability_zone: "us-east-1a".parse().unwrap(),
+            state: InstanceState::Running,
+            tags: BTreeMap::new(),
+            host: host.cloned(),
+        };
+        assert_eq!(instance(&first, None).machine(), &first);
+        assert_eq!(instance(&first, Some(&host)).machine(), &host);
+
+        let records = [(&host, None), (&second, Some(&host)), (&first, Some(&host)), (&other, None)];
+        let instances = records.map(|(id, host)| (id.clone(), Arc::new(instance(id, host)))).into();
+        let mut inventory = Inventory { guests: Guests::of(&instances), instances, ..Inventory::default() };
+        let guests = |inventory: &Inventory, host| {
+            inventory.guests_of(host).map(|guest| guest.id.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(guests(&inventory, &host), [first.clone(), second.clone()]);
+        assert_eq!((guests(&inventory, &first), guests(&inventory, &other)), (vec![], vec![]));
+        // An index that was not made again gives nobody another's guest.
+        inventory.instances.insert(first.clone(), Arc::new(instance(&first, Some(&other))));
+        inventory.instances.remove(&second);
+        assert_eq!(guests(&inventory, &host), []);
     }
 
     #[test]

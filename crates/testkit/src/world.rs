@@ -6,7 +6,7 @@ use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::iam::Policy;
 use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId, Region, UserId};
 use instance_connect_core::inventory::{
-    AccessKey, Account, Instance, InstanceState, Inventory, Status, User, UserKind,
+    AccessKey, Account, Guests, Instance, InstanceState, Inventory, Status, User, UserKind,
 };
 use instance_connect_core::limits::CLOCK_WINDOW;
 use instance_connect_core::origin::Origin;
@@ -75,7 +75,8 @@ impl World {
         inventory.access_keys = HashMap::from([(access_key, key)]);
         let availability_zone = "us-east-1a".parse().unwrap();
         let (state, tags) = (InstanceState::Running, BTreeMap::new());
-        let record = Instance { id: instance.clone(), account, region, availability_zone, state, tags };
+        let id = instance.clone();
+        let record = Instance { id, account, region, availability_zone, state, tags, host: None };
         inventory.instances.insert(instance, Arc::new(record));
         let (id, account, name) = (world.user.clone(), world.account.clone(), "alice".parse().unwrap());
         let (kind, status, policies) = (UserKind::IamUser, Status::Active, Vec::new());
@@ -120,6 +121,7 @@ impl World {
     pub fn change_instance(&mut self, change: impl FnOnce(&mut Instance)) {
         let instance = self.inventory.instances.get_mut(&self.instance).unwrap();
         change(Arc::make_mut(instance));
+        self.inventory.guests = Guests::of(&self.inventory.instances);
     }
 
     /// A request of alice, signed and verified: there is no other way to a verified caller.

@@ -232,6 +232,7 @@ impl Changing<'_> {
             availability_zone: zone.clone(),
             state: InstanceState::Running,
             tags: tags.clone(),
+            host: None,
         };
         self.done(self.store.create_instance(&instance).await)?;
         let (id, arn) = (instance.id.as_str(), instance.arn());

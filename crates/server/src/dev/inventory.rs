@@ -46,6 +46,7 @@ pub(super) async fn create(
             availability_zone: super::zone_of(&arguments.region)?,
             state: InstanceState::Running,
             tags: BTreeMap::from([("Name".to_owned(), format!("dev-{number}"))]),
+            host: None,
         };
         store.create_instance(&instance).await?;
         instances.push(instance);

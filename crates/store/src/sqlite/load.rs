@@ -13,8 +13,8 @@ use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::host_key::{HostKey, KnownHostKeys};
 use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId};
 use instance_connect_core::inventory::{
-    AccessKey, Account, AgentIdentity, AgentState, AnchorRotation, Instance, InstanceState, Inventory,
-    Status, StockRotation,
+    AccessKey, Account, AgentIdentity, AgentState, AnchorRotation, Guests, Instance, InstanceState,
+    Inventory, Status, StockRotation,
 };
 use instance_connect_core::revocation::{Revocation, Revocations};
 use rusqlite::types::FromSql;
@@ -33,13 +33,15 @@ pub(super) fn sequence(tx: &Transaction<'_>) -> Result<u64, StoreError> {
 
 pub(super) fn snapshot(tx: &Transaction<'_>, sealer: &Sealer) -> Result<Snapshot, StoreError> {
     let (mut problems, mut warnings) = (Vec::new(), BTreeSet::new());
+    let instances = instances(tx)?;
     let inventory = Inventory {
         sequence: sequence(tx)?,
         management_account: management_account(tx)?,
         accounts: accounts(tx)?,
         users: users(tx, &mut problems, &mut warnings)?,
         access_keys: access_keys(tx, sealer, &mut problems)?,
-        instances: instances(tx)?,
+        guests: Guests::of(&instances),
+        instances,
         agents: agents(tx)?,
         revocations: revocations(tx)?,
     };
@@ -108,6 +110,7 @@ fn instances(tx: &Transaction<'_>) -> Result<HashMap<InstanceId, Arc<Instance>>,
             availability_zone: parsed(row, 3, "instances.availability_zone")?,
             state: state(row, 4, "instances.state")?,
             tags: tags.remove(&id).unwrap_or_default(),
+            host: None,
             id: id.clone(),
         };
         Ok((id, Arc::new(instance)))

@@ -88,6 +88,7 @@ pub(crate) fn instance(number: u8, account: u8) -> Instance {
         availability_zone: "us-east-1a".parse().unwrap(),
         state: InstanceState::Running,
         tags: tags(&[("Name", "web")]),
+        host: None,
     }
 }
 
