@@ -43,6 +43,17 @@ impl<T> Watched<T> {
         self.value()
     }
 
+    /// What the file says now.
+    ///
+    /// # Errors
+    /// It cannot be read or understood.
+    pub(crate) fn read(&mut self) -> Result<&T, String> {
+        self.read_at = None;
+        let (path, parse) = (&self.path, self.parse);
+        let value = read_text(path, parse).map_err(|reason| format!("{}: {reason}", path.display()))?;
+        Ok(self.value.insert(value))
+    }
+
     /// What the file said when it was last looked at.
     pub(crate) fn value(&self) -> Option<&T> {
         self.value.as_ref()

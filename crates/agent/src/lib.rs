@@ -38,10 +38,7 @@ pub use enroll::{EnrollFailure, Enrolled, Enrollment, enroll};
 pub use host::read_boot_id;
 pub use install::{Install, InstallFailure, Uninstall, install, uninstall};
 pub use instance_connect_notify::NotifySocket;
-pub use metadata::{
-    AddressFailure, MetadataSettingsError, add_metadata_address, passed_metadata_socket,
-    remove_metadata_address,
-};
+pub use metadata::{AddressFailure, PassedSockets, add_metadata_address, remove_metadata_address};
 pub use os_users::OsUserSettings;
 pub use run::{RunFailure, RunSettings, SSH_DIRECTORY, run};
 pub use server_url::{ServerUrl, ServerUrlError};

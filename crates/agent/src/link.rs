@@ -6,7 +6,7 @@ use crate::host::HostFiles;
 use crate::host_keys;
 use crate::host_reports::{HostReport, HostReports};
 use crate::live_keys::LiveKeys;
-use crate::metadata::{Metadata, Serving};
+use crate::metadata::{Guest, Metadata, Serving};
 use crate::os_users::OsUsers;
 use crate::renewal::Renewal;
 use crate::run::random;
@@ -15,8 +15,8 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use instance_connect_core::document::{BootId, BootInstant, DeadlineRefusal, OsUser};
 use instance_connect_core::link::{
     Ack, AckOutcome, AgentEvent, AgentFacts, AgentFrame, AgentLink, Capabilities, ClockWatch, Goodbye,
-    GoodbyeCode, Grant, GrantId, HeldAnchors, Refusal, Renew, Renewed, ReportedHostKeys, Signers, Withdraw,
-    Withdrawn, admit, limits,
+    GoodbyeCode, Grant, GrantId, HeldAnchors, MachineTerms, Refusal, Renew, Renewed, ReportedHostKeys,
+    Signers, Withdraw, Withdrawn, admit, limits,
 };
 use instance_connect_core::throttle::Bucket;
 use instance_connect_kill_point::kill_point;
@@ -158,7 +158,7 @@ impl Conversation<'_> {
         stop: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> Wake {
         let may_report = self.server_clock.is_some()
-            && self.machine.keys.uses.has_report()
+            && self.machine.has_report()
             && self.machine.report_rate.has_token(self.machine.since_boot());
         tokio::select! {
             message = self.socket.next() => Wake::Message(message),
@@ -284,7 +284,9 @@ impl Conversation<'_> {
         deadline: Result<BootInstant, DeadlineRefusal>,
     ) -> Result<(), Parting> {
         let user = match self.machine.take(&self.link, grant, deadline) {
-            Ok(user) => user,
+            Ok(Some(user)) => user,
+            // Nobody here knows the users of a guest.
+            Ok(None) => return self.ack(grant.id, AckOutcome::Installed { os_user_exists: true }).await,
             Err(refusal) => {
                 tracing::warn!(%refusal, "a grant is refused");
                 return self.ack(grant.id, AckOutcome::Refused(refusal)).await;
@@ -348,7 +350,7 @@ impl Conversation<'_> {
         if !self.machine.report_rate.take(now) {
             return Ok(());
         }
-        let Some(report) = self.machine.keys.uses.next_report() else { return Ok(()) };
+        let Some(report) = self.machine.next_report() else { return Ok(()) };
         self.send(&report).await
     }
 
@@ -452,6 +454,16 @@ impl Machine {
         }
     }
 
+    fn has_report(&self) -> bool {
+        self.keys.uses.has_report() || self.metadata.as_ref().is_some_and(|metadata| metadata.has_report())
+    }
+
+    /// The next report: on a key of this machine, then on those of its guests.
+    fn next_report(&mut self) -> Option<AgentFrame> {
+        let own = self.keys.uses.next_report();
+        own.or_else(|| self.metadata.as_ref()?.next_report())
+    }
+
     fn since_boot(&self) -> Duration {
         self.clock.boot().since(BootInstant(0))
     }
@@ -508,13 +520,16 @@ impl Machine {
         }
     }
 
-    /// Checks a grant and writes its file. Says for whom it is.
+    /// Checks a grant and writes its files. Says for which user of this machine it is, if it is one of this machine's.
     fn take(
         &mut self,
         link: &AgentLink,
         grant: &Grant,
         deadline: Result<BootInstant, DeadlineRefusal>,
-    ) -> Result<OsUser, Refusal> {
+    ) -> Result<Option<OsUser>, Refusal> {
+        if let Some(guest) = self.metadata.as_ref().and_then(|metadata| metadata.guest(grant)) {
+            return self.take_for(&guest, link, grant, deadline).map(|()| None);
+        }
         let now = self.clock.now();
         let terms = self.host.terms(&self.facts.boot_id)?;
         self.users.refresh();
@@ -540,6 +555,35 @@ impl Machine {
             seconds = admitted.section().deadline.since(now.boot).as_secs(),
             "a key is live"
         );
-        Ok(admitted.user().clone())
+        Ok(Some(admitted.user().clone()))
+    }
+
+    /// The same for a guest, which has nothing of ours: what its metadata service shows is all that it gets.
+    fn take_for(
+        &mut self,
+        guest: &Guest,
+        link: &AgentLink,
+        grant: &Grant,
+        deadline: Result<BootInstant, DeadlineRefusal>,
+    ) -> Result<(), Refusal> {
+        let now = self.clock.now();
+        let host = self.host.terms(&self.facts.boot_id)?;
+        let terms = MachineTerms { instance: &guest.instance, veto: &guest.veto, ..host };
+        // Which uid a user has there nobody here knows.
+        let uid = |_: &OsUser| None;
+        let admitted =
+            admit(&grant.document, deadline, link.statements(), &mut self.signers, &terms, uid, now)?;
+        self.keys.permits(admitted.request(), now.boot)?;
+        let metadata = self.metadata.as_ref().ok_or(Refusal::WrongInstance)?;
+        let entry = metadata.admit(grant)?.ok_or(Refusal::StockSignature)?;
+        metadata.install(entry, grant, admitted.section().deadline)?;
+        tracing::info!(
+            request_id = %admitted.request(),
+            guest = %guest.instance,
+            user = %admitted.user(),
+            fingerprint = %admitted.fingerprint(),
+            "a guest's key is live"
+        );
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@
 use crate::files::{self, UNFINISHED, make_directory};
 use instance_connect_core::document::{
     self as document, BootId, BootInstant, ClaimedGrant, HANDOVER_LIMIT, Handover, LONGEST_LIFETIME,
-    live_file, merge,
+    RequestId, live_file, merge,
 };
 use instance_connect_core::link::{Admitted, KeyUses, LiveIndex, Refusal, Withdraw, Withdrawals};
 use instance_connect_kill_point::kill_point;
@@ -61,12 +61,20 @@ impl LiveKeys {
         Ok(keys)
     }
 
+    /// Whether what a request pushed may be installed.
+    ///
+    /// # Errors
+    /// It was withdrawn, or may have been.
+    pub(crate) fn permits(&mut self, request: &RequestId, now: BootInstant) -> Result<(), Refusal> {
+        self.withdrawals.permits(request, now)
+    }
+
     /// Puts a grant where the sshd command finds it.
     ///
     /// # Errors
     /// It was withdrawn, there is no room, or the file cannot be written. Then nothing has changed.
     pub(crate) fn install(&mut self, admitted: &Admitted<'_>, now: BootInstant) -> Result<(), Refusal> {
-        self.withdrawals.permits(admitted.request(), now)?;
+        self.permits(admitted.request(), now)?;
         let path = live_file(admitted.user(), admitted.fingerprint());
         self.index.room_for(&path, now)?;
         // Nobody else writes here, so what is not in the index is not there or is of no use.

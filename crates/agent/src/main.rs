@@ -5,9 +5,9 @@ mod host_commands;
 use clap::{Args, Parser, Subcommand};
 use host_commands::{DoctorArguments, InstallArguments, StatusArguments, UninstallArguments};
 use instance_connect_agent::{
-    AddressFailure, Directories, EnrollFailure, Enrollment, InstallFailure, NotifySocket, RunFailure,
-    RunSettings, SSH_DIRECTORY, ServerUrl, UpdateFailure, add_metadata_address, enroll,
-    passed_metadata_socket, read_boot_id, remove_metadata_address, run, update_anchors,
+    AddressFailure, Directories, EnrollFailure, Enrollment, InstallFailure, NotifySocket, PassedSockets,
+    RunFailure, RunSettings, SSH_DIRECTORY, ServerUrl, UpdateFailure, add_metadata_address, enroll,
+    read_boot_id, remove_metadata_address, run, update_anchors,
 };
 use instance_connect_core::link::{JoinTokenText, TokenError};
 use rustix::fs::Mode;
@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
@@ -250,12 +251,15 @@ async fn start_run(arguments: RunArguments) -> Result<(), Failure> {
     };
     let notify = NotifySocket::from_environment();
     let notify = notify.map_err(|error| Failure::System { what: "NOTIFY_SOCKET", error })?;
-    let metadata_socket = passed_metadata_socket();
-    let metadata_socket =
-        metadata_socket.map_err(|error| Failure::System { what: "the sockets that were passed", error })?;
+    let passed = PassedSockets::take();
+    let passed = passed.map_err(|error| Failure::System { what: "the sockets that were passed", error })?;
     let ssh_host_keys = host_keys.ssh_host_keys;
-    let settings =
-        RunSettings { ssh_host_keys, notify, metadata_socket, ..RunSettings::new(directories, boot_id()?) };
+    let settings = RunSettings {
+        ssh_host_keys,
+        notify,
+        passed: Arc::new(passed),
+        ..RunSettings::new(directories, boot_id()?)
+    };
     run(settings, stop).await?;
     Ok(())
 }

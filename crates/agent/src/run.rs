@@ -9,7 +9,7 @@ use crate::host::HostFiles;
 use crate::host_reports::HostReports;
 use crate::link::{End, Machine, converse};
 use crate::live_keys::LiveKeys;
-use crate::metadata::{Metadata, MetadataSettings, MetadataSettingsError, Place};
+use crate::metadata::{Metadata, PassedSockets, Place, WatchedMetadata};
 use crate::os_users::{OsUserSettings, OsUsers};
 use crate::state::{State, StateError};
 use crate::status::{LOCK, StatusFile};
@@ -21,7 +21,7 @@ use instance_connect_core::throttle::Bucket;
 use instance_connect_notify::NotifySocket;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
@@ -52,8 +52,8 @@ pub struct RunSettings {
     pub ssh_host_keys: PathBuf,
     /// Who is to be told when the first link is open.
     pub notify: Option<NotifySocket>,
-    /// Where the metadata service is asked, if the service manager has opened it.
-    pub metadata_socket: Option<Arc<TcpListener>>,
+    /// Where the metadata service is asked, as far as the service manager has opened it.
+    pub passed: Arc<PassedSockets>,
 }
 
 impl RunSettings {
@@ -69,7 +69,7 @@ impl RunSettings {
             os_users: OsUserSettings::default(),
             ssh_host_keys: PathBuf::from(SSH_DIRECTORY),
             notify: None,
-            metadata_socket: None,
+            passed: Arc::default(),
         }
     }
 }
@@ -80,9 +80,9 @@ pub enum RunFailure {
     /// It has no identity, or one that cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
-    /// What root has decided about the metadata service cannot be read.
-    #[error(transparent)]
-    Metadata(#[from] MetadataSettingsError),
+    /// What root has decided about the metadata service cannot be used.
+    #[error("{0}")]
+    Metadata(String),
     /// Another one serves the same directory.
     #[error("another agent is running here: it holds {}", .0.display())]
     Running(PathBuf),
@@ -105,7 +105,7 @@ pub async fn run(settings: RunSettings, stop: impl Future<Output = ()> + Send) -
     State::load(&settings.directories.state)?;
     let run = settings.directories.run.clone();
     let directory = |error| RunFailure::Directory { path: run.clone(), error };
-    let metadata = MetadataSettings::read(&settings.directories.etc)?;
+    let metadata = WatchedMetadata::read(&settings.directories.etc).map_err(RunFailure::Metadata)?;
     let _lock = lock(&run)?;
     let mut backoff = Backoff::new(settings.backoff);
     let mut machine = prepare(settings, metadata).map_err(directory)?;
@@ -182,7 +182,7 @@ async fn idle(
     }
 }
 
-fn prepare(settings: RunSettings, metadata: Option<MetadataSettings>) -> io::Result<Machine> {
+fn prepare(settings: RunSettings, metadata: Option<WatchedMetadata>) -> io::Result<Machine> {
     let RunSettings {
         directories,
         boot_id,
@@ -193,15 +193,15 @@ fn prepare(settings: RunSettings, metadata: Option<MetadataSettings>) -> io::Res
         os_users,
         ssh_host_keys,
         notify,
-        metadata_socket,
+        passed,
     } = settings;
     let now = clock.boot();
     let mut host = HostFiles::new(&directories.etc);
     let reports = HostReports::bind(&directories.run)?;
-    let metadata = metadata.map(|settings| {
+    let metadata = metadata.map(|watched| {
         let place =
             Place { run: &directories.run, boot: &boot_id, clock: &clock, readings: reports.readings() };
-        Metadata::start(settings, host.instance()?, place, metadata_socket)
+        Metadata::start(watched, host.instance()?, place, passed)
     });
     let metadata = metadata.transpose()?;
     let capabilities = match &metadata {

@@ -12,6 +12,7 @@ use instance_connect_document::{DocumentTerms, EncodeError, ServerInstant, Signi
 pub struct Grant {
     request: RequestId,
     instance: InstanceId,
+    machine: InstanceId,
     os_user: OsUser,
     fingerprint: Fingerprint,
     key_line: String,
@@ -44,6 +45,7 @@ impl Grant {
         Ok(Self {
             request,
             instance: instance.id.clone(),
+            machine: instance.machine().clone(),
             os_user: operation.os_user.clone(),
             fingerprint: operation.key.fingerprint(),
             key_line: operation.key.line(),
@@ -61,6 +63,11 @@ impl Grant {
     /// The instance it is for.
     pub fn instance(&self) -> &InstanceId {
         &self.instance
+    }
+
+    /// The instance whose agent gets it: that one, or its host.
+    pub fn machine(&self) -> &InstanceId {
+        &self.machine
     }
 
     /// The OS user it opens.

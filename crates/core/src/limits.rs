@@ -55,6 +55,9 @@ pub const LARGEST_AUDIT_FILE: u64 = 1024 * 1024 * 1024;
 /// How far apart an intent and its record may be written: a push lasts [`DELIVERY_WAIT`] and two commits.
 pub const AUDIT_INTENT_AGE: Duration = Duration::from_secs(60);
 
+/// Guests for which one agent answers: more machines than run on one hypervisor.
+pub const GUESTS_PER_HOST: usize = 1024;
+
 /// How long a pushed key is offered, from the push (wire.md 2.2).
 pub const GRANT_LIFETIME: Duration = Duration::from_secs(60);
 

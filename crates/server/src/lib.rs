@@ -30,7 +30,6 @@ pub mod rotate_anchor;
 pub mod rotate_master_key;
 pub mod rotate_stock_signer;
 mod sockets;
-#[cfg_attr(not(test), expect(dead_code, reason = "the links begin to send and to sign with the next change"))]
 mod stock;
 mod stop;
 mod system;

@@ -181,12 +181,12 @@ impl Links {
     /// Delivers a grant and waits for the machine's acknowledgement, through a reconnect if need be, for
     /// [`limits::DELIVERY_WAIT`] in all.
     pub(crate) async fn deliver(&self, grant: Grant) -> Result<Delivered, DeliveryError> {
-        let slot = self.slot(grant.instance());
+        let (slot, machine) = (self.slot(grant.instance()), self.slot(grant.machine()));
         let _place = slot.in_flight.try_acquire().map_err(|_| DeliveryError::Busy)?;
         slot.live.begin(&grant, self.clock.monotonic()).map_err(|Full| DeliveryError::Busy)?;
         // Whether some attempt went out and was never answered.
         let in_doubt = AtomicBool::new(false);
-        let delivery = self.deliver_over(&slot, &grant, &in_doubt);
+        let delivery = self.deliver_over(&machine, &grant, &in_doubt);
         let in_time = tokio::time::timeout(limits::DELIVERY_WAIT, delivery).await;
         match in_time.unwrap_or(Err(DeliveryError::Unknown)) {
             Ok(os_user_exists) => Ok(Delivered { grant, os_user_exists }),
@@ -205,11 +205,11 @@ impl Links {
     /// Tries one link after the other. Gives whether the OS user exists.
     async fn deliver_over(
         &self,
-        slot: &Slot,
+        machine: &Slot,
         grant: &Grant,
         in_doubt: &AtomicBool,
     ) -> Result<bool, DeliveryError> {
-        let mut links = slot.link.subscribe();
+        let mut links = machine.link.subscribe();
         loop {
             // Waits for an agent that is between two links.
             let link = match links.wait_for(Option::is_some).await {
@@ -272,9 +272,9 @@ impl Links {
 
     /// Withdraws a grant that is, or may be, on the machine: now, and at each reconnect until it has expired.
     pub(crate) fn withdraw(&self, grant: &Grant) {
-        let slot = self.slot(grant.instance());
-        let withdraw = self.owe(&slot, &LiveKey::of(grant), self.clock.monotonic());
-        if let Some(link) = slot.link.borrow().as_ref() {
+        let machine = self.slot(grant.machine());
+        let withdraw = self.owe(&machine, &LiveKey::of(grant), self.clock.monotonic());
+        if let Some(link) = machine.link.borrow().as_ref() {
             // A full queue drops it here; it stays owed to the next link.
             let _ = link.frames.try_send(ServerFrame::Withdraw(withdraw));
         }
@@ -282,14 +282,14 @@ impl Links {
 
     /// Owes the machine a withdrawal. Owed first, then sent: a link that opens in between sends it too, and twice does no
     /// harm.
-    fn owe(&self, slot: &Slot, key: &LiveKey, now: ServerInstant) -> Withdraw {
+    fn owe(&self, machine: &Slot, key: &LiveKey, now: ServerInstant) -> Withdraw {
         let withdraw = Withdraw {
             id: WithdrawId(self.next_id()),
             request_id: key.request.clone(),
             fingerprint: key.fingerprint,
             os_user: key.os_user.clone(),
         };
-        let mut owed = lock(&slot.owed);
+        let mut owed = lock(&machine.owed);
         owed.retain(|owed| owed.until > now);
         owed.push(OwedWithdrawal { withdraw: withdraw.clone(), until: key.until });
         withdraw

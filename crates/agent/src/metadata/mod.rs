@@ -3,13 +3,13 @@
 
 mod address;
 mod kept;
+mod listeners;
 mod server;
 mod settings;
 
 pub use address::{AddressFailure, add_metadata_address, remove_metadata_address};
-pub use server::passed_metadata_socket;
-pub(crate) use settings::MetadataSettings;
-pub use settings::MetadataSettingsError;
+pub use listeners::PassedSockets;
+pub(crate) use settings::{Guest, WatchedMetadata};
 
 use crate::clock::MachineClock;
 use crate::host_reports::Readings;
@@ -19,15 +19,21 @@ use hyper::body::{Body, Bytes};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::uri::PathAndQuery;
 use hyper::{Request, Response, StatusCode};
-use instance_connect_core::document::{BootId, BootInstant, InstanceId, RequestId};
+use instance_connect_core::document::{BootId, BootInstant, ClaimedGrant, InstanceId, RequestId, stock_text};
 use instance_connect_core::environment::Random;
 use instance_connect_core::imds::{self, TokenKey, View};
-use instance_connect_core::link::{Grant, InstanceFacts, Refusal, StockSigner, StockSigners};
+use instance_connect_core::limits::GUESTS_PER_HOST;
+use instance_connect_core::link::{
+    AgentFrame, Grant, GuestReport, InstanceFacts, KeyUses, Refusal, StockSigner, StockSigners, limits,
+};
 use instance_connect_core::stock::{Signer, StockEntry, StockKeys};
 use instance_connect_core::throttle::Bucket;
 use kept::{Kept, KeptGrant};
+use settings::{MetadataSettings, Shows};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -67,7 +73,7 @@ struct Shown {
     stock: StockKeys,
     requests: Bucket,
     /// What became of its keys, if it is a guest. Of the machine's own the agent knows more.
-    uses: KeyUses,
+    uses: Option<KeyUses>,
 }
 
 /// What the service needs of the machine.
@@ -101,18 +107,17 @@ impl Metadata {
     /// # Errors
     /// Its directory cannot be used.
     pub(crate) fn start(
-        settings: MetadataSettings,
-        watched: Watched<Option<MetadataSettings>>,
+        watched: WatchedMetadata,
         instance: InstanceId,
         place: Place<'_>,
-        passed: PassedSockets,
+        passed: Arc<PassedSockets>,
     ) -> io::Result<Serving> {
         let Place { run, boot, clock, readings } = place;
         let kept = Kept::open(run)?;
         let uname = rustix::system::uname();
         let metadata = Arc::new(Self {
             state: Mutex::new(State {
-                settings,
+                settings: watched.settings.clone(),
                 address: None,
                 signers: Vec::new(),
                 instances: BTreeMap::new(),
@@ -139,12 +144,13 @@ impl Metadata {
             state.signers = with_keys(&signers)?;
         }
         for facts in self.kept.facts()? {
-            state.shown(&facts.instance).facts = Some(facts);
+            let instance = facts.instance.clone();
+            self.shown(&mut state, &instance).facts = Some(facts);
         }
         for (request, KeptGrant { grant, deadline }) in self.kept.grants(boot, now)? {
             let document = grant.document.as_str();
             let instance = ClaimedGrant::of(document).map(|claimed| claimed.instance);
-            let shown = instance.map(|instance| state.shown(&instance));
+            let shown = instance.map(|instance| self.shown(&mut state, &instance));
             match shown.map(|shown| (shown.stock.admit(document, &grant.twins, now), shown)) {
                 Some((Ok(entry), shown)) => shown.take_over(entry, deadline),
                 unusable => {
@@ -179,7 +185,8 @@ impl Metadata {
             return Ok(());
         }
         self.kept.keep_facts(&facts)?;
-        state.shown(&facts.instance.clone()).facts = Some(facts);
+        let instance = facts.instance.clone();
+        self.shown(&mut state, &instance).facts = Some(facts);
         Ok(())
     }
 
@@ -205,7 +212,7 @@ impl Metadata {
         }
         let instance = ClaimedGrant::of(document).ok_or(Refusal::Malformed)?.instance;
         let now = self.clock.boot();
-        self.state().shown(&instance).stock.admit(document, &grant.twins, now).map(Some)
+        self.shown(&mut self.state(), &instance).stock.admit(document, &grant.twins, now).map(Some)
     }
 
     /// Shows it until `deadline`.
@@ -221,9 +228,11 @@ impl Metadata {
             Refusal::Storage
         })?;
         let mut state = self.state();
-        let shown = state.shown(&claimed.instance);
+        let shown = self.shown(&mut state, &claimed.instance);
         shown.stock.install(entry, deadline);
-        shown.uses.installed(&claimed.request, &claimed.user, claimed.fingerprint, deadline);
+        if let Some(uses) = &mut shown.uses {
+            uses.installed(&claimed.request, &claimed.user, claimed.fingerprint, deadline);
+        }
         Ok(())
     }
 
@@ -239,7 +248,7 @@ impl Metadata {
         let mut was_shown = false;
         for shown in self.state().instances.values_mut() {
             was_shown |= shown.stock.withdraw(request);
-            shown.uses.withdrawn(request);
+            shown.uses.iter_mut().for_each(|uses| uses.withdrawn(request));
         }
         self.kept.forget_grant(request)?;
         Ok(was_shown)
@@ -249,7 +258,7 @@ impl Metadata {
     pub(crate) fn shorten(&self, by: Duration) -> io::Result<()> {
         for shown in self.state().instances.values_mut() {
             shown.stock.shorten(by);
-            shown.uses.shortened(by);
+            shown.uses.iter_mut().for_each(|uses| uses.shortened(by));
         }
         self.kept.shorten(by)
     }
@@ -260,9 +269,9 @@ impl Metadata {
         let mut ended = Vec::new();
         for shown in state.instances.values_mut() {
             ended.extend(shown.stock.expire(now));
-            shown.uses.tick(now);
+            shown.uses.iter_mut().for_each(|uses| uses.tick(now));
         }
-        state.collect_reports(&self.instance);
+        state.collect_reports();
         if let Err(error) = self.forget(&ended) {
             tracing::warn!(%error, "a key that has ended cannot be removed");
         }
@@ -282,7 +291,7 @@ impl Metadata {
     fn answer(&self, instance: &InstanceId, request: &Request<impl Body>) -> Response<Full<Bytes>> {
         let now = self.clock.boot();
         let mut state = self.state();
-        if !state.shown(instance).requests.take(now.since(BootInstant(0))) {
+        if !self.shown(&mut state, instance).requests.take(now.since(BootInstant(0))) {
             return response(StatusCode::SERVICE_UNAVAILABLE, Bytes::new(), []);
         }
         let header = |name: &str| request.headers().get_all(name).iter().map(HeaderValue::as_bytes).collect();
@@ -293,7 +302,9 @@ impl Metadata {
             ttl: header(imds::TTL_HEADER),
             is_forwarded: request.headers().contains_key(imds::FORWARDED_HEADER),
         };
-        let answered = self.respond(&mut state, instance, &asked, now);
+        let Some(answered) = self.respond(&mut state, instance, &asked, now) else {
+            return response(StatusCode::SERVICE_UNAVAILABLE, Bytes::new(), []);
+        };
         let status = StatusCode::from_u16(answered.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers: Vec<_> = answered.headers().collect();
         response(status, answered.body.into(), headers)
@@ -305,7 +316,7 @@ impl Metadata {
         instance: &InstanceId,
         asked: &imds::Request<'_>,
         now: BootInstant,
-    ) -> imds::Response {
+    ) -> Option<imds::Response> {
         let is_own = *instance == self.instance;
         let State { settings, address, instances, .. } = state;
         let nothing = Shows::default();
@@ -314,8 +325,9 @@ impl Metadata {
             _ => settings.guest(instance).map_or(&nothing, |guest| &guest.shows),
         };
         // What the machine says of itself is not said of a guest.
-        let (own_address, own_name) = if is_own { (*address, self.hostname.as_deref()) } else { (None, None) };
-        let Some(shown) = instances.get_mut(instance) else { return imds::Response::unavailable() };
+        let (own_address, own_name) =
+            if is_own { (*address, self.hostname.as_deref()) } else { (None, None) };
+        let shown = instances.get_mut(instance)?;
         let view = View {
             instance,
             facts: shown.facts.as_ref(),
@@ -326,14 +338,13 @@ impl Metadata {
         };
         let mut answered = imds::respond(asked, &view, &self.tokens, now, &SystemRandom);
         for offer in std::mem::take(&mut answered.offers) {
-            if is_own {
-                self.readings.shown(offer);
-            } else {
-                shown.uses.offered(offer);
+            match &mut shown.uses {
+                Some(uses) => uses.offered(offer),
+                None => self.readings.shown(offer),
             }
         }
-        state.collect_reports(&self.instance);
-        answered
+        state.collect_reports();
+        Some(answered)
     }
 
     /// The machine's own instance.
@@ -341,8 +352,23 @@ impl Metadata {
         &self.instance
     }
 
+    fn settings(&self) -> MetadataSettings {
+        self.state().settings.clone()
+    }
+
     fn set_settings(&self, settings: MetadataSettings) {
         self.state().settings = settings;
+    }
+
+    /// What is shown of an instance: nothing, at first.
+    fn shown<'a>(&self, state: &'a mut State, instance: &InstanceId) -> &'a mut Shown {
+        let State { instances, signers, .. } = state;
+        instances.entry(instance.clone()).or_insert_with(|| {
+            let mut stock = StockKeys::new(instance.clone());
+            stock.set_signers(signers.clone());
+            let uses = (*instance != self.instance).then(KeyUses::default);
+            Shown { facts: None, stock, requests: Bucket::new(imds::REQUESTS), uses }
+        })
     }
 
     fn forget(&self, requests: &[RequestId]) -> io::Result<()> {
@@ -356,28 +382,15 @@ impl Metadata {
 }
 
 impl State {
-    /// What is shown of an instance: nothing, at first.
-    fn shown(&mut self, instance: &InstanceId) -> &mut Shown {
-        let Self { instances, signers, .. } = self;
-        instances.entry(instance.clone()).or_insert_with(|| {
-            let mut stock = StockKeys::new(instance.clone());
-            stock.set_signers(signers.clone());
-            Shown { facts: None, stock, requests: Bucket::new(imds::REQUESTS), uses: KeyUses::default() }
-        })
-    }
-
-    /// Collects what is to be said of keys of guests. What of the machine's own keys is to be said the agent says.
-    fn collect_reports(&mut self, own: &InstanceId) {
+    /// Collects what is to be said of keys of guests.
+    fn collect_reports(&mut self) {
         let Self { instances, reports, .. } = self;
-        for (instance, shown) in instances {
+        let guests = instances.iter_mut().filter_map(|(id, shown)| Some((id, shown.uses.as_mut()?)));
+        for (instance, uses) in guests {
             while reports.len() < limits::OFFERED_QUEUE
-                && let Some(report) = shown.uses.next_report()
+                && let Some(report) = uses.next_report()
             {
-                if instance != own
-                    && let Some(report) = GuestReport::of(instance.clone(), report)
-                {
-                    reports.push_back(AgentFrame::GuestReport(report));
-                }
+                reports.extend(GuestReport::of(instance.clone(), report).map(AgentFrame::GuestReport));
             }
         }
     }
@@ -388,7 +401,7 @@ impl Shown {
     fn take_over(&mut self, entry: StockEntry, deadline: BootInstant) {
         let ClaimedGrant { request, user, fingerprint, .. } = entry.grant().clone();
         self.stock.install(entry, deadline);
-        self.uses.found(&request, &user, fingerprint, deadline);
+        self.uses.iter_mut().for_each(|uses| uses.found(&request, &user, fingerprint, deadline));
     }
 }
 

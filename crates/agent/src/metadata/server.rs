@@ -1,16 +1,18 @@
 //! The service's HTTP: connections within limits, one request after the other.
 
 use super::Metadata;
+use super::settings::Interface;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use instance_connect_core::document::InstanceId;
 use rustix::net::sockopt::set_ip_ttl;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -38,82 +40,50 @@ const HOPS: u32 = 1;
 /// After an error of accept, such as being out of descriptors, which would come again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long until an address is tried again that cannot be listened on: it may not be there yet.
-const LISTEN_AGAIN: Duration = Duration::from_secs(10);
+/// Whom a listener answers: the machine itself, or the guests behind an interface.
+#[derive(Clone, Debug)]
+pub(super) struct Asker {
+    pub(super) metadata: Arc<Metadata>,
+    pub(super) interface: Option<Interface>,
+}
 
-/// The name of the passed socket.
-const PASSED: &str = "metadata";
-
-/// The socket on which the service manager wants the metadata service served (sd_listen_fds(3)). Called once, before
-/// anything else opens descriptors.
-///
-/// # Errors
-/// The environment is malformed, or there is a socket of another name: nobody would accept from it.
-pub fn passed_metadata_socket() -> io::Result<Option<Arc<StdListener>>> {
-    let mut metadata = None;
-    for (name, socket) in sd_listen_fds::get().map_err(io::Error::other)? {
-        match name.as_deref() {
-            Some(PASSED) if metadata.is_none() => metadata = Some(Arc::new(StdListener::from(socket))),
-            other => {
-                return Err(io::Error::other(format!(
-                    "{other:?}: the agent takes one socket, of the name {PASSED}"
-                )));
+impl Asker {
+    /// Which instance it is that asks from that address; `None` for nobody of ours.
+    fn instance(&self, peer: SocketAddr) -> Option<InstanceId> {
+        match (&self.interface, peer.ip().to_canonical()) {
+            (None, _) => Some(self.metadata.own().clone()),
+            (Some(interface), IpAddr::V4(source)) => {
+                let settings = self.metadata.settings();
+                settings.guest_at(interface, source).map(|guest| guest.instance.clone())
             }
+            (Some(_), IpAddr::V6(_)) => None,
         }
     }
-    Ok(metadata)
 }
 
-/// Serves on the socket that was passed, if it is one of this address, or on one of its own, until it is dropped. While
-/// the address is not there it is tried again: what the link brings is kept meanwhile.
-pub(super) async fn listen_and_serve(
-    metadata: Arc<Metadata>,
-    address: SocketAddr,
-    passed: Option<Arc<StdListener>>,
-) {
-    let passed = passed.filter(|socket| socket.local_addr().is_ok_and(|own| own == address));
-    let mut is_told = false;
-    let listener = loop {
-        let socket = match &passed {
-            Some(passed) => passed.try_clone(),
-            None => StdListener::bind(address),
-        };
-        match socket.and_then(prepared) {
-            Ok(listener) => break listener,
-            Err(error) if !is_told => {
-                is_told = true;
-                tracing::error!(
-                    %address, %error,
-                    "the metadata service cannot listen, and is not there; is instance-connect-metadata.socket enabled?"
-                );
-            }
-            Err(_) => {}
-        }
-        sleep(LISTEN_AGAIN).await;
-    };
-    tracing::info!(%address, "the metadata service listens");
-    serve(listener, metadata).await;
-}
-
-fn prepared(socket: StdListener) -> io::Result<TcpListener> {
+/// What every listener of the service has.
+pub(super) fn prepare(socket: &StdListener) -> io::Result<()> {
     socket.set_nonblocking(true)?;
-    set_ip_ttl(&socket, HOPS)?;
-    TcpListener::from_std(socket)
+    Ok(set_ip_ttl(socket, HOPS)?)
 }
 
 /// Serves until it is dropped. Where there is no place for another connection the oldest gives way: a request takes
 /// milliseconds, so whoever holds places without a word must not keep a login waiting.
-async fn serve(listener: TcpListener, metadata: Arc<Metadata>) {
+pub(super) async fn serve(listener: TcpListener, asker: Asker) {
     let mut connections = JoinSet::new();
     let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::debug!(%error, "a connection to the metadata service cannot be accepted");
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
+        };
+        let Some(instance) = asker.instance(peer) else {
+            tracing::debug!(%peer, "nobody of ours asks for metadata");
+            continue;
         };
         while connections.try_join_next().is_some() {}
         oldest_first.retain(|connection| !connection.is_finished());
@@ -122,18 +92,18 @@ async fn serve(listener: TcpListener, metadata: Arc<Metadata>) {
         {
             oldest.abort();
         }
-        let served = timeout(CONNECTION, serve_one(stream, Arc::clone(&metadata)));
+        let served = timeout(CONNECTION, serve_one(stream, Arc::clone(&asker.metadata), instance));
         oldest_first.push_back(connections.spawn(served));
     }
 }
 
-async fn serve_one(stream: TcpStream, metadata: Arc<Metadata>) {
+async fn serve_one(stream: TcpStream, metadata: Arc<Metadata>, instance: InstanceId) {
     if let Err(error) = set_ip_ttl(&stream, HOPS) {
         tracing::debug!(%error, "a connection to the metadata service");
         return;
     }
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = metadata.answer(&request);
+        let response = metadata.answer(&instance, &request);
         async move { Ok::<_, Infallible>(response) }
     });
     let served = http1::Builder::new()

@@ -111,18 +111,16 @@ struct GuestTable {
 }
 
 impl MetadataSettings {
-    /// The file in that directory, read again when it changes. Nothing in it where there is none: no service.
-    pub(crate) fn watch(etc: &Path) -> Watched<Option<Self>> {
-        Watched::new(etc.join(METADATA_FILE), |text| text.map(Self::parse).transpose())
-    }
-
     fn parse(text: &str) -> Result<Self, String> {
         let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
         let shows = shows(file.tags, file.local_ipv4, file.local_hostname)?;
         let own = match file.listen {
             Some(listen) => Some(Own { listen: of_this_machine(listen)?, shows }),
             None if shows != Shows::default() => {
-                return Err("tags, local_ipv4 and local_hostname are of the machine itself, and need its listen".into());
+                return Err(
+                    "tags, local_ipv4 and local_hostname are of the machine itself, and need its listen"
+                        .into(),
+                );
             }
             None => None,
         };
@@ -161,6 +159,38 @@ impl MetadataSettings {
     }
 }
 
+/// The settings, and their file.
+#[derive(Debug)]
+pub(crate) struct WatchedMetadata {
+    pub(crate) settings: MetadataSettings,
+    file: Watched<Option<MetadataSettings>>,
+}
+
+impl WatchedMetadata {
+    /// The file in that directory; `None` where there is none, and so no service.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn read(etc: &Path) -> Result<Option<Self>, String> {
+        let path = etc.join(METADATA_FILE);
+        let mut file = Watched::new(path, |text| text.map(MetadataSettings::parse).transpose());
+        let settings = file.read()?.clone();
+        Ok(settings.map(|settings| Self { settings, file }))
+    }
+
+    /// What the file says now. One that cannot be used, or is gone, leaves everything as it was; that it cannot be used is
+    /// logged.
+    pub(super) fn refresh(&mut self) -> &MetadataSettings {
+        if let Some(Some(settings)) = self.file.refresh()
+            && *settings != self.settings
+        {
+            tracing::info!(guests = settings.guests.len(), "metadata.toml has changed");
+            self.settings = settings.clone();
+        }
+        &self.settings
+    }
+}
+
 impl Guest {
     fn read(table: GuestTable) -> Result<Self, String> {
         let instance = table.instance.parse().map_err(|error| format!("instance: {error}"))?;
@@ -196,11 +226,7 @@ fn veto(
     HostVeto::parse(&lines.into_iter().flatten().collect::<String>()).map_err(|error| error.to_string())
 }
 
-fn shows(
-    tags: bool,
-    local_ipv4: Option<Ipv4Addr>,
-    local_hostname: Option<String>,
-) -> Result<Shows, String> {
+fn shows(tags: bool, local_ipv4: Option<Ipv4Addr>, local_hostname: Option<String>) -> Result<Shows, String> {
     let is_name = |name: &String| {
         (1..=253).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
@@ -217,7 +243,9 @@ fn of_this_machine(listen: SocketAddr) -> Result<SocketAddr, String> {
     if ip.is_loopback() || ip == IpAddr::V4(METADATA_ADDRESS) {
         return Ok(listen);
     }
-    Err(format!("listen: {ip} can be reached from other machines; it has to be {METADATA_ADDRESS} or a loopback address"))
+    Err(format!(
+        "listen: {ip} can be reached from other machines; it has to be {METADATA_ADDRESS} or a loopback address"
+    ))
 }
 
 /// No two guests are taken for one another: not by their ids, nor by where they ask from.
@@ -273,21 +301,30 @@ mod tests {
     fn what_root_decides_of_guests() {
         let root = "allow_users = [\"root\"]\nlocal_hostname = \"guest1\"";
         let settings = MetadataSettings::parse(&guest(root)).unwrap();
-        assert_eq!((settings.own.as_ref(), settings.guests_listen), (None, SocketAddrV4::new(METADATA_ADDRESS, 80)));
+        assert_eq!(
+            (settings.own.as_ref(), settings.guests_listen),
+            (None, SocketAddrV4::new(METADATA_ADDRESS, 80))
+        );
         let [tap] = &settings.guests[..] else { panic!() };
         let user = |name: &str| name.parse().unwrap();
-        assert!(tap.veto.permits(&user("root"), None).is_ok() && tap.veto.permits(&user("alice"), None).is_err());
+        assert!(
+            tap.veto.permits(&user("root"), None).is_ok() && tap.veto.permits(&user("alice"), None).is_err()
+        );
         let anywhere = Ipv4Addr::new(192, 0, 2, 1);
         assert_eq!(settings.guest_at(&tap.interface, anywhere), Some(tap));
         assert_eq!(settings.guest_at(&Interface("tap1".into()), anywhere), None);
 
         let on_bridge = |id: &str, source: &str| {
-            format!("[[guest]]\ninstance = \"{id}\"\ninterface = \"br0\"\nsource = \"{source}\"\nanti_spoofing = true\n")
+            format!(
+                "[[guest]]\ninstance = \"{id}\"\ninterface = \"br0\"\nsource = \"{source}\"\nanti_spoofing = true\n"
+            )
         };
         let two = on_bridge("i-00000001", "192.0.2.1") + &on_bridge("i-00000002", "192.0.2.2");
         let settings = MetadataSettings::parse(&two).unwrap();
         let bridge = Interface("br0".into());
-        let at = |last| settings.guest_at(&bridge, Ipv4Addr::new(192, 0, 2, last)).map(|guest| guest.instance.as_str());
+        let at = |last| {
+            settings.guest_at(&bridge, Ipv4Addr::new(192, 0, 2, last)).map(|guest| guest.instance.as_str())
+        };
         assert_eq!([at(1), at(2), at(3)], [Some("i-00000001"), Some("i-00000002"), None]);
         assert_eq!(settings.interfaces().len(), 1);
         assert_eq!(settings.guests[0].shows.local_ipv4, Some(anywhere));
@@ -338,12 +375,18 @@ mod tests {
     fn without_the_file_there_is_no_service_and_a_file_of_anybody_is_refused() {
         use std::os::unix::fs::PermissionsExt as _;
         let etc = tempfile::tempdir().unwrap();
-        let mut watched = MetadataSettings::watch(etc.path());
-        assert_eq!(watched.refresh(), Some(&None));
+        assert!(WatchedMetadata::read(etc.path()).unwrap().is_none());
         let file = etc.path().join(METADATA_FILE);
         std::fs::write(&file, OWN).unwrap();
-        assert!(watched.refresh().unwrap().is_some());
+        let mut watched = WatchedMetadata::read(etc.path()).unwrap().unwrap();
+        std::fs::write(&file, guest("")).unwrap();
+        assert_eq!(watched.refresh().guests.len(), 1);
+        // A mistake, or a file of anybody's, changes nothing for those who are served.
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(watched.refresh().guests.len(), 1);
+        std::fs::write(&file, OWN).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
-        assert_eq!(watched.refresh(), None);
+        assert_eq!(watched.refresh().guests.len(), 1);
+        assert!(WatchedMetadata::read(etc.path()).is_err());
     }
 }

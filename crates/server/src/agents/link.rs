@@ -15,6 +15,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use instance_connect_core::audit::{self, CloneEvidence, LinkClaim, Proof};
 use instance_connect_core::host_key::{HostKeys, claimed};
+use instance_connect_core::ids::InstanceId;
 use instance_connect_core::inventory::AgentStanding;
 use instance_connect_core::link::{
     AgentFrame, AgentUrn, Capabilities, Goodbye, GoodbyeCode, Hello, HostKeyText, Pong, ServerFrame,
@@ -279,7 +280,7 @@ impl Conversation<'_> {
             self.send(&ServerFrame::Renew).await?;
         }
         let mut signers_change = self.metadata.is_some().then(|| self.agents.links.stock().changes());
-        self.write_instance().await?;
+        self.write_instances().await?;
         self.write_stock_signers().await?;
         self.flush().await?;
         let mut silent_since = Instant::now();
@@ -300,7 +301,7 @@ impl Conversation<'_> {
                 () = changed(&mut changes) => {
                     // Stale it only becomes by the link that is about to replace this one.
                     self.standing()?;
-                    self.write_instance().await?;
+                    self.write_instances().await?;
                     self.flush().await?;
                 }
                 () = changed_if_any(signers_change.as_mut()) => {
@@ -333,15 +334,19 @@ impl Conversation<'_> {
                 Ok(())
             }
             AgentFrame::Offered(offered) => {
-                self.record(slot, Proof::Offered(&offered));
+                self.record(slot, &self.identity.instance, Proof::Offered(&offered));
                 Ok(())
             }
             AgentFrame::KeyUse(key_use) => {
-                self.record(slot, Proof::KeyUse(&key_use));
+                self.record(slot, &self.identity.instance, Proof::KeyUse(&key_use));
                 Ok(())
             }
             AgentFrame::ExpiredUnused(unused) => {
-                self.record(slot, Proof::ExpiredUnused(&unused));
+                self.record(slot, &self.identity.instance, Proof::ExpiredUnused(&unused));
+                Ok(())
+            }
+            AgentFrame::GuestReport(report) => {
+                self.take_guest_report(slot, &report);
                 Ok(())
             }
             AgentFrame::HostKeys(host_keys) => {
@@ -413,13 +418,13 @@ impl Conversation<'_> {
     }
 
     /// An agent's word for what became of a key: a line for the auditor, with the requests that pushed it. No push waits for it.
-    fn record(&self, slot: &Slot, proof: Proof<'_>) {
+    fn record(&self, slot: &Slot, of: &InstanceId, proof: Proof<'_>) {
         let Agents { links, audit, random, region, .. } = self.agents.as_ref();
         let clock = links.clock();
         slot.record(clock.monotonic(), |not_recorded| {
             audit.record_soon(|| {
                 let event_id = new_ids::uuid(random.as_ref());
-                audit::proof(proof, not_recorded, self.identity, clock.wall(), region, &event_id)
+                audit::proof(proof, not_recorded, (self.identity, of), clock.wall(), region, &event_id)
             })
         });
     }

@@ -17,8 +17,10 @@ use tokio::time::timeout;
 /// A key that is, or may be, on a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LiveKey {
-    /// The machine.
+    /// The instance.
     pub(crate) instance: InstanceId,
+    /// Whose agent has it.
+    pub(super) machine: InstanceId,
     /// The request that pushed it.
     pub(crate) request: RequestId,
     /// For whom it was pushed.
@@ -35,6 +37,7 @@ impl LiveKey {
     pub(super) fn of(grant: &Grant) -> Self {
         Self {
             instance: grant.instance().clone(),
+            machine: grant.machine().clone(),
             request: grant.request().clone(),
             os_user: grant.os_user().clone(),
             fingerprint: grant.fingerprint(),
@@ -72,22 +75,23 @@ impl Links {
         let mut sent = Vec::new();
         for slot in slots {
             for key in slot.live.meant(selection, now) {
-                let withdraw = self.owe(&slot, &key, now);
-                sent.push((Arc::clone(&slot), key, withdraw));
+                let machine = self.slot(&key.machine);
+                let withdraw = self.owe(&machine, &key, now);
+                sent.push((Arc::clone(&slot), machine, key, withdraw));
             }
         }
         let confirmations = async {
-            for (slot, _, withdraw) in &sent {
-                slot.send_withdrawal(withdraw).await;
+            for (_, machine, _, withdraw) in &sent {
+                machine.send_withdrawal(withdraw).await;
             }
-            for (slot, _, withdraw) in &sent {
-                slot.confirmed(withdraw.id).await;
+            for (_, machine, _, withdraw) in &sent {
+                machine.confirmed(withdraw.id).await;
             }
         };
         // Whatever has not been confirmed by then stays owed.
         let _ = timeout(limits::DELIVERY_WAIT, confirmations).await;
-        let revoked = sent.into_iter().map(|(slot, key, withdraw)| {
-            let confirmed = !slot.is_owed(withdraw.id);
+        let revoked = sent.into_iter().map(|(slot, machine, key, withdraw)| {
+            let confirmed = !machine.is_owed(withdraw.id);
             if confirmed {
                 slot.live.end(&key.request);
             }
@@ -121,11 +125,11 @@ impl Slot {
     }
 }
 
-/// The live keys of one machine, oldest first. All live equally long, so that is also the order in which they expire.
+/// The live keys of one instance, oldest first. All live equally long, so that is also the order in which they expire.
 #[derive(Debug, Default)]
 pub(super) struct LiveKeys(Mutex<VecDeque<LiveKey>>);
 
-/// As many as can be revoked of one machine are under way to it or on it.
+/// As many as can be revoked of one instance are under way to it or on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
 

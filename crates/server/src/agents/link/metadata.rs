@@ -1,14 +1,19 @@
-//! What a link says to a machine with a metadata service (docs/link.md 7.3).
+//! What a link says to a machine with a metadata service, and hears of its guests (docs/link.md 7.3).
 
-use super::{Conversation, Ended};
-use instance_connect_core::link::{InstanceFacts, ServerFrame};
+use super::{Conversation, Ended, Slot};
+use instance_connect_core::audit::Proof;
+use instance_connect_core::ids::InstanceId;
+use instance_connect_core::inventory::Instance;
+use instance_connect_core::limits::GUESTS_PER_HOST;
+use instance_connect_core::link::{Domain, GuestKey, GuestReport, InstanceFacts, ServerFrame};
+use std::collections::BTreeMap;
 
 /// What the machine was told last.
 #[derive(Default)]
 pub(super) struct Told {
     /// Which signers: the number of [`InForce`](crate::stock::InForce).
     signers: Option<u64>,
-    instance: Option<InstanceFacts>,
+    instances: BTreeMap<InstanceId, InstanceFacts>,
 }
 
 impl Conversation<'_> {
@@ -23,24 +28,52 @@ impl Conversation<'_> {
         self.write(&ServerFrame::StockSigners(in_force.signers.clone())).await
     }
 
-    /// Writes what its metadata service is to say of its instance, if that is news.
-    pub(super) async fn write_instance(&mut self) -> Result<(), Ended> {
-        let Some(told) = &mut self.metadata else { return Ok(()) };
-        // While the store does not answer nothing changes, and an instance that is gone has no link.
-        let Ok(inventory) = self.agents.inventory.current() else { return Ok(()) };
-        let Some(instance) = inventory.instances.get(&self.identity.instance) else { return Ok(()) };
-        let facts = InstanceFacts {
-            instance: instance.id.clone(),
-            account: instance.account.clone(),
-            region: instance.region.clone(),
-            availability_zone: instance.availability_zone.clone(),
-            domain: self.agents.links.stock().domain().clone(),
-            tags: InstanceFacts::fitting_tags(&instance.tags),
-        };
-        if told.instance.as_ref() == Some(&facts) {
+    /// Writes what its metadata service is to say of its instance and of its guests, as far as that is news.
+    pub(super) async fn write_instances(&mut self) -> Result<(), Ended> {
+        if self.metadata.is_none() {
             return Ok(());
         }
-        told.instance = Some(facts.clone());
-        self.write(&ServerFrame::Instance(facts)).await
+        // While the store does not answer nothing changes.
+        let Ok(inventory) = self.agents.inventory.current() else { return Ok(()) };
+        let own = inventory.instances.get(&self.identity.instance);
+        let guests = inventory.guests_of(&self.identity.instance).take(GUESTS_PER_HOST);
+        let domain = self.agents.links.stock().domain();
+        let current: Vec<InstanceFacts> = own.into_iter().chain(guests).map(|of| facts(of, domain)).collect();
+        for facts in current {
+            let Some(told) = &mut self.metadata else { return Ok(()) };
+            if told.instances.get(&facts.instance) != Some(&facts) {
+                told.instances.insert(facts.instance.clone(), facts.clone());
+                self.write(&ServerFrame::Instance(facts)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Records what the agent says of a guest's key, if it is a guest of its machine.
+    pub(super) fn take_guest_report(&self, slot: &Slot, report: &GuestReport) {
+        let guest = &report.instance;
+        let inventory = self.agents.inventory.current();
+        let is_guest = inventory
+            .is_ok_and(|inventory| inventory.guests_of(&self.identity.instance).any(|one| one.id == *guest));
+        if !is_guest {
+            tracing::warn!(instance = %self.identity.instance, %guest, "an agent reports on what is no guest of its machine");
+            return;
+        }
+        let proof = match &report.report {
+            GuestKey::Offered(offered) => Proof::Offered(offered),
+            GuestKey::ExpiredUnused(unused) => Proof::ExpiredUnused(unused),
+        };
+        self.record(slot, guest, proof);
+    }
+}
+
+fn facts(instance: &Instance, domain: &Domain) -> InstanceFacts {
+    InstanceFacts {
+        instance: instance.id.clone(),
+        account: instance.account.clone(),
+        region: instance.region.clone(),
+        availability_zone: instance.availability_zone.clone(),
+        domain: domain.clone(),
+        tags: InstanceFacts::fitting_tags(&instance.tags),
     }
 }

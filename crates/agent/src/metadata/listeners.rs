@@ -1,0 +1,204 @@
+//! Where the service listens: for the machine itself at an address that only it reaches, for a guest on the interface that
+//! leads to it. Which these are follows `metadata.toml`.
+//!
+//! Who asks on a guest's interface is that guest, whatever address it says it has: the socket is bound to the interface, and
+//! so are its answers.
+
+use super::Metadata;
+use super::server::{self, Asker};
+use super::settings::{Interface, METADATA_ADDRESS, MetadataSettings, WatchedMetadata};
+use socket2::{Domain, SockRef, Socket, Type};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::sleep;
+
+/// How often `metadata.toml` and the interfaces are looked at, and how soon it is tried again to listen.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: i32 = 128;
+
+/// The name of the passed socket of the machine itself. That of an interface has it behind this and a hyphen.
+const PASSED: &str = "metadata";
+
+/// The sockets that the service manager has opened for the metadata service (sd_listen_fds(3)).
+#[derive(Debug, Default)]
+pub struct PassedSockets(Vec<(String, TcpListener)>);
+
+impl PassedSockets {
+    /// Takes them. Called once, before anything else opens descriptors.
+    ///
+    /// # Errors
+    /// The environment is malformed, or there is a socket of another name: nobody would accept from it.
+    pub fn take() -> io::Result<Self> {
+        let mut passed = Vec::new();
+        for (name, socket) in sd_listen_fds::get().map_err(io::Error::other)? {
+            let name = name.unwrap_or_default();
+            if name != PASSED && !name.starts_with("metadata-") {
+                return Err(io::Error::other(format!(
+                    "a socket of the name {name:?}; the agent takes metadata, and metadata-INTERFACE of guests"
+                )));
+            }
+            passed.push((name, TcpListener::from(socket)));
+        }
+        Ok(Self(passed))
+    }
+
+    /// The socket for that place, if it is one of its address and interface.
+    fn of(&self, place: &Place) -> Option<io::Result<TcpListener>> {
+        let name = match &place.interface {
+            Some(interface) => format!("{PASSED}-{interface}"),
+            None => PASSED.to_owned(),
+        };
+        let (_, socket) = self.0.iter().find(|(passed, _)| *passed == name)?;
+        let device = SockRef::from(socket).device().ok()?;
+        let is_bound =
+            device.as_deref() == place.interface.as_ref().map(|interface| interface.as_str().as_bytes());
+        let is_of_address = socket.local_addr().is_ok_and(|address| address == place.address);
+        (is_bound && is_of_address).then(|| socket.try_clone())
+    }
+}
+
+/// Somewhere to listen.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    address: SocketAddr,
+    /// `None` is the machine itself.
+    interface: Option<Interface>,
+}
+
+/// A listener, with which incarnation of its interface it is bound to.
+struct Listening {
+    task: AbortHandle,
+    interface_index: Option<u32>,
+}
+
+/// Keeps listening where the settings say, until it is dropped.
+pub(super) async fn keep(metadata: Arc<Metadata>, mut watched: WatchedMetadata, passed: Arc<PassedSockets>) {
+    let mut tasks = JoinSet::new();
+    let mut listening: BTreeMap<Place, Listening> = BTreeMap::new();
+    let mut told: BTreeMap<Place, String> = BTreeMap::new();
+    loop {
+        let settings = watched.refresh();
+        metadata.set_settings(settings.clone());
+        let wanted = places(settings);
+        listening.retain(|place, listening| {
+            let is_wanted = wanted.contains(place)
+                && !listening.task.is_finished()
+                && listening.interface_index == place.interface.as_ref().and_then(index);
+            if !is_wanted {
+                listening.task.abort();
+            }
+            is_wanted
+        });
+        told.retain(|place, _| wanted.contains(place));
+        for place in wanted {
+            if listening.contains_key(&place) {
+                continue;
+            }
+            match open(&place, &passed) {
+                Ok((listener, interface_index)) => {
+                    tracing::info!(address = %place.address, interface = ?place.interface, "the metadata service listens");
+                    told.remove(&place);
+                    let asker = Asker { metadata: Arc::clone(&metadata), interface: place.interface.clone() };
+                    let task = tasks.spawn(server::serve(listener, asker));
+                    listening.insert(place, Listening { task, interface_index });
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    if told.get(&place) != Some(&error) {
+                        tracing::error!(
+                            address = %place.address, interface = ?place.interface, error,
+                            "the metadata service does not listen here; trying again"
+                        );
+                        told.insert(place, error);
+                    }
+                }
+            }
+        }
+        while tasks.try_join_next().is_some() {}
+        sleep(LOOK).await;
+    }
+}
+
+fn places(settings: &MetadataSettings) -> Vec<Place> {
+    let own = settings.own.iter().map(|own| Place { address: own.listen, interface: None });
+    let guests = settings.interfaces().into_iter().map(|interface| Place {
+        address: settings.guests_listen.into(),
+        interface: Some(interface.clone()),
+    });
+    own.chain(guests).collect()
+}
+
+fn open(place: &Place, passed: &PassedSockets) -> io::Result<(tokio::net::TcpListener, Option<u32>)> {
+    let interface_index = match &place.interface {
+        Some(interface) => Some(checked(interface)?),
+        None => None,
+    };
+    let listener = match passed.of(place) {
+        Some(passed) => passed?,
+        None => bind(place).map_err(|error| explained(place, &error))?,
+    };
+    server::prepare(&listener)?;
+    Ok((tokio::net::TcpListener::from_std(listener)?, interface_index))
+}
+
+fn bind(place: &Place) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(place.address), Type::STREAM.cloexec(), None)?;
+    socket.set_reuse_address(true)?;
+    if let Some(interface) = &place.interface {
+        socket.bind_device(Some(interface.as_str().as_bytes()))?;
+    }
+    socket.bind(&place.address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// What the person who reads the log can do.
+fn explained(place: &Place, error: &io::Error) -> io::Error {
+    let advice = match error.kind() {
+        io::ErrorKind::PermissionDenied if place.interface.is_some() => {
+            "instance-connect-metadata@INTERFACE.socket opens it for the agent, or CAP_NET_BIND_SERVICE does"
+        }
+        io::ErrorKind::AddrNotAvailable if place.interface.is_some() => {
+            "the address is not on this machine: ip address add 169.254.169.254/32 dev INTERFACE"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::AddrNotAvailable
+            if place.address.ip() == METADATA_ADDRESS =>
+        {
+            "systemctl enable --now instance-connect-metadata.socket, and start the agent again"
+        }
+        _ => return io::Error::new(error.kind(), error.to_string()),
+    };
+    io::Error::new(error.kind(), format!("{error}; {advice}"))
+}
+
+/// The index of an interface that may lead to a guest.
+///
+/// # Errors
+/// It is not there, or its reverse-path filter is off: then whatever comes from there may say that it is anybody, also to this
+/// machine's other services.
+fn checked(interface: &Interface) -> io::Result<u32> {
+    let index = index(interface).ok_or_else(|| io::Error::other("there is no such interface"))?;
+    let filter = |of: &str| -> io::Result<u8> {
+        let setting = fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{of}/rp_filter"))?;
+        setting.trim().parse().map_err(io::Error::other)
+    };
+    // The kernel goes by the higher of the two; 2 is the loose one.
+    match filter("all")?.max(filter(interface.as_str())?) {
+        1 => Ok(index),
+        _ => Err(io::Error::other(format!(
+            "its reverse-path filter is not strict: sysctl net.ipv4.conf.{interface}.rp_filter=1 (and no 2 for all)"
+        ))),
+    }
+}
+
+/// Which incarnation of an interface it is: another one of the same name has another index.
+fn index(interface: &Interface) -> Option<u32> {
+    fs::read_to_string(format!("/sys/class/net/{interface}/ifindex")).ok()?.trim().parse().ok()
+}
