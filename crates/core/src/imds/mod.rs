@@ -110,40 +110,14 @@ pub fn respond(
     random: &dyn Random,
 ) -> Response {
     planted::parser_entered(request.target.as_bytes());
-    let response = answer(request, view, tokens, now, random);
-    if request.method == "HEAD" { response.without_body() } else { response }
-}
-
-fn answer(
-    request: &Request<'_>,
-    view: &View<'_>,
-    tokens: &TokenKey,
-    now: BootInstant,
-    random: &dyn Random,
-) -> Response {
     // 1. A path.
-    let Some(path) = Path::read(request.target) else { return Response::page(400) };
-    // 2. A new token. What is not asked for right is refused before anything is said of the instance.
-    if request.method == "PUT" {
-        return new_token(request, &path, view, tokens, now, random);
-    }
-    // 3. The method.
-    if path.raw() == TOKEN_PATH {
-        return Response::not_allowed("PUT");
-    }
-    if !["GET", "HEAD"].contains(&request.method) {
-        return Response::not_allowed("GET, HEAD");
-    }
-    // 4. The token, made for this instance and not over; what it names must be announced still.
-    let token = match request.token {
-        Header::Once(token) => token,
-        Header::Absent => return Response::page(401),
-        Header::Repeated => return Response::page(400),
+    let response = match Path::read(request.target) {
+        None => Response::page(400),
+        // 2. Whoever asks for a token has none, and is told nothing of the instance.
+        Some(path) if request.method == "PUT" => new_token(request, &path, view, tokens, now, random),
+        Some(path) => read(request, &path, view, tokens, now),
     };
-    let Some(reader) = tokens.open(token, view, now) else { return Response::page(401) };
-    // 5. What there is.
-    let found = Tree { view, signer: reader.signer, now }.find(&path.segments());
-    found.map_or_else(|| Response::page(404), Response::found)
+    if request.method == "HEAD" { response.without_body() } else { response }
 }
 
 fn new_token(
@@ -165,4 +139,30 @@ fn new_token(
     let expires_at = now.after(Duration::from_secs(seconds.into()));
     let token = tokens.seal(view, expires_at, now, random);
     token.map_or_else(|| Response::page(500), |token| Response::token(token, seconds))
+}
+
+fn read(
+    request: &Request<'_>,
+    path: &Path<'_>,
+    view: &View<'_>,
+    tokens: &TokenKey,
+    now: BootInstant,
+) -> Response {
+    // 3. The method.
+    if path.raw() == TOKEN_PATH {
+        return Response::not_allowed("PUT");
+    }
+    if !["GET", "HEAD"].contains(&request.method) {
+        return Response::not_allowed("GET, HEAD");
+    }
+    // 4. The token: made for this instance, not over, and of a signer that is still announced.
+    let token = match request.token {
+        Header::Once(token) => token,
+        Header::Absent => return Response::page(401),
+        Header::Repeated => return Response::page(400),
+    };
+    let Some(reader) = tokens.open(token, view, now) else { return Response::page(401) };
+    // 5. What there is.
+    let found = Tree { view, signer: reader.signer, now }.find(&path.segments());
+    found.map_or_else(|| Response::page(404), Response::found)
 }

@@ -1,7 +1,7 @@
 use super::fixture::*;
 use super::*;
 use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RSA_PSS_SHA256, RSA_PSS_SHA384, RsaEncoding, RsaPssSaltLength};
-use instance_connect_document::base64_decode;
+use instance_connect_document::{KeyLine, base64_decode};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
@@ -306,6 +306,17 @@ struct Model {
 }
 
 impl Model {
+    /// These sign from now on. Returns the grants that nobody of them has signed, which are gone.
+    fn announced(&mut self, signers: BTreeMap<u32, (usize, bool)>) -> Vec<usize> {
+        self.signers = signers;
+        let mut live = std::mem::take(&mut self.live);
+        live.values_mut().for_each(|(_, twins)| twins.retain(|twin| self.is_in_force(*twin)));
+        let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            live.into_iter().partition(|(_, (_, twins))| !twins.is_empty());
+        self.live = kept;
+        gone.into_keys().collect()
+    }
+
     fn is_in_force(&self, (generation, key): (u32, usize)) -> bool {
         self.signers.get(&generation).is_some_and(|(announced, _)| *announced == key)
     }
@@ -339,96 +350,130 @@ fn granted(grant: usize) -> ClaimedGrant {
     ClaimedGrant::of(&GRANTS[grant].0).unwrap()
 }
 
+/// What is there, what ought to be, and who has begun to read: a generation and the key that it had.
+struct Machine {
+    keys: StockKeys,
+    model: Model,
+    now: BootInstant,
+    readers: BTreeSet<(u32, usize)>,
+}
+
+impl Machine {
+    fn happens(&mut self, event: Event) -> Result<(), TestCaseError> {
+        let Self { keys, model, now, readers } = self;
+        match event {
+            Event::Announced(signers) => {
+                let announced =
+                    signers.iter().map(|(number, (key, revoked))| signer(*number, *key, *revoked));
+                let gone: BTreeSet<_> = keys.set_signers(announced.collect()).into_iter().collect();
+                let expected = model.announced(signers).into_iter().map(|grant| granted(grant).request);
+                prop_assert_eq!(gone, expected.collect());
+            }
+            Event::Granted { grant, by, stray, lives } => {
+                let announced = model.signers.iter().zip(by).filter(|(_, by)| *by);
+                let announced = announced.map(|((generation, (key, _)), _)| (*generation, *key));
+                let by: Vec<_> = announced.chain(stray).collect();
+                self.is_granted(grant, &by, lives)?;
+            }
+            Event::Withdrawn(grant) => {
+                prop_assert_eq!(keys.withdraw(&granted(grant).request), model.live.remove(&grant).is_some());
+            }
+            Event::Shortened(by) => {
+                keys.shorten(seconds(by));
+                model.live.values_mut().for_each(|(deadline, _)| *deadline = deadline.before(seconds(by)));
+            }
+            Event::Passed(by) => *now = now.after(seconds(by)),
+            Event::Expired => {
+                keys.expire(*now);
+                model.live.retain(|_, (deadline, _)| *deadline > *now);
+            }
+            Event::Begun => {
+                let generation = keys.generation(*now);
+                prop_assert_eq!(generation, model.generation(*now));
+                readers.extend(generation.map(|generation| (generation, model.signers[&generation].0)));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_granted(&mut self, grant: usize, by: &[(u32, usize)], lives: u64) -> Result<(), TestCaseError> {
+        let (document, signatures) = &GRANTS[grant];
+        let twin =
+            |(generation, key): &(u32, usize)| Twin { generation: *generation, ..signatures[*key].clone() };
+        let admitted = self.keys.admit(document, &by.iter().map(twin).collect::<Vec<_>>(), self.now);
+        let expected = self.model.judge(grant, by);
+        prop_assert_eq!(admitted.as_ref().err(), expected.as_ref().err());
+        if let (Ok(entry), Ok(twins)) = (admitted, expected) {
+            let deadline = self.now.after(seconds(lives));
+            self.keys.install(entry, deadline);
+            self.model.live.insert(grant, (deadline, twins));
+        }
+        Ok(())
+    }
+
+    /// What a reader is shown now: its own signer's chain, and of each user the live keys that this one has signed.
+    fn is_right_for(&self, reader: (u32, usize)) -> Result<(), TestCaseError> {
+        let (generation, key) = reader;
+        let leaf = format!("leaf of key {key}\n");
+        prop_assert!(self.keys.signer(generation).unwrap().announced.chain.as_str().starts_with(&leaf));
+        let mut users = BTreeSet::new();
+        for user in USERS {
+            let live = self.model.live.iter().filter(|(grant, (deadline, twins))| {
+                *deadline > self.now && twins.contains(&reader) && granted(**grant).user.as_str() == user
+            });
+            let live: Vec<ClaimedGrant> = live.map(|(grant, _)| granted(*grant)).collect();
+            match self.keys.document(&user.parse().unwrap(), generation, self.now) {
+                None => prop_assert!(live.is_empty()),
+                Some(shown) => {
+                    users.insert(user);
+                    shows_these(&shown, &live, user, &public_key(key))?;
+                }
+            }
+        }
+        let listed = self.keys.users(generation, self.now).into_iter().map(|user| user.as_str()).collect();
+        prop_assert_eq!(users, listed);
+        Ok(())
+    }
+}
+
+/// Each live key is in it, and once; and nothing else is.
+fn shows_these(
+    shown: &ActiveKeys,
+    live: &[ClaimedGrant],
+    user: &str,
+    public_key: &[u8],
+) -> Result<(), TestCaseError> {
+    let entries = read(&shown.text).unwrap();
+    for entry in &entries {
+        prop_assert!(entry.is_signed_by(public_key));
+        let headers = ["Instance", "User", "Alg"].map(|name| entry.header(name));
+        prop_assert_eq!(headers, [INSTANCE, user, "rsa-pss"]);
+        prop_assert!(live.iter().any(|grant| grant.request.as_str() == entry.header("Request")));
+    }
+    let fingerprint = |entry: &Read<'_>| KeyLine::parse(entry.key_line).unwrap().fingerprint();
+    let printed: BTreeSet<_> = entries.iter().map(fingerprint).collect();
+    prop_assert_eq!(printed.len(), entries.len());
+    prop_assert_eq!(&printed, &live.iter().map(|grant| grant.fingerprint).collect());
+    let offered: BTreeSet<_> = shown.offers.iter().flat_map(|offer| &offer.requests).collect();
+    prop_assert_eq!(offered, live.iter().map(|grant| &grant.request).collect());
+    prop_assert_eq!(printed, shown.offers.iter().map(|offer| offer.fingerprint).collect());
+    Ok(())
+}
+
 proptest! {
     /// Grants under the older signer, both, or the newer; announcements, also of a number with another key; time, withdrawals
     /// and lost time: in any order, and read at any moment with any token that was ever taken.
     #[test]
-    fn no_order_of_events_shows_a_document_that_its_readers_chain_does_not_verify(events in prop::collection::vec(event(), 1..24)) {
-        let (mut keys, mut model, mut now, mut readers) = (keys(), Model::default(), NOW, BTreeSet::new());
+    fn no_order_of_events_shows_a_document_that_its_readers_chain_does_not_verify(
+        events in prop::collection::vec(event(), 1..24),
+    ) {
+        let (keys, model, readers) = (keys(), Model::default(), BTreeSet::new());
+        let mut machine = Machine { keys, model, now: NOW, readers };
         for event in events {
-            match event {
-                Event::Announced(signers) => {
-                    let announced = signers.iter().map(|(generation, (key, is_revoked))| signer(*generation, *key, *is_revoked));
-                    let gone: BTreeSet<_> = keys.set_signers(announced.collect()).into_iter().collect();
-                    model.signers = signers;
-                    let mut live = std::mem::take(&mut model.live);
-                    live.values_mut().for_each(|(_, twins)| twins.retain(|twin| model.is_in_force(*twin)));
-                    let lost: Vec<usize> = live.iter().filter(|(_, (_, twins))| twins.is_empty()).map(|(grant, _)| *grant).collect();
-                    live.retain(|_, (_, twins)| !twins.is_empty());
-                    model.live = live;
-                    prop_assert_eq!(gone, lost.into_iter().map(|grant| granted(grant).request).collect());
-                }
-                Event::Granted { grant, by, stray, lives } => {
-                    let announced = model.signers.iter().zip(by).filter(|(_, by)| *by);
-                    let twins = announced.map(|((generation, (key, _)), _)| (*generation, *key)).chain(stray);
-                    let twins: Vec<_> = twins.collect();
-                    let (document, signatures) = &GRANTS[grant];
-                    let signed = |(generation, key): &(u32, usize)| Twin { generation: *generation, ..signatures[*key].clone() };
-                    let admitted = keys.admit(document, &twins.iter().map(signed).collect::<Vec<_>>(), now);
-                    let expected = model.judge(grant, &twins);
-                    prop_assert_eq!(admitted.as_ref().err(), expected.as_ref().err());
-                    if let (Ok(entry), Ok(twins)) = (admitted, expected) {
-                        let deadline = now.after(seconds(lives));
-                        keys.install(entry, deadline);
-                        model.live.insert(grant, (deadline, twins));
-                    }
-                }
-                Event::Withdrawn(grant) => {
-                    prop_assert_eq!(keys.withdraw(&granted(grant).request), model.live.remove(&grant).is_some());
-                }
-                Event::Shortened(by) => {
-                    keys.shorten(seconds(by));
-                    model.live.values_mut().for_each(|(deadline, _)| *deadline = deadline.before(seconds(by)));
-                }
-                Event::Passed(by) => now = now.after(seconds(by)),
-                Event::Expired => {
-                    keys.expire(now);
-                    model.live.retain(|_, (deadline, _)| *deadline > now);
-                }
-                Event::Begun => {
-                    let generation = keys.generation(now);
-                    prop_assert_eq!(generation, model.generation(now));
-                    readers.extend(generation.map(|generation| (generation, model.signers[&generation].0)));
-                }
-            }
+            machine.happens(event)?;
             // A reader whose generation is not announced any more, or has another key now, is shown nothing at all.
-            for reader in readers.iter().filter(|reader| model.is_in_force(**reader)) {
-                let (generation, key) = *reader;
-                let announced = &keys.signer(generation).unwrap().announced;
-                let leaf = format!("leaf of key {key}\n");
-                prop_assert!(announced.chain.as_str().starts_with(&leaf));
-                let mut users = BTreeSet::new();
-                for user in USERS {
-                    let live = model.live.iter().filter(|(grant, (deadline, twins))| {
-                        *deadline > now && twins.contains(reader) && granted(**grant).user.as_str() == user
-                    });
-                    let live: Vec<ClaimedGrant> = live.map(|(grant, _)| granted(*grant)).collect();
-                    let Some(shown) = keys.document(&user.parse().unwrap(), generation, now) else {
-                        prop_assert!(live.is_empty());
-                        continue;
-                    };
-                    users.insert(user);
-                    let entries = read(&shown.text).unwrap();
-                    for entry in &entries {
-                        prop_assert!(entry.is_signed_by(&public_key(key)));
-                        prop_assert_eq!(entry.header("Instance"), INSTANCE);
-                        prop_assert_eq!(entry.header("User"), user);
-                        prop_assert_eq!(entry.header("Alg"), "rsa-pss");
-                        prop_assert!(live.iter().any(|grant| grant.request.as_str() == entry.header("Request")));
-                    }
-                    // Each live key is there, and once.
-                    let fingerprint = |entry: &Read<'_>| {
-                        instance_connect_document::KeyLine::parse(entry.key_line).unwrap().fingerprint()
-                    };
-                    let printed: BTreeSet<_> = entries.iter().map(fingerprint).collect();
-                    prop_assert_eq!(printed.len(), entries.len());
-                    prop_assert_eq!(&printed, &live.iter().map(|grant| grant.fingerprint).collect());
-                    let offered = shown.offers.iter().flat_map(|offer| offer.requests.clone()).collect::<BTreeSet<_>>();
-                    prop_assert_eq!(offered, live.into_iter().map(|grant| grant.request).collect());
-                    prop_assert_eq!(shown.offers.iter().map(|offer| offer.fingerprint).collect::<BTreeSet<_>>(), printed);
-                }
-                let listed = keys.users(generation, now).into_iter().map(|user| user.as_str()).collect();
-                prop_assert_eq!(users, listed);
+            for reader in machine.readers.iter().filter(|reader| machine.model.is_in_force(**reader)) {
+                machine.is_right_for(*reader)?;
             }
         }
     }
