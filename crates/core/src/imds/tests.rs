@@ -215,9 +215,12 @@ fn every_path_by_every_method_with_every_token() {
             assert_eq!(response.content_length, body.len(), "{target}");
             assert_eq!(ask("HEAD", target, token, &view(), NOW), response.without_body(), "{target}");
             for method in ["POST", "DELETE", "OPTIONS", "get", ""] {
-                let response = ask(method, target, token, &view(), NOW);
-                let got = (response.status, response.allow, response.body.as_str(), response.content_type);
-                assert_eq!(got, (405, Some("GET, HEAD"), "", "text/plain"), "{method} {target}");
+                for token in [Header::Absent, token] {
+                    let response = ask(method, target, token, &view(), NOW);
+                    let got =
+                        (response.status, response.allow, response.body.as_str(), response.content_type);
+                    assert_eq!(got, (405, Some("GET, HEAD"), "", "text/plain"), "{method} {target}");
+                }
             }
             let response = put(target, Header::Once(b"60"));
             assert_eq!(
