@@ -9,6 +9,10 @@ use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::environment::Clock as _;
 use instance_connect_store::Store;
 use std::io::Write as _;
+use std::time::Duration;
+
+/// How long after its end the stock host scripts still take a staple (wire.md 3.7).
+const STAPLES_OVERDUE: Duration = Duration::from_secs(300);
 
 const HELP: &str = "\
 A control plane that is running follows at once. Machines that serve the metadata service are told of the next signer, and go on
@@ -96,7 +100,7 @@ async fn rotate(
     if rotation.is_revoked {
         said += &format!(
             "signer {previous} is revoked; who has kept a staple of it can show that until {} at the latest\n",
-            timestamp(after(now, stock.staple_lifetime))
+            timestamp(after(now, stock.staple_lifetime.saturating_add(STAPLES_OVERDUE)))
         );
     } else if previous > 0 {
         let until = timestamp(after(now, stock.overlap));
@@ -121,7 +125,7 @@ async fn status(store: &dyn Store, settings: &Settings, now: UnixSeconds) -> any
     Ok(said)
 }
 
-const fn after(time: UnixSeconds, duration: std::time::Duration) -> UnixSeconds {
+const fn after(time: UnixSeconds, duration: Duration) -> UnixSeconds {
     UnixSeconds(time.0.saturating_add_unsigned(duration.as_secs()))
 }
 
@@ -166,7 +170,7 @@ mod tests {
         assert_eq!(
             said,
             "signer 4 signs from now on\n\
-             signer 3 is revoked; who has kept a staple of it can show that until 2030-03-18T17:56:41Z at the latest\n"
+             signer 3 is revoked; who has kept a staple of it can show that until 2030-03-18T18:01:41Z at the latest\n"
         );
         assert!(status(602).await.contains("signer 3 is told as revoked until"));
         assert_eq!(store.operator_events().await.unwrap().len(), 4);
