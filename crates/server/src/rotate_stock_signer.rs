@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(store.operator_events().await.unwrap().len(), 4);
 
         // The key that signs from now on is in the backup that is made now.
-        let name = "stock-signer-4.amazonaws.com".parse().unwrap();
+        let name = "stock-4.us-east-1.amazonaws.com".parse().unwrap();
         assert!(store.authority(&name).await.unwrap().is_some());
     }
 

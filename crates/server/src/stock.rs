@@ -31,7 +31,7 @@ pub(crate) const DOMAINS: [&str; 4] = ["amazonaws.com", "amazonaws.com.cn", "c2s
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How soon it is tried again where the store has failed.
-const AGAIN: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A leaf is replaced at the latest so many seconds before its end, whenever its rotation would be.
 const LEAF_REPLACED_BEFORE: i64 = 24 * 60 * 60;
@@ -181,6 +181,8 @@ impl StockSigners {
     /// Rotates, renews staples and follows what others have rotated, until the process ends.
     pub(crate) async fn follow(&self, inventory: &LiveInventory, clock: &dyn Clock) {
         let mut changes = inventory.changes();
+        // What has changed before somebody listened.
+        changes.mark_changed();
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -188,7 +190,7 @@ impl StockSigners {
                 changed = changes.changed() => if changed.is_err() { return },
                 _ = looks.tick() => if !self.is_something_due(clock.wall()) { continue },
             }
-            if let Err(error) = self.step(inventory.store(), clock.wall()).await {
+            while let Err(error) = self.step(inventory.store(), clock.wall()).await {
                 tracing::error!(error = format!("{error:#}"), "cannot keep the stock signers; trying again");
                 tokio::time::sleep(AGAIN).await;
             }
@@ -262,7 +264,7 @@ impl StockSigners {
 
     /// The leaf of a generation, as it is known already, or in the store, or made now.
     async fn leaf(&self, store: &dyn Store, number: u32, now: UnixSeconds) -> anyhow::Result<Arc<Leaf>> {
-        let in_force = self.in_force.load();
+        let in_force = self.in_force();
         match in_force.generations.iter().find(|generation| generation.number == number) {
             Some(known) => Ok(Arc::clone(&known.leaf)),
             None => Ok(Arc::new(self.authority.leaf(store, number, now).await?)),

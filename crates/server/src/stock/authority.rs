@@ -32,10 +32,17 @@ pub(crate) const LEAF_LIFETIME: Duration = Duration::days(90);
 /// What vouches for the signers.
 #[derive(Debug)]
 pub(super) struct StockAuthority {
-    signer_name: String,
-    domain: Domain,
+    name: SignerName,
     pub(super) root: Ca,
     pub(super) intermediate: Ca,
+}
+
+/// What every signer is called. Each name has a root of its own, which is constrained to it, and all that is below that.
+#[derive(Debug)]
+struct SignerName {
+    full: String,
+    /// What is behind the service's part of it.
+    place: String,
 }
 
 /// A certificate that issues others.
@@ -72,25 +79,26 @@ impl StockAuthority {
         domain: &Domain,
         now: UnixSeconds,
     ) -> anyhow::Result<Self> {
-        let signer_name = format!("managed-ssh-signer.{region}.{domain}");
-        let root = load_or_make(store, "root", domain, async || {
+        let place = format!("{region}.{domain}");
+        let name = SignerName { full: format!("managed-ssh-signer.{place}"), place };
+        let root = load_or_make(store, "root", &name, async || {
             let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-            let root = constrained(ROOT_NAME, 1, &signer_name, now)?.self_signed(&key)?;
+            let root = constrained(ROOT_NAME, 1, &name.full, now)?.self_signed(&key)?;
             Ok((root.der().to_vec(), key))
         });
         let root = Ca::new(root.await?)?;
-        let intermediate = load_or_make(store, "intermediate", domain, async || {
+        let intermediate = load_or_make(store, "issuer", &name, async || {
             let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-            let params = constrained(INTERMEDIATE_NAME, 0, &signer_name, now)?;
+            let params = constrained(INTERMEDIATE_NAME, 0, &name.full, now)?;
             Ok((params.signed_by(&key, &root.issuer)?.der().to_vec(), key))
         });
         let intermediate = Ca::new(intermediate.await?)?;
-        Ok(Self { signer_name, domain: domain.clone(), root, intermediate })
+        Ok(Self { name, root, intermediate })
     }
 
     /// What its signers are called.
     pub(super) fn signer_name(&self) -> &str {
-        &self.signer_name
+        &self.name.full
     }
 
     /// The root, as a PEM file.
@@ -105,13 +113,13 @@ impl StockAuthority {
         generation: u32,
         now: UnixSeconds,
     ) -> anyhow::Result<Leaf> {
-        let signer = format!("signer-{generation}");
-        let leaf = load_or_make(store, &signer, &self.domain, async || {
+        let number = generation.to_string();
+        let leaf = load_or_make(store, &number, &self.name, async || {
             // It looks for two primes, which takes as long as that takes.
             let make = || KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048);
             let key = tokio::task::spawn_blocking(make).await??;
             let certificate =
-                leaf_params(&self.signer_name, now)?.signed_by(&key, &self.intermediate.issuer)?;
+                leaf_params(&self.name.full, now)?.signed_by(&key, &self.intermediate.issuer)?;
             Ok((certificate.der().to_vec(), key))
         });
         Leaf::new(leaf.await?)
@@ -175,15 +183,15 @@ impl Leaf {
     }
 }
 
-/// The pair for this. Of several that make it at once all go on with the one that was put first. Each domain has pairs of
-/// its own: what is constrained to a name in one vouches for none in another.
+/// The pair for this. Of several that make it at once all go on with the one that was put first.
 async fn load_or_make(
     store: &dyn Store,
     what: &str,
-    domain: &Domain,
+    signer: &SignerName,
     make: impl AsyncFnOnce() -> anyhow::Result<(Vec<u8>, KeyPair)>,
 ) -> anyhow::Result<Authority> {
-    let stored_name = name(&format!("stock-{what}.{domain}"))?;
+    // With the longest region and domain there is room for 14 bytes before them.
+    let stored_name = name(&format!("stock-{what}.{}", signer.place))?;
     if let Some(stored) = store.authority(&stored_name).await? {
         return Ok(stored);
     }

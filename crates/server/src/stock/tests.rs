@@ -450,21 +450,28 @@ fn regions_and_zones_that_the_scripts_refuse_are_named_once() {
     }
 }
 
-/// With each domain goes another root: each is constrained to one name.
+/// Each name has a root of its own, that is constrained to it, also with the longest there are.
 #[tokio::test]
-async fn another_domain_has_another_root() {
+async fn another_domain_or_region_has_another_root() {
     let setting = Setting::new();
-    let first = setting.load(setting.start).await;
-    let settings = StockSettings { domain: "c2s.ic.gov".parse().unwrap(), ..settings() };
-    let region = World::new().region;
-    let second = StockSigners::load(&setting.store, &region, settings, setting.start).await.unwrap();
-    assert_ne!(first.root_pem(), second.root_pem());
-    assert_eq!([&first, &second].map(|signers| signers.domain().as_str()), ["amazonaws.com", "c2s.ic.gov"]);
-    assert_eq!(second.signer_name(), "managed-ssh-signer.us-east-1.c2s.ic.gov");
-    let machine = Machine::new(&second);
-    machine.read(&second.in_force().signers.each[0]);
-    for verified in machine.verify("cert0.pem", "cert1.pem") {
-        assert!(verified.status.success(), "{verified:?}");
+    let mut roots = vec![setting.load(setting.start).await.root_pem()];
+    let longest = "abcdefghijklmnop-qrstuvwxyzabc-1";
+    for (region, domain) in
+        [("us-east-1", "c2s.ic.gov"), ("us-east-2", "amazonaws.com"), (longest, "amazonaws.com.cn")]
+    {
+        let settings = StockSettings { domain: domain.parse().unwrap(), ..settings() };
+        let region = region.parse().unwrap();
+        let signers = StockSigners::load(&setting.store, &region, settings, setting.start).await.unwrap();
+        assert_eq!(signers.signer_name(), format!("managed-ssh-signer.{region}.{domain}"));
+        assert_eq!(signers.domain().as_str(), domain);
+        assert!(!roots.contains(&signers.root_pem()));
+        roots.push(signers.root_pem());
+        let machine = Machine::new(&signers);
+        machine.read(&signers.in_force().signers.each[0]);
+        for verified in machine.verify("cert0.pem", "cert1.pem") {
+            assert!(verified.status.success(), "{verified:?}");
+        }
+        signers.leaf(&setting.store, 99_999_999, setting.start).await.unwrap();
     }
 }
 
