@@ -181,7 +181,7 @@ fn judge_administration(
         }
         judged => judged?,
     };
-    if let Some(other) = request.takes_from() {
+    if let Some(other) = request.also_about() {
         judged(other)?;
     }
     if operation.is_for_the_management_account()

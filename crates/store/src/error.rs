@@ -191,6 +191,26 @@ pub enum Refusal {
     #[error("another stock signer has taken over meanwhile")]
     StockChange,
 
+    /// An instance is to be its own host.
+    #[error("an instance is no guest of itself: without a host its own agent answers for it")]
+    OwnHost,
+
+    /// A host is of another account, or in another region.
+    #[error("an instance and its host are of one account and in one region")]
+    HostElsewhere,
+
+    /// A host is terminated.
+    #[error("a terminated instance is nobody's host")]
+    HostTerminated,
+
+    /// A host is a guest itself.
+    #[error("the host is a guest itself, and its own agent answers for nobody")]
+    HostIsGuest,
+
+    /// A guest is the host of others.
+    #[error("the instance is the host of others, and a guest is nobody's host")]
+    GuestIsHost,
+
     /// More tags than an instance or a user has.
     #[error("an instance or a user has at most {TAGS} tags")]
     TooManyTags,

@@ -181,12 +181,21 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Deletes an access key.
     async fn delete_access_key(&self, key: &AccessKeyId) -> Result<(), StoreError>;
 
-    /// Adds an instance to an account.
+    /// Adds an instance to an account, with a host as [`Self::set_instance_host`] does.
     async fn create_instance(&self, instance: &Instance) -> Result<(), StoreError>;
 
     /// Says which state an instance is in.
     async fn set_instance_state(&self, instance: &InstanceId, state: InstanceState)
     -> Result<(), StoreError>;
+
+    /// Says which instance's agent answers for an instance; `None`: its own. A host is another instance of the same account
+    /// and region, not terminated, and no guest; nor is a guest anybody's host. Whatever becomes of a host later, it stays
+    /// that of its guests until this says otherwise.
+    async fn set_instance_host(
+        &self,
+        instance: &InstanceId,
+        host: Option<&InstanceId>,
+    ) -> Result<(), StoreError>;
 
     /// Replaces all tags of an instance.
     async fn put_instance_tags(

@@ -402,6 +402,25 @@ pub(crate) enum Instance {
         #[arg(value_parser = ["pending", "running", "shutting-down", "terminated", "stopping", "stopped"])]
         state: String,
     },
+    /// Say which instance's agent answers for an instance: a hypervisor's for its guest's
+    ///
+    /// Keys that are pushed to the guest then go to the agent of the host, which serves them to the guest; nothing of ours runs in the
+    /// guest. A host is another instance of the same region, and no guest itself. You need the right to it for both
+    /// instances: a host is given work, and gets the guest's keys.
+    #[command(after_help = "\
+  instance-connect instance set-host i-0123456789abcdef0 i-0fedcba9876543210   the first is a guest of the second
+  instance-connect instance set-host i-0123456789abcdef0 --none               its own agent answers for it again")]
+    SetHost {
+        /// The guest
+        #[arg(value_name = "INSTANCE")]
+        id: InstanceId,
+        /// The instance whose agent answers for it
+        #[arg(value_name = "HOST", required_unless_present = "none", conflicts_with = "none")]
+        host: Option<InstanceId>,
+        /// Its own agent
+        #[arg(long)]
+        none: bool,
+    },
     /// Set tags; others stay
     Tag {
         #[arg(value_name = "INSTANCE")]

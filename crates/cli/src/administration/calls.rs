@@ -8,7 +8,7 @@ use super::show::Shown;
 use super::{host_keys, policy_arn};
 use crate::failure::{Exit, Failure};
 use instance_connect_client::{Administer, AdministrativeOperation as O, Client};
-use instance_connect_core::ids::{GroupName, UserName};
+use instance_connect_core::ids::{GroupName, InstanceId, UserName};
 use instance_connect_core::limits;
 use serde_json::{Value, json};
 use std::fs::File;
@@ -287,6 +287,7 @@ pub(crate) async fn instance(command: &Instance, client: &Client) -> Result<Call
                 ("INSTANCE", "InstanceId"),
                 ("STATE", "State"),
                 ("ZONE", "AvailabilityZone"),
+                ("HOST", "HostInstanceId"),
                 ("LINK", "Agent.Link"),
                 ("TAGS", "Tags"),
             ],
@@ -298,6 +299,7 @@ pub(crate) async fn instance(command: &Instance, client: &Client) -> Result<Call
                 ("State", "Instances.0.State"),
                 ("Zone", "Instances.0.AvailabilityZone"),
                 ("Tags", "Instances.0.Tags"),
+                ("Host", "Instances.0.HostInstanceId"),
                 ("Agent's link", "Instances.0.Agent.Link"),
                 ("Agent's state", "Instances.0.Agent.State"),
                 ("Agent's generation", "Instances.0.Agent.Generation"),
@@ -310,6 +312,13 @@ pub(crate) async fn instance(command: &Instance, client: &Client) -> Result<Call
             .with("InstanceId", id.as_str())
             .with("State", state.as_str())
             .done(format!("instance {id} is {state}")),
+        Instance::SetHost { id, host, none: _ } => call(O::SetInstanceHost)
+            .with("InstanceId", id.as_str())
+            .with("HostInstanceId", host.as_ref().map(InstanceId::as_str))
+            .done(host.as_ref().map_or_else(
+                || format!("the own agent of {id} answers for it"),
+                |host| format!("instance {id} is a guest of {host}, whose agent answers for it"),
+            )),
         Instance::Tag { id, tags: set } => call(O::CreateTags)
             .with("Resources", vec![id.as_str()])
             .with("Tags", tags(set))

@@ -171,6 +171,8 @@ struct InstanceDetail {
     state: String,
     #[serde(rename = "Tags")]
     tags: Vec<Tag>,
+    #[serde(rename = "HostInstanceId")]
+    host: Option<String>,
 }
 
 impl InstanceDetail {
@@ -180,6 +182,7 @@ impl InstanceDetail {
             availability_zone: parse(&self.availability_zone)?,
             state: state.ok_or_else(|| unreadable("the service has an instance in an unknown state"))?,
             tags: tags(self.tags),
+            host: self.host.as_deref().map(parse).transpose()?,
         })
     }
 }

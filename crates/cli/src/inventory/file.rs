@@ -99,6 +99,9 @@ pub(super) struct Instance {
     pub(super) state: InstanceState,
     #[serde(default)]
     pub(super) tags: BTreeMap<String, String>,
+    /// The instance whose agent answers for it, if that is another one.
+    #[serde(deserialize_with = "some", default)]
+    pub(super) host: Option<InstanceId>,
 }
 
 const fn running() -> InstanceState {

@@ -179,7 +179,7 @@ fn instances(file: &Inventory, account: &AccountId, region: &Region) -> core::In
             availability_zone: instance.availability_zone.clone(),
             state: instance.state,
             tags: instance.tags.clone(),
-            host: None,
+            host: instance.host.clone(),
         };
         (id.clone(), Arc::new(instance))
     });

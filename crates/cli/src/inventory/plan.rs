@@ -6,16 +6,18 @@ mod compare;
 use super::document::compact;
 use super::file::{Group, Inventory, User};
 use crate::failure::Failure;
-use checks::{check_account, check_references};
-use compare::{Holder, compare_instances, compare_users, set_state, show_document};
+use checks::{check_account, check_hosts, check_references};
+use compare::{Holder, compare_hosts, compare_instances, compare_users, set_state, show_document};
 use instance_connect_client::{Administer, AdministrativeOperation as O};
-use instance_connect_core::ids::{AccountId, GroupName, InstanceId};
+use instance_connect_core::ids::{AccountId, GroupName};
 use instance_connect_core::inventory::{InstanceState, Status, policy_arn};
 use instance_connect_core::printable::printable;
 use std::collections::BTreeMap;
 
 /// When a step's turn is. What others refer to is there before them, and goes after them; what takes rights away comes
 /// before what gives some, and between them comes what can do either: another document, another tag, another boundary.
+/// A guest that is nobody's any more comes before one that gets another host, and that before one that gets its first: so
+/// nobody is asked to be host and guest at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Suspend,
@@ -27,6 +29,8 @@ enum Phase {
     Change,
     Give,
     Instances,
+    OtherHosts,
+    Hosts,
     States,
     Activate,
     DeleteGroups,
@@ -103,6 +107,7 @@ impl Plan {
     pub(super) fn new(current: &Inventory, wanted: &Inventory, prune: bool) -> Result<Self, Failure> {
         let account = check_account(current, wanted)?;
         check_references(current, wanted, prune)?;
+        check_hosts(current, wanted, prune)?;
         let mut plan = Self::default();
         plan.settings(current, wanted);
         plan.policies(current, wanted, prune, account);
@@ -240,13 +245,13 @@ impl Plan {
             self.add(change);
         }
         // Terminated is all that an instance becomes: its id stands in records.
-        let is_left = |id: &&InstanceId| {
-            current.instances.get(*id).is_some_and(|now| now.state != InstanceState::Terminated)
-        };
-        for id in unnamed(&current.instances, &wanted.instances, prune).filter(is_left) {
+        for id in unnamed(&current.instances, &wanted.instances, prune) {
+            let now = current.instances.get(id).filter(|now| now.state != InstanceState::Terminated);
+            let Some(now) = now else { continue };
             let mut change = Change::new(Sign::Gone, format!("instance {id}"));
             let state = InstanceState::Terminated;
             change.part(Sign::Changed, "state = terminated", Phase::States, set_state(id, state));
+            compare_hosts(&mut change, id, now.host.as_ref(), None);
             self.add(change);
         }
         Ok(())

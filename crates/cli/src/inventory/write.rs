@@ -38,6 +38,7 @@ pub(super) fn toml(inventory: &Inventory) -> String {
         file.table(&["instances", id.as_str()]);
         file.text("availability_zone", instance.availability_zone.as_str());
         file.text("state", instance.state.as_str());
+        file.optional("host", instance.host.as_ref());
         file.tags(&instance.tags);
     }
     file.0

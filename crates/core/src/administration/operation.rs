@@ -105,6 +105,7 @@ operations! {
     CreateInstance, Write, Instance;
     DescribeInstances, Read, Any;
     SetInstanceState, Write, Instance;
+    SetInstanceHost, Write, Instance;
     CreateTags, Write, Instance;
     DeleteTags, Write, Instance;
     CreateJoinToken, Write, Instance;

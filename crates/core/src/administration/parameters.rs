@@ -84,6 +84,9 @@ pub(super) fn read(operation: Operation, m: &mut Members) -> Result<Request, Api
         O::SetInstanceState => {
             Change::SetInstanceState { instance: instance(m)?, state: m.required("State")? }.into()
         }
+        O::SetInstanceHost => {
+            Change::SetInstanceHost { instance: instance(m)?, host: m.optional("HostInstanceId")? }.into()
+        }
         O::CreateTags => Change::CreateTags { instance: tagged(m)?, tags: m.required("Tags")? }.into(),
         O::DeleteTags => Change::DeleteTags { instance: tagged(m)?, keys: m.required("TagKeys")? }.into(),
         O::CreateJoinToken => Change::CreateJoinToken { instance: instance(m)? }.into(),

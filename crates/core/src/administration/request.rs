@@ -142,6 +142,7 @@ pub enum Change {
     DeletePolicy { policy: PolicyArn },
     CreateInstance { instance: Option<InstanceId>, zone: AvailabilityZone, tags: Tags },
     SetInstanceState { instance: InstanceId, state: InstanceState },
+    SetInstanceHost { instance: InstanceId, host: Option<InstanceId> },
     CreateTags { instance: InstanceId, tags: Tags },
     DeleteTags { instance: InstanceId, keys: BTreeSet<String> },
     CreateJoinToken { instance: InstanceId },
@@ -227,10 +228,12 @@ impl Request {
         }
     }
 
-    /// Another resource that it changes, which policies are asked about as well.
-    pub fn takes_from(&self) -> Option<Resource<'_>> {
+    /// Another resource that it changes or gives work to, which policies are asked about as well.
+    pub fn also_about(&self) -> Option<Resource<'_>> {
         match self {
-            Self::Change(Change::AcceptHostKeys { from, .. }) => from.as_ref().map(Resource::Instance),
+            Self::Change(
+                Change::AcceptHostKeys { from: other, .. } | Change::SetInstanceHost { host: other, .. },
+            ) => other.as_ref().map(Resource::Instance),
             Self::Change(_) | Self::Read(_) | Self::Revoke(_) => None,
         }
     }
@@ -296,6 +299,7 @@ impl Change {
             Self::CreateInstance { instance: None, .. } => (Resource::NewInstance, None),
             Self::CreateInstance { instance: Some(instance), .. }
             | Self::SetInstanceState { instance, .. }
+            | Self::SetInstanceHost { instance, .. }
             | Self::CreateTags { instance, .. }
             | Self::DeleteTags { instance, .. }
             | Self::AcceptHostKeys { instance, .. }

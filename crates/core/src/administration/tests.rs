@@ -37,6 +37,7 @@ fn body(operation: Operation) -> Value {
         "PolicyName": "push", "PolicyDocument": POLICY, "PolicyArn": "arn:aws:iam::111122223333:policy/push",
         "PermissionsBoundary": "arn:aws:iam::111122223333:policy/push", "AccessKeyId": "AKIAEXAMPLEEXAMPLE01",
         "Tags": [{ "Key": "team", "Value": "web" }], "TagKeys": ["team"], "InstanceId": "i-0123456789abcdef0",
+        "HostInstanceId": "i-0fedcba9876543210",
         "InstanceIds": ["i-0123456789abcdef0"], "Resources": ["i-0123456789abcdef0"], "State": "stopped",
         "AvailabilityZone": "us-east-1a", "Marker": "x", "MaxItems": 7,
         "ActionName": "SendSSHPublicKey", "InstanceOSUser": "deploy",

@@ -118,8 +118,9 @@ struct Identity<'a> {
 }
 
 /// Members of a request's parameters that name what it is about, with what CloudTrail calls such a thing.
-const RESOURCES: [(&str, &str); 5] = [
+const RESOURCES: [(&str, &str); 6] = [
     ("instanceId", "AWS::EC2::Instance"),
+    ("hostInstanceId", "AWS::EC2::Instance"),
     ("userName", "AWS::IAM::User"),
     ("groupName", "AWS::IAM::Group"),
     ("policyName", "AWS::IAM::Policy"),

@@ -166,6 +166,11 @@ const fn refusal_code(refusal: &Refusal) -> Code {
         | Refusal::AgentState
         | Refusal::AnchorChange
         | Refusal::StockChange
+        | Refusal::OwnHost
+        | Refusal::HostElsewhere
+        | Refusal::HostTerminated
+        | Refusal::HostIsGuest
+        | Refusal::GuestIsHost
         | Refusal::TagKey
         | Refusal::TagValue
         | Refusal::UserTagKey

@@ -139,6 +139,7 @@ impl Api {
                 "AvailabilityZone": instance.availability_zone.as_str(),
                 "State": instance.state.as_str(),
                 "Tags": tags(&instance.tags),
+                "HostInstanceId": instance.host.as_ref().map(InstanceId::as_str),
                 "Agent": inventory.agents.get(&instance.id).map(|agent| self.agent(agent)),
                 "HostKeys": host_keys(&known.pinned),
                 "PendingHostKeys": host_keys(&known.pending),
@@ -215,7 +216,7 @@ impl Api {
                 format!("The instance is {}.", state.map_or("gone", InstanceState::as_str)),
             ),
             (
-                instance.is_some() && !self.links.is_open(id),
+                instance.is_some_and(|instance| !self.links.is_open(instance.machine())),
                 "The instance's agent has no open link.".to_owned(),
             ),
         ];

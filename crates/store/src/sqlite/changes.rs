@@ -25,6 +25,12 @@ const ACCOUNT: &str = "SELECT 1 FROM accounts WHERE id = ?1";
 const USER: &str = "SELECT 1 FROM users WHERE id = ?1";
 const ACCESS_KEY: &str = "SELECT 1 FROM access_keys WHERE id = ?1";
 const INSTANCE: &str = "SELECT 1 FROM instances WHERE id = ?1";
+const TERMINATED: &str = "SELECT 1 FROM instances WHERE id = ?1 AND state = 'terminated'";
+/// Two instances of one account and region.
+const NEIGHBOURS: &str = "SELECT 1 FROM instances AS one JOIN instances AS other USING (account, region)
+                          WHERE one.id = ?1 AND other.id = ?2";
+const GUEST: &str = "SELECT 1 FROM guests WHERE instance = ?1";
+const HOST: &str = "SELECT 1 FROM guests WHERE host = ?1";
 /// A revoked identity is nobody's, so another one replaces nothing.
 const AGENT: &str = "SELECT 1 FROM agents WHERE instance = ?1 AND state <> 'revoked'";
 const INSERT_INSTANCE_TAG: &str = "INSERT INTO instance_tags (instance, key, value) VALUES (?1, ?2, ?3)";
@@ -110,12 +116,47 @@ pub(super) fn create_instance(tx: &Transaction<'_>, instance: &Instance) -> Done
         instance.state.as_str(),
     );
     tx.execute(statement, row)?;
-    insert_tags(tx, INSERT_INSTANCE_TAG, instance.id.as_str(), &instance.tags)
+    insert_tags(tx, INSERT_INSTANCE_TAG, instance.id.as_str(), &instance.tags)?;
+    set_instance_host(tx, &instance.id, instance.host.as_ref())
 }
 
 pub(super) fn set_instance_state(tx: &Transaction<'_>, instance: &InstanceId, state: InstanceState) -> Done {
     let row = (instance.as_str(), state.as_str());
     update(tx, Entity::Instance, "UPDATE instances SET state = ?2 WHERE id = ?1", row)
+}
+
+pub(super) fn set_instance_host(
+    tx: &Transaction<'_>,
+    instance: &InstanceId,
+    host: Option<&InstanceId>,
+) -> Done {
+    require(tx, Entity::Instance, INSTANCE, [instance.as_str()])?;
+    let Some(host) = host else {
+        tx.execute("DELETE FROM guests WHERE instance = ?1", [instance.as_str()])?;
+        return Ok(());
+    };
+    require(tx, Entity::Instance, INSTANCE, [host.as_str()])?;
+    if host == instance {
+        return Err(Refusal::OwnHost.into());
+    }
+    let pair = (instance.as_str(), host.as_str());
+    if !exists(tx, NEIGHBOURS, pair)? {
+        return Err(Refusal::HostElsewhere.into());
+    }
+    for (query, id, refusal) in [
+        (TERMINATED, host, Refusal::HostTerminated),
+        (GUEST, host, Refusal::HostIsGuest),
+        (HOST, instance, Refusal::GuestIsHost),
+    ] {
+        if exists(tx, query, [id.as_str()])? {
+            return Err(refusal.into());
+        }
+    }
+    let statement = "INSERT INTO guests (instance, host, account, region)
+                     SELECT id, ?2, account, region FROM instances WHERE id = ?1
+                     ON CONFLICT (instance) DO UPDATE SET host = excluded.host";
+    tx.execute(statement, pair)?;
+    Ok(())
 }
 
 pub(super) fn put_instance_tags(

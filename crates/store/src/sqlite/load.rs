@@ -102,15 +102,18 @@ fn instances(tx: &Transaction<'_>) -> Result<HashMap<InstanceId, Arc<Instance>>,
     let query = "SELECT instance, key, value FROM instance_tags";
     let mut tags: HashMap<InstanceId, _> =
         tags(tx, query, ["instance_tags.instance", "instance_tags.key", "instance_tags.value"])?;
-    each_row(tx, "SELECT id, account, region, availability_zone, state FROM instances", |row| {
+    let query = "SELECT id, instances.account, instances.region, availability_zone, state, host
+                 FROM instances LEFT JOIN guests ON instance = id";
+    each_row(tx, query, |row| {
         let id: InstanceId = parsed(row, 0, "instances.id")?;
+        let host: Option<String> = column(row, 5, "guests.host")?;
         let instance = Instance {
             account: parsed(row, 1, "instances.account")?,
             region: parsed(row, 2, "instances.region")?,
             availability_zone: parsed(row, 3, "instances.availability_zone")?,
             state: state(row, 4, "instances.state")?,
             tags: tags.remove(&id).unwrap_or_default(),
-            host: None,
+            host: host.map(|_| parsed(row, 5, "guests.host")).transpose()?,
             id: id.clone(),
         };
         Ok((id, Arc::new(instance)))

@@ -284,6 +284,15 @@ impl Store for SqliteStore {
         self.change(move |tx| changes::set_instance_state(tx, &instance, state)).await
     }
 
+    async fn set_instance_host(
+        &self,
+        instance: &InstanceId,
+        host: Option<&InstanceId>,
+    ) -> Result<(), StoreError> {
+        let (instance, host) = (instance.clone(), host.cloned());
+        self.change(move |tx| changes::set_instance_host(tx, &instance, host.as_ref())).await
+    }
+
     async fn put_instance_tags(
         &self,
         instance: &InstanceId,

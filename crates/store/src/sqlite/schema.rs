@@ -15,6 +15,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("schema_4.sql"),
     include_str!("schema_5.sql"),
     include_str!("schema_6.sql"),
+    include_str!("schema_7.sql"),
 ];
 
 /// SQLite's mark for whose file this is: `ICST` in ASCII.
@@ -103,13 +104,14 @@ mod tests {
     use std::sync::Arc;
 
     /// What each version wrote. The master key is the suite's.
-    const VERSIONS: [&str; 6] = [
+    const VERSIONS: [&str; 7] = [
         include_str!("../../tests/store/version_1.sql"),
         include_str!("../../tests/store/version_2.sql"),
         include_str!("../../tests/store/version_3.sql"),
         include_str!("../../tests/store/version_4.sql"),
         include_str!("../../tests/store/version_5.sql"),
         include_str!("../../tests/store/version_6.sql"),
+        include_str!("../../tests/store/version_7.sql"),
     ];
 
     #[derive(Debug)]

@@ -8,7 +8,8 @@ use instance_connect_core::inventory::{
 };
 use instance_connect_core::secret::Secret;
 use instance_connect_store::{PolicyName, Problem, Snapshot, Store};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Allows pushing to any instance.
 pub(crate) const PUSH: &str = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
@@ -100,10 +101,16 @@ pub(crate) fn token(number: u8, instance: u8) -> JoinToken {
     JoinToken { secret_hash: [number; 32], instance: instance_id(instance), expires_at: later(900) }
 }
 
-/// Puts something of everything into an empty store: that of version 1, and in account 1 the managed policy `logins`, the
+/// Puts something of everything into an empty store: that of version 2, and instance 2 as a guest of instance 1.
+pub(crate) async fn populate(store: &dyn Store) {
+    populate_version_2(store).await;
+    store.set_instance_host(&instance_id(2), Some(&instance_id(1))).await.unwrap();
+}
+
+/// Puts what version 2 knew into an empty store: that of version 1, and in account 1 the managed policy `logins`, the
 /// group `ops` with user 1 in it, an inline policy and `logins`, tags and the boundary `logins` for user 2, and its root
 /// with access key 3.
-pub(crate) async fn populate(store: &dyn Store) {
+pub(crate) async fn populate_version_2(store: &dyn Store) {
     populate_version_1(store).await;
     let (account, ops, logins) = (account_id(1), group_name("ops"), policy_name("logins"));
     store.create_policy(&account, &logins, PUSH).await.unwrap();
@@ -200,6 +207,11 @@ pub(crate) async fn view(store: &dyn Store) -> View {
         let secret = String::from_utf8(key.secret.expose().to_vec()).unwrap();
         (secret, key.user, key.status)
     };
+    for id in inventory.instances.keys() {
+        let guests = inventory.guests_of(id).map(|guest| &guest.id).collect::<BTreeSet<_>>();
+        let is_guest = |instance: &&Arc<Instance>| instance.host.as_ref() == Some(id);
+        assert_eq!(guests, inventory.instances.values().filter(is_guest).map(|guest| &guest.id).collect());
+    }
     View {
         sequence: inventory.sequence,
         management_account: inventory.management_account,

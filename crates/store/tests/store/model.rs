@@ -6,6 +6,7 @@ mod iam;
 use crate::engine::Engine;
 use crate::fixtures::*;
 use iam::{IamCall, IamModel};
+use instance_connect_core::ids::InstanceId;
 use instance_connect_core::inventory::{
     AccessKey, Account, AgentChange, AgentIdentity, AgentState, Instance, InstanceState, JoinToken, Status,
 };
@@ -26,6 +27,7 @@ enum Call {
     DeleteAccessKey(u8),
     CreateInstance(Instance),
     SetInstanceState(u8, InstanceState),
+    SetInstanceHost(u8, Option<u8>),
     PutInstanceTags(u8, BTreeMap<String, String>),
     CreateJoinToken(JoinToken),
     RedeemJoinToken(u8, u8, i64, bool),
@@ -64,6 +66,8 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
             .prop_map(|(n, account, tags)| Call::CreateInstance(Instance { tags, ..instance(n, account) })),
         1 => (number(), proptest::sample::select(&InstanceState::ALL[..]))
             .prop_map(|(n, state)| Call::SetInstanceState(n, state)),
+        4 => (number(), proptest::option::weighted(0.8, number()))
+            .prop_map(|(n, host)| Call::SetInstanceHost(n, host)),
         1 => (number(), some_tags()).prop_map(|(n, tags)| Call::PutInstanceTags(n, tags)),
         3 => (number(), number(), 0..20i64).prop_map(|(n, instance, lifetime)| {
             Call::CreateJoinToken(JoinToken { expires_at: later(lifetime), ..token(n, instance) })
@@ -85,6 +89,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
             Call::Iam(IamCall::CreatePolicy(1, policy_name("a"), PUSH)),
             Call::Iam(IamCall::CreateGroup(1, group_name("ops"))),
             Call::CreateInstance(instance(1, 1)),
+            Call::CreateInstance(instance(2, 1)),
             Call::CreateJoinToken(token(1, 1)),
             Call::RedeemJoinToken(1, 1, 0, false),
         ];
@@ -140,6 +145,9 @@ async fn ask(store: &dyn Store, call: &Call) -> Answer {
         Call::DeleteAccessKey(n) => store.delete_access_key(&key_id(*n)).await,
         Call::CreateInstance(instance) => store.create_instance(instance).await,
         Call::SetInstanceState(n, state) => store.set_instance_state(&instance_id(*n), *state).await,
+        Call::SetInstanceHost(n, host) => {
+            store.set_instance_host(&instance_id(*n), host.map(instance_id).as_ref()).await
+        }
         Call::PutInstanceTags(n, tags) => store.put_instance_tags(&instance_id(*n), tags).await,
         Call::CreateJoinToken(token) => store.create_join_token(token, NOW).await,
         Call::RedeemJoinToken(n, instance, now, replace) => {
@@ -248,6 +256,7 @@ impl Model {
                 of(&mut self.seen.instances, &instance_id(*n), Entity::Instance)?.state = *state;
                 Ok(Answer::Done)
             }
+            Call::SetInstanceHost(n, host) => self.set_host(&instance_id(*n), host.map(instance_id)),
             Call::PutInstanceTags(n, tags) => {
                 of(&mut self.seen.instances, &instance_id(*n), Entity::Instance)?.tags = tags.clone();
                 Ok(Answer::Done)
@@ -268,6 +277,27 @@ impl Model {
             }
             Call::Restart => Ok(Answer::Done),
         }
+    }
+
+    fn set_host(&mut self, id: &InstanceId, host: Option<InstanceId>) -> Result<Answer, Answer> {
+        let is_host = self.seen.instances.values().any(|instance| instance.host.as_ref() == Some(id));
+        let instance = of(&mut self.seen.instances, id, Entity::Instance)?.clone();
+        if let Some(host) = &host {
+            let host = of(&mut self.seen.instances, host, Entity::Instance)?;
+            let refusal = match () {
+                () if host.id == *id => Some(Refusal::OwnHost),
+                () if host.account != instance.account => Some(Refusal::HostElsewhere),
+                () if host.state == InstanceState::Terminated => Some(Refusal::HostTerminated),
+                () if host.host.is_some() => Some(Refusal::HostIsGuest),
+                () if is_host => Some(Refusal::GuestIsHost),
+                () => None,
+            };
+            if let Some(refusal) = refusal {
+                return Err(Answer::Refused(refusal));
+            }
+        }
+        self.seen.instances.insert(id.clone(), Instance { host, ..instance });
+        Ok(Answer::Done)
     }
 
     fn redeem(&mut self, n: u8, instance: u8, now: i64, replace: bool) -> Result<Answer, Answer> {

@@ -155,15 +155,22 @@ async fn databases_of_other_programs_are_left_alone() {
 
 #[tokio::test]
 async fn databases_of_every_version_open_with_all_they_hold() {
-    let (version_1, version_2) = (Sqlite::new().await.open().await, Sqlite::new().await.open().await);
+    let [version_1, version_2, version_7] = [
+        Sqlite::new().await.open().await,
+        Sqlite::new().await.open().await,
+        Sqlite::new().await.open().await,
+    ];
     populate_version_1(&*version_1).await;
-    populate(&*version_2).await;
+    populate_version_2(&*version_2).await;
+    populate(&*version_7).await;
     for (sql, expected) in [
         (include_str!("version_1.sql"), &version_1),
         (include_str!("version_2.sql"), &version_2),
         (include_str!("version_3.sql"), &version_2),
         (include_str!("version_4.sql"), &version_2),
         (include_str!("version_5.sql"), &version_2),
+        (include_str!("version_6.sql"), &version_2),
+        (include_str!("version_7.sql"), &version_7),
     ] {
         let engine = Sqlite::new().await;
         drop(engine.open().await);
@@ -228,6 +235,11 @@ async fn the_schema_refuses_what_the_code_would_not_write() {
         "UPDATE instances SET state = 'melting'",
         "UPDATE instances SET account = '999999999999'",
         "DELETE FROM instances",
+        "UPDATE guests SET host = instance",
+        "UPDATE guests SET host = 'i-99999999'",
+        "UPDATE guests SET instance = 'i-99999999'",
+        "UPDATE guests SET region = 'eu-west-1'",
+        "UPDATE instances SET region = 'eu-west-1' WHERE id = 'i-00000000000000001'",
         "UPDATE instance_tags SET key = ''",
         "UPDATE instance_tags SET instance = 'i-99999999'",
         "UPDATE agents SET enrolled = 0",
@@ -279,6 +291,8 @@ async fn the_schema_refuses_what_the_code_would_not_write() {
         "INSERT INTO group_members VALUES ('000000000001', 'theirs', 'AIDA0000000000000002')",
         "UPDATE users SET boundary = 'theirs' WHERE name = 'bob'",
         "UPDATE users SET account = '000000000002' WHERE name = 'bob'",
+        "UPDATE guests SET host = 'i-00000000000000003'",
+        "UPDATE guests SET account = '000000000002', host = 'i-00000000000000003'",
     ] {
         let error = connection.execute(sql, ()).unwrap_err();
         let code = error.sqlite_error_code();
@@ -286,10 +300,11 @@ async fn the_schema_refuses_what_the_code_would_not_write() {
     }
 }
 
-/// Account 2 with the policy `theirs` and the group `theirs`, which has it attached.
+/// Account 2 with instance 3, the policy `theirs` and the group `theirs`, which has it attached.
 async fn give_account_2(store: &dyn Store) {
     let (two, group, policy) = (account_id(2), group_name("theirs"), policy_name("theirs"));
     store.create_account(&account(2)).await.unwrap();
+    store.create_instance(&instance(3, 2)).await.unwrap();
     store.create_policy(&two, &policy, PUSH).await.unwrap();
     store.create_group(&two, &group).await.unwrap();
     store.attach_group_policy(&two, &group, &policy).await.unwrap();

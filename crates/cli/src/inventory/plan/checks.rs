@@ -1,8 +1,10 @@
 //! What is refused before anything is changed.
 
 use crate::failure::{Exit, Failure};
-use crate::inventory::file::Inventory;
-use instance_connect_core::ids::{AccountId, GroupName, PolicyName};
+use crate::inventory::file::{Instance, Inventory};
+use instance_connect_core::ids::{AccountId, GroupName, InstanceId, PolicyName};
+use instance_connect_core::inventory::InstanceState;
+use std::collections::BTreeMap;
 
 /// The account that is changed, if it is the file's.
 pub(super) fn check_account<'c>(
@@ -50,6 +52,28 @@ pub(super) fn check_references(current: &Inventory, wanted: &Inventory, prune: b
         if let Some(group) = user.groups.iter().find(|group| !has_group(group)) {
             return Err(missing(&format!("user {name}"), format!("group {group}")));
         }
+    }
+    Ok(())
+}
+
+/// Hosts are there when all is done, and are no guests. What is terminated already stays what it is.
+pub(super) fn check_hosts(current: &Inventory, wanted: &Inventory, prune: bool) -> Result<(), Failure> {
+    let is_terminated = |now: &Instance| now.state == InstanceState::Terminated;
+    let stay = current.instances.iter().filter(|(_, now)| !prune || is_terminated(now));
+    let then: BTreeMap<&InstanceId, &Instance> = stay.chain(&wanted.instances).collect();
+    for (id, instance) in &then {
+        let Some(host) = &instance.host else { continue };
+        let now = current.instances.get(*id).and_then(|now| now.host.as_ref());
+        let why = match then.get(host) {
+            _ if host == *id => "which is itself; leave the line out where its own agent answers for it",
+            Some(host) if host.host.is_some() => "which is a guest too, and a guest is nobody's host",
+            None if wanted.instances.contains_key(*id) => "which is neither in the file nor to stay",
+            Some(_) if now != Some(host) && current.instances.get(host).is_some_and(is_terminated) => {
+                "which is terminated"
+            }
+            Some(_) | None => continue,
+        };
+        return Err(Failure::new(Exit::Parameter, format!("instance {id} has the host {host}, {why}")));
     }
     Ok(())
 }

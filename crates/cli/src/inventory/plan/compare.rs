@@ -138,6 +138,7 @@ pub(super) fn compare_instances(
         for (key, value) in &wanted.tags {
             change.show(Sign::New, &format!("tag {key} = {value}"));
         }
+        compare_hosts(change, id, None, wanted.host.as_ref());
         if wanted.state != InstanceState::Running {
             let text = format!("state = {}", wanted.state.as_str());
             change.part(Sign::New, &text, Phase::States, set_state(id, wanted.state));
@@ -161,7 +162,29 @@ pub(super) fn compare_instances(
     }
     let of = |operation| Administer::new(operation).with("Resources", vec![id.as_str()]);
     compare_tags(change, (&now.tags, &wanted.tags), of(O::CreateTags), of(O::DeleteTags));
+    compare_hosts(change, id, now.host.as_ref(), wanted.host.as_ref());
     Ok(())
+}
+
+pub(super) fn compare_hosts(
+    change: &mut Change,
+    id: &InstanceId,
+    now: Option<&InstanceId>,
+    wanted: Option<&InstanceId>,
+) {
+    if now == wanted {
+        return;
+    }
+    let request = Administer::new(O::SetInstanceHost)
+        .with("InstanceId", id.as_str())
+        .with("HostInstanceId", wanted.map(InstanceId::as_str));
+    match (now, wanted) {
+        (_, None) => change.part(Sign::Gone, "host", Phase::Take, request),
+        (None, Some(host)) => change.part(Sign::New, &format!("host = {host}"), Phase::Hosts, request),
+        (Some(_), Some(host)) => {
+            change.part(Sign::Changed, &format!("host = {host}"), Phase::OtherHosts, request);
+        }
+    }
 }
 
 fn compare_tags(

@@ -4,6 +4,7 @@ use crate::engine::Engine;
 use crate::fixtures::*;
 use instance_connect_core::audit::OperatorAction;
 use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::ids::InstanceId;
 use instance_connect_core::inventory::{
     AgentChange, AgentIdentity, AgentState, AnchorChange, AnchorRotation, Instance, InstanceState, JoinToken,
     Status, StockChange, StockRotation,
@@ -145,6 +146,51 @@ pub(crate) async fn instances(engine: impl Engine) {
         StoreError::NotFound(Entity::Instance)
     );
     refuses!(store.put_instance_tags(&instance_id(3), &tags(&[])), StoreError::NotFound(Entity::Instance));
+}
+
+pub(crate) async fn hosts(engine: impl Engine) {
+    let store = engine.open().await;
+    changes!(store.create_account(&account(1)));
+    changes!(store.create_account(&account(2)));
+    let elsewhere = Instance { region: "eu-west-1".parse().unwrap(), ..instance(5, 1) };
+    for made in [instance(1, 1), instance(2, 1), instance(3, 1), instance(4, 2), elsewhere] {
+        changes!(store.create_instance(&made));
+    }
+    let [one, two, three, four, five, unknown] = [1, 2, 3, 4, 5, 9].map(instance_id);
+    let host_of = async |id| view(&*store).await.instances[id].host.clone();
+    assert_eq!(host_of(&two).await, None);
+
+    changes!(store.set_instance_host(&two, Some(&one)));
+    changes!(store.set_instance_host(&two, Some(&one)));
+    assert_eq!((host_of(&one).await, host_of(&two).await), (None, Some(one.clone())));
+    changes!(store.set_instance_host(&two, Some(&three)));
+    assert_eq!(host_of(&two).await, Some(three.clone()));
+
+    refuses!(store.set_instance_host(&unknown, Some(&one)), StoreError::NotFound(Entity::Instance));
+    refuses!(store.set_instance_host(&unknown, None), StoreError::NotFound(Entity::Instance));
+    refuses!(store.set_instance_host(&one, Some(&unknown)), StoreError::NotFound(Entity::Instance));
+    refuses!(store.set_instance_host(&one, Some(&one)), StoreError::Refused(Refusal::OwnHost));
+    refuses!(store.set_instance_host(&one, Some(&four)), StoreError::Refused(Refusal::HostElsewhere));
+    refuses!(store.set_instance_host(&four, Some(&one)), StoreError::Refused(Refusal::HostElsewhere));
+    refuses!(store.set_instance_host(&one, Some(&five)), StoreError::Refused(Refusal::HostElsewhere));
+    refuses!(store.set_instance_host(&one, Some(&two)), StoreError::Refused(Refusal::HostIsGuest));
+    refuses!(store.set_instance_host(&three, Some(&one)), StoreError::Refused(Refusal::GuestIsHost));
+
+    // Whatever becomes of a host, its guests stay that, until somebody says otherwise.
+    changes!(store.set_instance_state(&three, InstanceState::Terminated));
+    assert_eq!(host_of(&two).await, Some(three.clone()));
+    refuses!(store.set_instance_host(&one, Some(&three)), StoreError::Refused(Refusal::HostTerminated));
+    changes!(store.set_instance_host(&two, None));
+    changes!(store.set_instance_host(&two, None));
+    assert_eq!(host_of(&two).await, None);
+    changes!(store.set_instance_host(&one, Some(&two)));
+
+    // An instance that is made as a guest is under the same rules.
+    let guest = |host: &InstanceId| Instance { host: Some(host.clone()), ..instance(6, 1) };
+    refuses!(store.create_instance(&guest(&one)), StoreError::Refused(Refusal::HostIsGuest));
+    refuses!(store.create_instance(&guest(&instance_id(6))), StoreError::Refused(Refusal::OwnHost));
+    changes!(store.create_instance(&guest(&two)));
+    assert_eq!(host_of(&instance_id(6)).await, Some(two));
 }
 
 pub(crate) async fn tags_are_bounded(engine: impl Engine) {

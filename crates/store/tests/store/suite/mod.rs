@@ -12,7 +12,7 @@ macro_rules! store_suite {
     };
     ($engine:ty) => {
         $crate::suite::store_suite! { $engine:
-            accounts users user_policies access_keys instances tags_are_bounded join_tokens agents
+            accounts users user_policies access_keys instances hosts tags_are_bounded join_tokens agents
             anchors_roll_over stock_signers_rotate of_many_that_rotate_one_does
             what_commands_do_is_left_until_it_is_forgotten
             groups group_policies managed_policies permissions_boundaries user_tags roots
@@ -21,6 +21,7 @@ macro_rules! store_suite {
             inline_policies_are_bounded_together
             refusals_are_checked_in_order lapsed_tokens_are_dropped_a_day_later
             a_token_is_redeemed_once_however_many_try one_enrolment_wins_without_replace
+            nobody_is_host_and_guest_however_many_try
             the_first_account_is_the_management_account an_account_comes_with_its_root_and_a_key
             account_details_are_what_was_stored signatures_are_used_once
             revocations_are_kept_while_a_signature_can_be_good revocations_are_bounded

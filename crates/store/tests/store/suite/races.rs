@@ -95,6 +95,34 @@ pub(crate) async fn one_enrolment_wins_without_replace(engine: impl Engine) {
     assert_eq!(view(&*store).await.agents[&instance_id(1)].newest, 1);
 }
 
+pub(crate) async fn nobody_is_host_and_guest_however_many_try(engine: impl Engine) {
+    let store = engine.open().await;
+    store.create_account(&account(1)).await.unwrap();
+    for number in 0..4 {
+        store.create_instance(&instance(number, 1)).await.unwrap();
+    }
+    let racers = racers(&engine).await;
+    for _ in 0..8 {
+        // In a ring, so that each is asked to be a guest by one and a host by another.
+        let answers = race(racers.clone(), |store, number| async move {
+            let [guest, host] = [number % 4, (number + 1) % 4].map(instance_id);
+            store.set_instance_host(&guest, Some(&host)).await
+        })
+        .await;
+        let refused = |answer: &_| {
+            matches!(answer, Err(StoreError::Refused(Refusal::HostIsGuest | Refusal::GuestIsHost)))
+        };
+        assert!(answers.iter().all(|answer| answer.is_ok() || refused(answer)), "{answers:?}");
+        assert!(answers.iter().any(Result::is_ok) && answers.iter().any(refused), "{answers:?}");
+        let seen = view(&*store).await.instances;
+        let hosts = seen.values().filter_map(|instance| instance.host.as_ref());
+        assert!(hosts.clone().count() > 0 && hosts.clone().all(|host| seen[host].host.is_none()), "{seen:?}");
+        for number in 0..4 {
+            store.set_instance_host(&instance_id(number), None).await.unwrap();
+        }
+    }
+}
+
 pub(crate) async fn starters_agree_on_an_authority(engine: impl Engine) {
     let stores = racers(&engine).await;
     let answers = race(stores, |store, number| async move {
