@@ -490,6 +490,7 @@ impl Machine {
         self.keys.sweep(now);
         if let Some(metadata) = &self.metadata {
             metadata.sweep(now);
+            self.status.metadata(metadata.status());
         }
     }
 

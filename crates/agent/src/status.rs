@@ -4,6 +4,7 @@
 use crate::Directories;
 use crate::files;
 use crate::identity::{Identity, read_identity};
+use crate::metadata::WatchedMetadata;
 use crate::state::{LinkFile, read_link};
 use instance_connect_core::document::{BootInstant, Handover, InstanceId, UnixSeconds};
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,29 @@ pub(crate) struct LinkStatus {
     pub(crate) signers: Vec<String>,
     /// Why there was no link the last time that there was none.
     pub(crate) last_error: Option<LastError>,
+    /// The metadata service, where the agent has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) metadata: Option<MetadataStatus>,
+}
+
+/// What the agent knows about its metadata service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MetadataStatus {
+    /// The generations that sign what it shows, in ascending order; none before the control plane has named any.
+    pub(crate) generations: Vec<u32>,
+    /// For how many guests it answers.
+    pub(crate) guests: usize,
+    /// Where it is to listen.
+    pub(crate) listeners: Vec<ListenerStatus>,
+}
+
+/// Whether the metadata service listens somewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ListenerStatus {
+    /// An address of this machine, or of an interface that leads to guests.
+    pub(crate) place: String,
+    /// Why it does not.
+    pub(crate) error: Option<String>,
 }
 
 /// Something that went wrong.
@@ -66,6 +90,14 @@ impl StatusFile {
     pub(crate) fn signer(&mut self, statement: &str) {
         if self.status.signers.len() < SIGNERS {
             self.status.signers.push(statement.to_owned());
+            self.write();
+        }
+    }
+
+    /// How the metadata service is doing now.
+    pub(crate) fn metadata(&mut self, metadata: MetadataStatus) {
+        if self.status.metadata.as_ref() != Some(&metadata) {
+            self.status.metadata = Some(metadata);
             self.write();
         }
     }
@@ -132,6 +164,8 @@ pub struct Status {
     identity: Result<Identity, String>,
     agent_running: bool,
     link: Option<LinkStatus>,
+    /// As the agent that runs wrote it; `None` where root wants no metadata service.
+    metadata: Result<Option<MetadataStatus>, String>,
     live_keys: usize,
     #[serde(skip)]
     now: i64,
@@ -151,6 +185,12 @@ impl Status {
         let enrolled = |LinkFile { server, region, account_id, .. }| Enrolled { server, region, account_id };
         let instance_id = files::read_trusted(&etc.join("instance-id"), files::SMALL_FILE).ok().flatten();
         let instance_id = instance_id.and_then(|bytes| String::from_utf8(bytes).ok());
+        let agent_running = is_running(run);
+        let mut link = read_status(run);
+        // What an agent wrote that does not run any more is not so.
+        let status = link.as_mut().and_then(|link| link.metadata.take()).filter(|_| agent_running);
+        let wanted = WatchedMetadata::read(etc);
+        let metadata = wanted.map(|wanted| wanted.map(|_| status.unwrap_or_default()));
         Self {
             schema: 1,
             instance_id: instance_id
@@ -158,8 +198,9 @@ impl Status {
                 .map(|id| id.to_string()),
             enrolled: read_link(state).ok().map(enrolled),
             identity: read_identity(state),
-            agent_running: is_running(run),
-            link: read_status(run),
+            agent_running,
+            link,
+            metadata,
             live_keys: live_keys(run, boot),
             now: now.0,
         }
@@ -202,11 +243,35 @@ impl Status {
                 .flat_map(|link| &link.signers)
                 .map(|signer| ("signer", signer_text(signer, self.now))),
         );
+        lines.extend(self.metadata_texts().into_iter().map(|text| ("metadata", text)));
         lines.push(("live keys", self.live_keys.to_string()));
         if let Some(LastError { at, text }) = link.and_then(|link| link.last_error.as_ref()) {
             lines.push(("last error", format!("{} ago: {text}", duration(self.now - at))));
         }
         lines.into_iter().map(|(name, value)| format!("{name:<11} {value}\n")).collect()
+    }
+
+    /// Nothing where there is no metadata service, as on most machines.
+    fn metadata_texts(&self) -> Vec<String> {
+        let status = match &self.metadata {
+            Ok(Some(status)) => status,
+            Ok(None) => return Vec::new(),
+            Err(reason) => return vec![reason.clone()],
+        };
+        let MetadataStatus { generations, guests, listeners } = status;
+        if !self.agent_running {
+            return vec!["wanted; the agent does not run".to_owned()];
+        }
+        if listeners.is_empty() {
+            return vec!["wanted, and not there; restart the agent if it stays so".to_owned()];
+        }
+        let listener = |ListenerStatus { place, error }: &ListenerStatus| match error {
+            Some(error) => format!("cannot listen on {place}: {error}"),
+            None => format!("listens on {place}"),
+        };
+        let guests = (*guests > 0).then(|| format!("answers for {guests} guests"));
+        let listeners = listeners.iter().map(listener);
+        listeners.chain(guests).chain([generations_text(generations)]).collect()
     }
 
     fn link_text(&self, server: &str) -> String {
@@ -228,6 +293,18 @@ fn signer_text(statement: &str, now: i64) -> String {
     let last_day = fields.get(3).and_then(|day| day.parse::<i64>().ok()).unwrap_or_default();
     let left = last_day.saturating_sub(now / 86_400);
     format!("{} of {}, for {left} more days", fields.get(1).unwrap_or(&""), fields.get(2).unwrap_or(&""))
+}
+
+/// Who signs what the metadata service shows.
+fn generations_text(generations: &[u32]) -> String {
+    match generations {
+        [] => "nobody has been named yet who signs".to_owned(),
+        [one] => format!("generation {one} signs"),
+        several => {
+            let numbers: Vec<_> = several.iter().map(u32::to_string).collect();
+            format!("generations {} sign", numbers.join(" and "))
+        }
+    }
 }
 
 /// A time in the one unit that says enough.
@@ -261,6 +338,44 @@ mod tests {
         let status = read_status(directory.path()).unwrap();
         assert_eq!((status.open, status.since), (false, 120));
         assert_eq!(status.last_error, Some(LastError { at: 130, text: "second".to_owned() }));
+    }
+
+    #[test]
+    fn the_metadata_service_is_told_of_as_far_as_the_agent_that_runs_knows() {
+        let [etc, state, run] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+        let [etc, state, run] = [&etc, &state, &run].map(|directory| directory.path().to_owned());
+        let directories = Directories { etc, state, run };
+        let mut file = StatusFile::new(&directories.run, UnixSeconds(100));
+        let lock = fs::File::create(directories.run.join(LOCK)).unwrap();
+        let told = || -> Vec<String> {
+            let text = Status::read(&directories, UnixSeconds(100), BootInstant(0)).to_text();
+            let lines = text.lines().filter_map(|line| line.strip_prefix("metadata"));
+            lines.map(|line| line.trim().to_owned()).collect()
+        };
+        let settings = directories.etc.join("metadata.toml");
+        assert_eq!(told(), [""; 0]);
+        fs::write(&settings, "listen = 1").unwrap();
+        assert!(told()[0].contains("metadata.toml: "));
+        fs::write(&settings, "listen = \"127.0.0.1:80\"").unwrap();
+        assert_eq!(told(), ["wanted; the agent does not run"]);
+        lock.try_lock().unwrap();
+        assert_eq!(told(), ["wanted, and not there; restart the agent if it stays so"]);
+        let listener = |place: &str, error: Option<&str>| ListenerStatus {
+            place: place.to_owned(),
+            error: error.map(str::to_owned),
+        };
+        let own = listener("127.0.0.1:80", None);
+        let tap = listener("169.254.169.254:80 of tap0", Some("there is no such interface"));
+        file.metadata(MetadataStatus { generations: vec![], guests: 0, listeners: vec![own.clone()] });
+        assert_eq!(told(), ["listens on 127.0.0.1:80", "nobody has been named yet who signs"]);
+        file.metadata(MetadataStatus { generations: vec![3, 4], guests: 2, listeners: vec![own, tap] });
+        let expected = [
+            "listens on 127.0.0.1:80",
+            "cannot listen on 169.254.169.254:80 of tap0: there is no such interface",
+            "answers for 2 guests",
+            "generations 3 and 4 sign",
+        ];
+        assert_eq!(told(), expected);
     }
 
     #[test]

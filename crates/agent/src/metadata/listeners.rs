@@ -7,8 +7,10 @@
 use super::Metadata;
 use super::server::{self, Asker};
 use super::settings::{Interface, METADATA_ADDRESS, MetadataSettings, WatchedMetadata};
+use crate::status::ListenerStatus;
 use socket2::{Domain, SockRef, Socket, Type};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -72,6 +74,15 @@ struct Place {
     interface: Option<Interface>,
 }
 
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.interface {
+            Some(interface) => write!(f, "{} of {interface}", self.address),
+            None => self.address.fmt(f),
+        }
+    }
+}
+
 /// A listener, with which incarnation of its interface it is bound to.
 struct Listening {
     task: AbortHandle,
@@ -82,7 +93,7 @@ struct Listening {
 pub(super) async fn keep(metadata: Arc<Metadata>, mut watched: WatchedMetadata, passed: Arc<PassedSockets>) {
     let mut tasks = JoinSet::new();
     let mut listening: BTreeMap<Place, Listening> = BTreeMap::new();
-    let mut told: BTreeMap<Place, String> = BTreeMap::new();
+    let mut refused: BTreeMap<Place, String> = BTreeMap::new();
     loop {
         let settings = watched.refresh();
         metadata.set_settings(settings.clone());
@@ -96,32 +107,32 @@ pub(super) async fn keep(metadata: Arc<Metadata>, mut watched: WatchedMetadata, 
             }
             is_wanted
         });
-        told.retain(|place, _| wanted.contains(place));
-        for place in wanted {
-            if listening.contains_key(&place) {
+        refused.retain(|place, _| wanted.contains(place));
+        for place in &wanted {
+            if listening.contains_key(place) {
                 continue;
             }
-            match open(&place, &passed) {
+            match open(place, &passed) {
                 Ok((listener, interface_index)) => {
-                    tracing::info!(address = %place.address, interface = ?place.interface, "the metadata service listens");
-                    told.remove(&place);
+                    tracing::info!("the metadata service listens on {place}");
+                    refused.remove(place);
                     let asker = Asker { metadata: Arc::clone(&metadata), interface: place.interface.clone() };
                     let task = tasks.spawn(server::serve(listener, asker));
-                    listening.insert(place, Listening { task, interface_index });
+                    listening.insert(place.clone(), Listening { task, interface_index });
                 }
                 Err(error) => {
                     let error = error.to_string();
-                    if told.get(&place) != Some(&error) {
-                        tracing::error!(
-                            address = %place.address, interface = ?place.interface, error,
-                            "the metadata service does not listen here; trying again"
-                        );
-                        told.insert(place, error);
+                    if refused.get(place) != Some(&error) {
+                        tracing::error!(error, "the metadata service cannot listen on {place}; trying again");
+                        refused.insert(place.clone(), error);
                     }
                 }
             }
         }
         while tasks.try_join_next().is_some() {}
+        let status =
+            |place: &Place| ListenerStatus { place: place.to_string(), error: refused.get(place).cloned() };
+        metadata.set_listeners(wanted.iter().map(status).collect());
         sleep(LOOK).await;
     }
 }

@@ -14,6 +14,7 @@ pub(crate) use settings::{Guest, WatchedMetadata};
 use crate::clock::MachineClock;
 use crate::host_reports::Readings;
 use crate::state::certificates;
+use crate::status::{ListenerStatus, MetadataStatus};
 use http_body_util::Full;
 use hyper::body::{Body, Bytes};
 use hyper::header::{HeaderName, HeaderValue};
@@ -64,6 +65,7 @@ struct State {
     instances: BTreeMap<InstanceId, Shown>,
     /// What is still to be said of keys of guests.
     reports: VecDeque<AgentFrame>,
+    listeners: Vec<ListenerStatus>,
 }
 
 /// What is shown of one instance.
@@ -122,6 +124,7 @@ impl Metadata {
                 signers: Vec::new(),
                 instances: BTreeMap::new(),
                 reports: VecDeque::new(),
+                listeners: Vec::new(),
             }),
             tokens: kept.token_key()?,
             hostname: uname.nodename().to_str().ok().map(str::to_owned),
@@ -190,6 +193,22 @@ impl Metadata {
         Ok(())
     }
 
+    /// How it is doing, for people to look at.
+    pub(crate) fn status(&self) -> MetadataStatus {
+        let state = self.state();
+        let signing =
+            state.signers.iter().map(|signer| &signer.announced).filter(|signer| !signer.is_revoked);
+        MetadataStatus {
+            generations: signing.map(|signer| signer.generation).collect(),
+            guests: state.settings.guests.len(),
+            listeners: state.listeners.clone(),
+        }
+    }
+
+    fn set_listeners(&self, listeners: Vec<ListenerStatus>) {
+        self.state().listeners = listeners;
+    }
+
     /// The machine reaches the control plane by this address.
     pub(crate) fn set_address(&self, address: Option<Ipv4Addr>) {
         self.state().address = address;
@@ -229,9 +248,13 @@ impl Metadata {
         })?;
         let mut state = self.state();
         let shown = self.shown(&mut state, &claimed.instance);
-        shown.stock.install(entry, deadline);
+        let evicted = shown.stock.install(entry, deadline);
         if let Some(uses) = &mut shown.uses {
             uses.installed(&claimed.request, &claimed.user, claimed.fingerprint, deadline);
+        }
+        drop(state);
+        if let Some(evicted) = evicted {
+            self.give_up(&evicted);
         }
         Ok(())
     }
@@ -400,7 +423,7 @@ impl Shown {
     /// Shows what an earlier agent has shown. What became of it before is not known.
     fn take_over(&mut self, entry: StockEntry, deadline: BootInstant) {
         let ClaimedGrant { request, user, fingerprint, .. } = entry.grant().clone();
-        self.stock.install(entry, deadline);
+        let _ = self.stock.install(entry, deadline);
         self.uses.iter_mut().for_each(|uses| uses.found(&request, &user, fingerprint, deadline));
     }
 }
