@@ -58,6 +58,11 @@ class StockHost:
         if not self.token:
             raise Stopped(255, "an empty token")
 
+    def served_root(self):
+        """The last certificate of the chain that is served: what an administrator is given as the root to trust."""
+        self.take_token()
+        return certificates(self.get("meta-data/managed-ssh-keys/signer-cert"))[-1]
+
     def keys(self, user, fingerprint=None, token=None):
         """The keys that sshd is given for `user`; none where there are none, which is silent."""
         self.runs += 1
@@ -97,10 +102,10 @@ class StockHost:
 
     def check_chain(self, chain, staples, work, expected):
         """The name, the trust in it, and each staple."""
-        certificates = re.findall("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", chain, re.DOTALL)
-        paths = [work / f"cert{number}.pem" for number in range(len(certificates))]
-        for path, certificate in zip(paths, certificates, strict=True):
-            path.write_text(certificate)
+        paths = []
+        for number, certificate in enumerate(certificates(chain)):
+            paths.append(work / f"cert{number}.pem")
+            paths[-1].write_text(certificate)
         if len(paths) < 2:
             raise Stopped(1, "a leaf alone")
         root = self.authorities / (re.sub(" +", "_", common_name(paths[-1])) + ".pem")
@@ -158,6 +163,10 @@ class StockHost:
         if status:
             raise Stopped(status, "no acceptable key")
         return provided
+
+
+def certificates(chain):
+    return re.findall("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", chain, re.DOTALL)
 
 
 def openssl(*arguments):

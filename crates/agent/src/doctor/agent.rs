@@ -159,9 +159,14 @@ impl AgentFacts {
         }
     }
 
+    /// How far this machine's wall clock is ahead of the control plane's, in seconds, where that answers.
+    pub(super) fn ahead(&self) -> Option<i64> {
+        self.answer.as_ref()?.as_ref().ok()?.ahead
+    }
+
     fn clock(&self) -> Option<Check> {
         const NAME: &str = "clock";
-        let ahead = self.answer.as_ref()?.as_ref().ok()?.ahead?;
+        let ahead = self.ahead()?;
         let off = duration(ahead.abs());
         Some(if ahead.abs() <= CLOCK_TOLERANCE {
             ok(NAME, format!("within {off} of the control plane's"))

@@ -6,6 +6,7 @@
 mod account;
 mod agent;
 mod check;
+mod metadata;
 mod record;
 mod sshd;
 mod survey;
@@ -25,6 +26,9 @@ pub async fn doctor(os_user: Option<String>, now: UnixSeconds) -> Diagnosis {
     checks.extend(facts.agent.checks());
     checks.extend(facts.units.iter().flat_map(UnitFacts::checks));
     let effective = facts.sshd.effective.as_ref().and_then(|effective| effective.as_ref().ok());
+    if let Some(metadata) = &facts.metadata {
+        checks.extend(metadata.checks(facts.sshd.asks_scripts()));
+    }
     checks.extend(facts.record.checks(effective));
     if let Some(account) = &facts.account {
         checks.extend(account.checks(effective));

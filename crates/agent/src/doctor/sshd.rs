@@ -25,6 +25,8 @@ pub(super) struct SshdFacts {
     pub(super) trial: Option<Result<(), String>>,
     /// Whether the command behind ours would be run.
     pub(super) chained_is_safe: Option<Result<(), String>>,
+    /// Root wants a metadata service, which the distribution's scripts ask.
+    pub(super) serves_scripts: bool,
     /// SELinux is enforcing, and our policy is not loaded.
     pub(super) selinux_without_policy: Option<bool>,
 }
@@ -78,6 +80,13 @@ impl SshdFacts {
     /// Is it ours that sshd asks, and if not, which line is to blame?
     fn command(&self, effective: &Effective, user: Option<&str>) -> Check {
         const NAME: &str = "sshd-command";
+        if let Some(asked) = self.asked(effective).filter(|asked| self.serves_scripts && is_stock(asked)) {
+            let beside = if self.has_drop_in { "; ours, which is installed, is not asked" } else { "" };
+            return ok(
+                NAME,
+                format!("sshd asks the distribution's {asked}, and that the metadata service{beside}"),
+            );
+        }
         let on_command_line =
             self.unit_options.as_ref().and_then(|options| options.command.as_ref().zip(Some(options)));
         if let Some((command, options)) = on_command_line {
@@ -123,6 +132,18 @@ impl SshdFacts {
             }
             (_, _) => problem(NAME, format!("sshd asks {command}"), NOT_ASKED, INSTALL),
         }
+    }
+
+    /// The command that sshd asks: an option on its command line beats every file.
+    fn asked<'a>(&'a self, effective: &'a Effective) -> Option<&'a str> {
+        let option = self.unit_options.as_ref().and_then(|options| options.command.as_deref());
+        option.or_else(|| effective.get(COMMAND))
+    }
+
+    /// Whether it is the distribution's own.
+    pub(super) fn asks_scripts(&self) -> bool {
+        let Some(Ok(effective)) = &self.effective else { return false };
+        self.asked(effective).is_some_and(is_stock)
     }
 
     fn first(&self, which: impl Fn(&&Setting) -> bool) -> Option<&Setting> {
@@ -253,6 +274,11 @@ fn methods(effective: &Effective) -> Option<Check> {
     })
 }
 
+/// Whether a command is that of the distributions' host package (wire.md 3.9).
+fn is_stock(command: &str) -> bool {
+    program_of(command).file_name().is_some_and(|name| name == "eic_run_authorized_keys")
+}
+
 /// The command behind ours, with its arguments.
 pub(super) fn chained_command(command: &str) -> Option<String> {
     words(command).into_iter().skip_while(|word| word != "--chain").nth(1)
@@ -315,6 +341,25 @@ mod tests {
         let option = UnitOptions { file: "/x.conf".into(), command: Some("/bin/y".to_owned()), user: None };
         let said = blamed(&SshdFacts { unit_options: Some(option), ..facts(OURS) });
         assert!(said.starts_with("/x.conf starts sshd with -o"), "{said}");
+    }
+
+    /// Where a metadata service is wanted, the distribution's scripts may be what sshd asks.
+    #[test]
+    fn the_distributions_scripts_are_as_good_as_ours_where_they_are_served() {
+        let stock = "/usr/share/ec2-instance-connect/eic_run_authorized_keys %u %f";
+        let configured = format!("authorizedkeyscommand {stock}\n");
+        let option = || UnitOptions { file: "/x.conf".into(), command: Some(stock.to_owned()), user: None };
+        let rows = [
+            (facts(&configured), true),
+            (SshdFacts { unit_options: Some(option()), ..facts(OURS) }, true),
+            (facts(OURS), false),
+        ];
+        for (facts, asks_scripts) in rows {
+            assert_eq!(facts.asks_scripts(), asks_scripts);
+            let is_asked = |facts: &SshdFacts| found(facts).is_empty();
+            assert_eq!(is_asked(&facts), !asks_scripts, "{facts:?}");
+            assert!(is_asked(&SshdFacts { serves_scripts: true, ..facts }));
+        }
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl UnitFacts {
 
 impl Unit {
     /// What is wrong, and what mends it.
-    fn fault(self, name: &str) -> Option<(String, String)> {
+    pub(super) fn fault(self, name: &str) -> Option<(String, String)> {
         match self {
             Self::Missing => Some((
                 format!("{name} is not installed"),

@@ -9,7 +9,7 @@ mod settings;
 
 pub use address::{AddressFailure, add_metadata_address, remove_metadata_address};
 pub use listeners::PassedSockets;
-pub(crate) use settings::{Guest, WatchedMetadata};
+pub(crate) use settings::{Guest, METADATA_ADDRESS, Own, Shows, WatchedMetadata};
 
 use crate::clock::MachineClock;
 use crate::host_reports::Readings;
@@ -30,7 +30,7 @@ use instance_connect_core::link::{
 use instance_connect_core::stock::{Signer, StockEntry, StockKeys};
 use instance_connect_core::throttle::Bucket;
 use kept::{Kept, KeptGrant};
-use settings::{MetadataSettings, Shows};
+use settings::MetadataSettings;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::Ipv4Addr;

@@ -12,7 +12,7 @@ use std::path::Path;
 const METADATA_FILE: &str = "metadata.toml";
 
 /// Where the host scripts ask (wire.md 3.1).
-pub(super) const METADATA_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+pub(crate) const METADATA_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
 /// What root has decided about the metadata service.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,10 @@
 //! Looking at the machine. Nothing is judged here, and nothing changed.
 
+mod metadata;
+
 use super::account::AccountFacts;
 use super::agent::{AgentFacts, Answer, MISSING};
+use super::metadata::MetadataFacts;
 use super::record::{RecordFacts, SessionProgram};
 use super::sshd::{Running, SshdFacts, chained_command, program_of};
 use super::units::{Unit, UnitFacts};
@@ -47,6 +50,8 @@ pub(super) struct Facts {
     pub(super) agent: AgentFacts,
     /// `None` where systemd is not what starts services.
     pub(super) units: Option<UnitFacts>,
+    /// `None` where neither the distribution's scripts are nor a metadata service is wanted.
+    pub(super) metadata: Option<MetadataFacts>,
     pub(super) record: RecordFacts,
     pub(super) account: Option<AccountFacts>,
 }
@@ -59,9 +64,14 @@ pub(super) async fn survey(os_user: Option<&str>, now: UnixSeconds) -> Facts {
     let veto = read_veto(&directories.etc);
     let account = os_user.map(|name| account_facts(&root, name, veto.clone().ok(), now));
     let uid = account.as_ref().and_then(|facts| facts.account.as_ref()).map_or(65534, |account| account.uid);
+    let agent = agent_facts(&root, &directories, veto.map(drop), now).await;
+    let metadata = metadata::metadata_facts(&root, &directories, agent.ahead()).await;
+    let sshd = sshd_facts(&root, os_user.unwrap_or(NOBODY), uid);
+    let serves_scripts = metadata.as_ref().is_some_and(|metadata| matches!(metadata.settings, Ok(Some(_))));
     Facts {
-        sshd: sshd_facts(&root, os_user.unwrap_or(NOBODY), uid),
-        agent: agent_facts(&root, &directories, veto.map(drop), now).await,
+        sshd: SshdFacts { serves_scripts, ..sshd },
+        agent,
+        metadata,
         units: root.program("systemctl").map(|_| unit_facts(&root, &directories)),
         record: record_facts(&root, &directories.run),
         account,

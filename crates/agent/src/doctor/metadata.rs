@@ -1,0 +1,486 @@
+//! Checks of the metadata service, and of what the distributions' own host scripts look at on this machine before they believe it
+//! (wire.md 3.3; docs/metadata.md): would they give sshd a pushed key?
+
+use super::check::{Check, note, ok, problem};
+use super::units::Unit;
+use crate::install::UNIT;
+use crate::metadata::{METADATA_ADDRESS, Own};
+use crate::status::duration;
+use instance_connect_core::document::InstanceId;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// What opens the service's address, where systemd is.
+pub(super) const METADATA_UNIT: &str = "instance-connect-metadata.socket";
+
+/// What is known, on a machine that has the scripts, or whose root wants the service.
+#[derive(Debug)]
+pub(super) struct MetadataFacts {
+    /// Where the scripts are, if they are installed.
+    pub(super) scripts: Option<PathBuf>,
+    /// What root has decided.
+    pub(super) settings: Result<Option<Own>, String>,
+    /// `None` where systemd is not what starts services.
+    pub(super) unit: Option<Unit>,
+    /// Which instance this is.
+    pub(super) instance: Option<InstanceId>,
+    /// What was answered at the service's address, or why nothing was; `None` where nobody was asked.
+    pub(super) answer: Option<Result<Answer, String>>,
+    /// `/sys/hypervisor/uuid`.
+    pub(super) hypervisor: Option<String>,
+    /// `/sys/devices/virtual/dmi/id/board_asset_tag`.
+    pub(super) board_asset_tag: Option<String>,
+    /// Whether the scripts would find the root of the chain that was answered; `None` where there was no chain.
+    pub(super) root: Option<SignerRoot>,
+    /// How far this machine's wall clock is ahead of the control plane's, in seconds.
+    pub(super) ahead: Option<i64>,
+}
+
+/// What is said at the service's address. What was not found there is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) instance: String,
+    pub(super) zone: Option<String>,
+    pub(super) region: Option<String>,
+    pub(super) chain: Option<String>,
+}
+
+/// The root of the signers among the authorities that this machine trusts.
+#[derive(Debug)]
+pub(super) struct SignerRoot {
+    /// The file of its own that the scripts look for, or the bundle of all.
+    pub(super) place: PathBuf,
+    pub(super) is_bundle: bool,
+    pub(super) found: Found,
+}
+
+/// What there is of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Itself,
+    Another,
+    Nothing,
+}
+
+/// A wall clock that is ahead by more than this many seconds takes a noticeable part of a key's minute.
+const AHEAD: i64 = 5;
+
+/// How long keys live, in seconds: a wall clock that is ahead by that has them all ended.
+const LIFETIME: i64 = 60;
+
+/// Staples begin so many seconds before they are made: with a wall clock that is further behind they have not begun.
+const STAPLES_BACKDATED: i64 = 3600;
+
+const SILENT: &str = "the scripts do nothing then, and tell sshd of no key";
+const NO_KEY: &str = "the scripts give up then, and sshd takes no key from them";
+
+impl MetadataFacts {
+    /// `asks_scripts` is whether sshd asks the scripts for keys, and not our command: then logins fail by what is wrong here.
+    pub(super) fn checks(&self, asks_scripts: bool) -> Vec<Check> {
+        const NAME: &str = "metadata-settings";
+        let settings = match &self.settings {
+            Ok(Some(settings)) => settings,
+            Ok(None) => {
+                let found = "there is no metadata.toml: the distribution's scripts get no key from us";
+                return vec![ok(NAME, found)];
+            }
+            Err(reason) => {
+                let why = "the agent does not start again with a file that it cannot understand or that others can change";
+                let mend = "put right what is named here, chown root and chmod 644 the file, then: systemctl restart instance-connect-agent";
+                return vec![problem(NAME, reason.clone(), why, mend)];
+            }
+        };
+        let wrong = if asks_scripts { problem } else { note };
+        let mut found = vec![self.place(settings)];
+        found.extend(self.unit(settings));
+        found.extend(self.service(settings));
+        found.extend(self.zone());
+        if self.scripts.is_some() {
+            found.push(self.machine());
+            found.extend(self.root());
+            found.extend(self.clock());
+        }
+        found.into_iter().map(|finding| finding.judged(wrong)).collect()
+    }
+
+    fn place(&self, settings: &Own) -> Finding {
+        const NAME: &str = "metadata-settings";
+        let listen = settings.listen;
+        if self.scripts.is_some() && listen != SocketAddr::from((METADATA_ADDRESS, 80)) {
+            let found = format!("metadata.toml has the service on {listen}");
+            return wrong(
+                NAME,
+                found,
+                "the scripts ask 169.254.169.254, port 80, and nowhere else",
+                "listen = \"169.254.169.254:80\", where the machine has no metadata service of a cloud",
+            );
+        }
+        right(NAME, format!("a metadata service on {listen} is wanted"))
+    }
+
+    fn unit(&self, settings: &Own) -> Option<Finding> {
+        const NAME: &str = "metadata-unit";
+        if settings.listen.ip() != METADATA_ADDRESS {
+            return None;
+        }
+        Some(match self.unit?.fault(METADATA_UNIT) {
+            None => right(NAME, format!("{METADATA_UNIT} starts with the machine")),
+            Some((found, _)) => wrong(
+                NAME,
+                found,
+                "it puts the address on this machine and opens its port, which the agent may not",
+                format!(
+                    "systemctl stop {UNIT}; systemctl enable --now {METADATA_UNIT}; systemctl start {UNIT}"
+                ),
+            ),
+        })
+    }
+
+    fn service(&self, settings: &Own) -> Option<Finding> {
+        const NAME: &str = "metadata-service";
+        let listen = settings.listen;
+        let own = self.instance.as_ref().map(InstanceId::as_str);
+        Some(match self.answer.as_ref()? {
+            Err(reason) => wrong(
+                NAME,
+                format!("{listen}: {reason}"),
+                "the scripts ask there for keys",
+                "instance-connect-agent status says where the service listens, or why it cannot; a metadata.toml that is newer than the agent wants it restarted",
+            ),
+            Ok(answer) if Some(answer.instance.as_str()) == own => {
+                right(NAME, format!("{listen} answers as {}", answer.instance))
+            }
+            Ok(answer) => wrong(
+                NAME,
+                format!(
+                    "somebody else answers at {listen}: there this is {:?}, and here {}",
+                    answer.instance,
+                    own.unwrap_or("no instance")
+                ),
+                "the scripts ask whoever has that address: a cloud, a hypervisor, another program",
+                "use our own command here (instance-connect-agent install), or have the other one end: ip address show to 169.254.169.254, and ip route get to it, say where it is",
+            ),
+        })
+    }
+
+    /// Judged where it is our service that answers.
+    fn zone(&self) -> Option<Finding> {
+        const NAME: &str = "metadata-zone";
+        let answer = self.answer.as_ref()?.as_ref().ok()?;
+        if Some(answer.instance.as_str()) != self.instance.as_ref().map(InstanceId::as_str) {
+            return None;
+        }
+        let (Some(zone), Some(region)) = (&answer.zone, &answer.region) else {
+            return Some(wrong(
+                NAME,
+                "the service does not know yet where this instance is",
+                NO_KEY,
+                "the control plane says so with each link: see the check named link",
+            ));
+        };
+        let mend = "create the instance again in a zone such as us-east-1a, and enrol this machine as that one; or use our own command";
+        Some(if !is_zone(zone) {
+            let why = "the scripts take zones of two or three words, one digit and a letter, such as us-east-1a, and end with status 255 at others";
+            wrong(NAME, format!("this instance is in the zone {zone:?}"), why, mend)
+        } else if zone.get(..zone.len() - 1) != Some(region) {
+            let why = "the scripts take the zone without its letter for the region, and look for a signer of that name";
+            wrong(NAME, format!("the zone {zone:?} is not one of the region {region:?}"), why, mend)
+        } else {
+            right(NAME, format!("{zone}, which the scripts take"))
+        })
+    }
+
+    /// The scripts look whether they run in EC2: what they look at has to say the instance id.
+    fn machine(&self) -> Finding {
+        const NAME: &str = "board-asset-tag";
+        const XEN: &str = "/sys/hypervisor/uuid";
+        const TAG: &str = "/sys/devices/virtual/dmi/id/board_asset_tag";
+        let own = self.instance.as_ref().map_or("i-…", InstanceId::as_str);
+        match (&self.hypervisor, &self.board_asset_tag) {
+            (Some(uuid), _) if uuid.starts_with("ec2") => right(NAME, format!("{XEN} begins with ec2")),
+            (Some(_), _) => wrong(
+                NAME,
+                format!("{XEN} does not begin with ec2"),
+                SILENT,
+                "where this file is (in guests of Xen) the scripts look at nothing else: use our own command here",
+            ),
+            // As the shell has it.
+            (None, Some(tag)) if tag.trim_end_matches('\n') == own => right(NAME, format!("{TAG} is {own}")),
+            (None, tag) => {
+                let found = tag.as_ref().map_or_else(
+                    || format!("{TAG} is missing"),
+                    |tag| format!("{TAG} is {:?}, and not {own}", tag.trim_end()),
+                );
+                let mend = format!(
+                    "it comes from the firmware: start a guest of QEMU with -smbios type=2,asset={own}; where nobody can set it, use our own command"
+                );
+                wrong(NAME, found, SILENT, mend)
+            }
+        }
+    }
+
+    fn root(&self) -> Option<Finding> {
+        const NAME: &str = "signer-root";
+        let SignerRoot { place, is_bundle, found } = self.root.as_ref()?;
+        let shown = place.display();
+        let mend = if *is_bundle {
+            "instance-connect signer ca >/etc/pki/ca-trust/source/anchors/Instance_Connect_signer_root.pem && update-ca-trust".to_owned()
+        } else {
+            let name = place.file_stem().unwrap_or_default().to_string_lossy();
+            format!(
+                "instance-connect signer ca >/usr/local/share/ca-certificates/{name}.crt && update-ca-certificates"
+            )
+        };
+        Some(match found {
+            Found::Itself => right(NAME, format!("{shown} has the root of those who sign")),
+            Found::Another => wrong(
+                NAME,
+                format!("{shown} is another certificate than the root of those who sign"),
+                NO_KEY,
+                mend,
+            ),
+            Found::Nothing if *is_bundle => {
+                wrong(NAME, format!("the root of those who sign is not in {shown}"), NO_KEY, mend)
+            }
+            Found::Nothing => wrong(NAME, format!("{shown} is missing"), NO_KEY, mend),
+        })
+    }
+
+    /// What the scripts judge by the wall clock: the end of each key, and whether a staple has begun.
+    fn clock(&self) -> Option<Finding> {
+        const NAME: &str = "metadata-clock";
+        let ahead = self.ahead?;
+        let off = duration(ahead.abs());
+        let mend = "timedatectl set-ntp true, or whatever keeps this machine's time";
+        Some(if ahead > AHEAD {
+            let found = format!("{off} ahead of the control plane's");
+            let why = if ahead < LIFETIME {
+                "for the scripts keys end by this machine's wall clock, so that much earlier"
+            } else {
+                "for the scripts keys end by this machine's wall clock: all of them have ended when they come"
+            };
+            wrong(NAME, found, why, mend)
+        } else if ahead < -STAPLES_BACKDATED {
+            let why =
+                "for openssl, which the scripts ask, nobody has said yet that the signer is not revoked";
+            wrong(NAME, format!("{off} behind the control plane's"), why, mend)
+        } else {
+            right(NAME, "keys end here when they do at the control plane, give or take a few seconds")
+        })
+    }
+}
+
+/// What was found, before it is known whether logins fail by it.
+struct Finding {
+    check: &'static str,
+    found: String,
+    /// Why that is wrong, and what mends it.
+    fault: Option<(&'static str, String)>,
+}
+
+impl Finding {
+    fn judged(self, wrong: fn(&'static str, String, &'static str, String) -> Check) -> Check {
+        match self.fault {
+            None => ok(self.check, self.found),
+            Some((why, mend)) => wrong(self.check, self.found, why, mend),
+        }
+    }
+}
+
+fn right(check: &'static str, found: impl Into<String>) -> Finding {
+    Finding { check, found: found.into(), fault: None }
+}
+
+fn wrong(
+    check: &'static str,
+    found: impl Into<String>,
+    why: &'static str,
+    mend: impl Into<String>,
+) -> Finding {
+    Finding { check, found: found.into(), fault: Some((why, mend.into())) }
+}
+
+/// `^([a-z]+-){2,3}[0-9][a-z]$`, as the scripts have it (wire.md 3.3).
+fn is_zone(zone: &str) -> bool {
+    let parts: Vec<&str> = zone.split('-').collect();
+    let Some((last, words)) = parts.split_last() else { return false };
+    let is_word = |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    let ends_well =
+        matches!(last.as_bytes(), [digit, letter] if digit.is_ascii_digit() && letter.is_ascii_lowercase());
+    (2..=3).contains(&words.len()) && words.iter().all(is_word) && ends_well
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::Verdict;
+    use super::*;
+    use crate::metadata::Shows;
+
+    const ID: &str = "i-0123456789abcdef0";
+
+    fn settings(listen: &str) -> Own {
+        Own { listen: listen.parse().unwrap(), shows: Shows::default() }
+    }
+
+    fn answer() -> Answer {
+        let some = |text: &str| Some(text.to_owned());
+        Answer {
+            instance: ID.to_owned(),
+            zone: some("us-east-1a"),
+            region: some("us-east-1"),
+            chain: some(""),
+        }
+    }
+
+    fn signer_root(found: Found) -> Option<SignerRoot> {
+        let place = "/etc/ssl/certs/Instance_Connect_signer_root.pem".into();
+        Some(SignerRoot { place, is_bundle: false, found })
+    }
+
+    fn facts() -> MetadataFacts {
+        MetadataFacts {
+            scripts: Some("/usr/share/ec2-instance-connect".into()),
+            settings: Ok(Some(settings("169.254.169.254:80"))),
+            unit: Some(Unit::Enabled),
+            instance: Some(ID.parse().unwrap()),
+            answer: Some(Ok(answer())),
+            hypervisor: None,
+            board_asset_tag: Some(format!("{ID}\n")),
+            root: signer_root(Found::Itself),
+            ahead: Some(1),
+        }
+    }
+
+    fn at(zone: &str, region: &str) -> Option<Result<Answer, String>> {
+        Some(Ok(Answer { zone: Some(zone.to_owned()), region: Some(region.to_owned()), ..answer() }))
+    }
+
+    #[test]
+    fn what_the_scripts_would_stumble_over() {
+        let of_another = Answer { instance: "i-00000000000000001".to_owned(), ..answer() };
+        let bundle = SignerRoot {
+            place: "/etc/ssl/certs/ca-bundle.crt".into(),
+            is_bundle: true,
+            found: Found::Nothing,
+        };
+        let rows: Vec<(MetadataFacts, &str, &str)> = vec![
+            (
+                MetadataFacts { settings: Ok(Some(settings("127.0.0.1:80"))), ..facts() },
+                "metadata-settings",
+                "has the service on 127.0.0.1:80",
+            ),
+            (
+                MetadataFacts { unit: Some(Unit::Disabled), ..facts() },
+                "metadata-unit",
+                "metadata.socket is not enabled",
+            ),
+            (
+                MetadataFacts { answer: Some(Err("Connection refused".to_owned())), ..facts() },
+                "metadata-service",
+                "169.254.169.254:80: Connection refused",
+            ),
+            (
+                MetadataFacts { answer: Some(Ok(of_another)), ..facts() },
+                "metadata-service",
+                "somebody else answers at 169.254.169.254:80: there this is \"i-00000000000000001\"",
+            ),
+            (
+                MetadataFacts { answer: Some(Ok(Answer { zone: None, ..answer() })), ..facts() },
+                "metadata-zone",
+                "does not know yet",
+            ),
+            (
+                MetadataFacts { answer: at("us-west-2-lax-1a", "us-west-2"), ..facts() },
+                "metadata-zone",
+                "\"us-west-2-lax-1a\"",
+            ),
+            (
+                MetadataFacts { answer: at("us-east-1a", "us-east-2"), ..facts() },
+                "metadata-zone",
+                "is not one of the region \"us-east-2\"",
+            ),
+            (
+                MetadataFacts { hypervisor: Some("abc".to_owned()), ..facts() },
+                "board-asset-tag",
+                "does not begin with ec2",
+            ),
+            (
+                MetadataFacts { board_asset_tag: None, ..facts() },
+                "board-asset-tag",
+                "board_asset_tag is missing",
+            ),
+            (
+                MetadataFacts { board_asset_tag: Some("Not Specified\n".to_owned()), ..facts() },
+                "board-asset-tag",
+                "board_asset_tag is \"Not Specified\", and not i-0123456789abcdef0",
+            ),
+            (
+                MetadataFacts { root: signer_root(Found::Nothing), ..facts() },
+                "signer-root",
+                "Instance_Connect_signer_root.pem is missing",
+            ),
+            (
+                MetadataFacts { root: signer_root(Found::Another), ..facts() },
+                "signer-root",
+                "is another certificate",
+            ),
+            (MetadataFacts { root: Some(bundle), ..facts() }, "signer-root", "is not in /etc/ssl/certs/ca-"),
+            (MetadataFacts { ahead: Some(6), ..facts() }, "metadata-clock", "6 s ahead"),
+            (MetadataFacts { ahead: Some(-7300), ..facts() }, "metadata-clock", "2 h behind"),
+        ];
+        for (facts, check, expected) in rows {
+            for (asks_scripts, verdict) in [(true, Verdict::Problem), (false, Verdict::Note)] {
+                let checks = facts.checks(asks_scripts);
+                let found: Vec<_> = checks.iter().filter(|check| check.verdict != Verdict::Ok).collect();
+                let [only] = found.as_slice() else { panic!("{check} {expected}: {found:?}") };
+                assert_eq!((only.check, only.verdict), (check, verdict));
+                assert!(only.found.contains(expected), "{}", only.found);
+                assert!(only.why.is_some() && only.mend.is_some());
+            }
+        }
+    }
+
+    #[test]
+    fn a_machine_in_order_and_one_that_wants_no_service_have_nothing_wrong() {
+        let without_service = MetadataFacts { settings: Ok(None), answer: None, ..facts() };
+        let without_scripts = MetadataFacts {
+            scripts: None,
+            settings: Ok(Some(settings("127.0.0.1:8080"))),
+            board_asset_tag: None,
+            ..facts()
+        };
+        let in_xen = MetadataFacts { hypervisor: Some("ec2f".to_owned()), board_asset_tag: None, ..facts() };
+        for facts in [facts(), without_service, without_scripts, in_xen] {
+            let checks = facts.checks(true);
+            assert!(checks.iter().all(|check| check.verdict == Verdict::Ok), "{checks:?}");
+        }
+    }
+
+    #[test]
+    fn settings_that_the_agent_would_not_start_with_are_a_problem_whoever_is_asked() {
+        let facts = MetadataFacts { settings: Err("metadata.toml: x".to_owned()), answer: None, ..facts() };
+        let checks = facts.checks(false);
+        assert_eq!((checks[0].check, checks[0].verdict), ("metadata-settings", Verdict::Problem));
+    }
+
+    #[test]
+    fn zones_that_the_scripts_take() {
+        for zone in ["us-east-1a", "us-gov-east-1b", "cn-north-9z"] {
+            assert!(is_zone(zone), "{zone}");
+        }
+        let others = [
+            "",
+            "us-1a",
+            "us-east-10a",
+            "us-west-2-lax-1a",
+            "us-east-1",
+            "US-east-1a",
+            "us--1a",
+            "a-b-c-d-1a",
+            "us-east-1aa",
+        ];
+        for zone in others {
+            assert!(!is_zone(zone), "{zone}");
+        }
+    }
+}
