@@ -176,6 +176,8 @@ class Host:
         """Becomes this machine of a `dev`, whose own agent goes to sleep meanwhile."""
         shutil.copytree(instance.folder / "etc", self.root / "etc/instance-connect", dirs_exist_ok=True)
         shutil.copytree(instance.folder / "state", self.root / "var/lib/instance-connect-agent", dirs_exist_ok=True)
+        # Its metadata service is where that machine has it.
+        (self.root / "etc/instance-connect/metadata.toml").unlink(missing_ok=True)
 
     def reload_sshd(self):
         """As `systemctl reload` does, and waits until it has read its files."""
