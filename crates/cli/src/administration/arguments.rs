@@ -483,12 +483,12 @@ pub(crate) enum Signer {
 /// What is to be done with the root certificate. Debian's program makes of the name of a file here the one that the stock
 /// scripts look for: the certificate's common name with `_` for each blank, and `.pem` (wire.md 3.6).
 pub(super) const SIGNER_CA_STEPS: &str = "\
-Put the certificate on each machine that has the package, as root.
-Debian and Ubuntu (the scripts look for the file by exactly this name):
-  instance-connect signer ca > /usr/local/share/ca-certificates/Instance_Connect_signer_root.crt
+Keep it as Instance_Connect_signer_root.pem, and copy it to each machine that has the package. There, as root,
+on Debian and Ubuntu (the scripts look for the file by exactly this name):
+  install -m 644 Instance_Connect_signer_root.pem /usr/local/share/ca-certificates/Instance_Connect_signer_root.crt
   update-ca-certificates
-RHEL, Fedora, Amazon Linux:
-  instance-connect signer ca > /etc/pki/ca-trust/source/anchors/Instance_Connect_signer_root.pem
+on RHEL, Fedora and Amazon Linux:
+  install -m 644 Instance_Connect_signer_root.pem /etc/pki/ca-trust/source/anchors/
   update-ca-trust
 It vouches for the signer's one name and for nothing else.";
 

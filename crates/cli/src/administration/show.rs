@@ -233,7 +233,6 @@ mod tests {
         assert_eq!(text(&Shown::SignerCertificate, &answer) + "\n", pem);
         let steps = Shown::SignerCertificate.steps().unwrap();
         assert!(steps.contains("/ca-certificates/Instance_Connect_signer_root.crt\n"), "{steps}");
-        assert!(steps.contains("/anchors/Instance_Connect_signer_root.pem\n"), "{steps}");
         assert_eq!(Shown::Revoked.steps(), None);
     }
 
