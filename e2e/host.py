@@ -31,6 +31,9 @@ SSHD_CONFIG = "# A comment that stays\n\nInclude /etc/ssh/sshd_config.d/*.conf\n
 
 
 class Host:
+    # The beginning of a command that runs in its network, which is this system's.
+    network = ()
+
     def __init__(self, folder, sshd_config=SSHD_CONFIG):
         self.folder = folder
         self.root = folder / "root"
@@ -78,7 +81,7 @@ class Host:
 
     def words(self, *words):
         """A command line that runs there."""
-        inside = ["nsenter", "--target", self.space.pid, "--mount", "chroot", self.root, *words]
+        inside = [*self.network, "nsenter", "--target", self.space.pid, "--mount", "chroot", self.root, *words]
         return [str(word) for word in inside]
 
     def run(self, *words, check=True, environment=None, **options):
@@ -148,11 +151,8 @@ class Host:
 
     def await_sshd(self):
         def listens():
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-            except OSError:
-                return False
-            return (self.root / "run/sshd.pid").exists()
+            listing = run(*self.network, "ss", "-Hltn", "src", f"127.0.0.1:{self.port}").stdout
+            return listing and (self.root / "run/sshd.pid").exists()
 
         eventually(listens, "sshd listens")
 
@@ -169,7 +169,7 @@ class Host:
         words = ["ssh", "-F", "none", "-i", key.file, "-p", self.port, f"{user}@127.0.0.1"]
         for name, value in options.items():
             words[1:1] = ["-o", f"{name}={value}"]
-        done = run(*words, "id -un", check=False)
+        done = run(*self.network, *words, "id -un", check=False)
         return done.returncode == 0 and done.stdout == f"{user}\n"
 
     def take_identity(self, instance):
@@ -199,8 +199,9 @@ class Host:
         """Runs lines of shell there."""
         return self.run("sh", "-ec", script)
 
-    def start_agent(self, within=PATIENCE):
-        words = ["setpriv", "--reuid=instance-connect-agent", "--regid=instance-connect-keys", "--clear-groups", "--"]
+    def start_agent(self, within=PATIENCE, before=()):
+        """Starts it as its service does, with `before` in front."""
+        words = [*before, "setpriv", "--reuid=instance-connect-agent", "--regid=instance-connect-keys", "--clear-groups", "--"]
         with open(self.root / "agent.log", "w") as log:
             self.agent = subprocess.Popen(
                 self.words(*words, "/usr/bin/instance-connect-agent", "run"), stdin=subprocess.DEVNULL, stdout=log, stderr=log

@@ -31,10 +31,12 @@ class Provided:
 
 
 class StockHost:
-    """A machine whose scripts ask `base` and trust the certificate authorities in the directory `authorities`."""
+    """A machine whose scripts ask `base` and trust the certificate authorities in the directory `authorities`. They look whether
+    they run in EC2 where `system` says what `/sys` is."""
 
-    def __init__(self, base, authorities, folder, curl=("curl",)):
+    def __init__(self, base, authorities, folder, curl=("curl",), system=None):
         self.base, self.authorities, self.folder, self.curl_command = base, Path(authorities), Path(folder), curl
+        self.system = system
         self.token = None
         self.runs = 0
 
@@ -75,6 +77,8 @@ class StockHost:
         instance = self.get("meta-data/instance-id/")
         if not re.fullmatch(r"i-[0-9a-f]{8,32}", instance.split("\n")[0]):
             return []
+        if self.system and not self.is_in_ec2(instance):
+            return []
         active = f"meta-data/managed-ssh-keys/active-keys/{user}/"
         head = self.curl(
             "-H", f"X-aws-ec2-metadata-token: {self.token}", "-o", work / "head", "-I", "-w", "%{http_code}",
@@ -99,6 +103,13 @@ class StockHost:
             raise Stopped(blob.returncode, "the keys")
         self.check_chain(chain, staples, work, f"managed-ssh-signer.{zone[:-1]}.{domain}")
         return self.parse(blob.stdout, instance, fingerprint, work)
+
+    def is_in_ec2(self, instance):
+        """By the hypervisor's id, and only where there is none by the board's."""
+        uuid, tag = self.system / "hypervisor/uuid", self.system / "devices/virtual/dmi/id/board_asset_tag"
+        if uuid.exists():
+            return uuid.read_text().startswith("ec2")
+        return tag.exists() and tag.read_text().rstrip("\n") == instance
 
     def check_chain(self, chain, staples, work, expected):
         """The name, the trust in it, and each staple."""

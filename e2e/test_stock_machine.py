@@ -1,0 +1,356 @@
+"""A machine with the distributions' own host package, in a network of its own: its agent has the metadata service where the
+scripts ask, 169.254.169.254, port 80, on a socket that it is given as systemd would.
+
+Where the variable STOCK_SCRIPTS names a directory with the package's own scripts, as they are published
+(github.com/aws/aws-ec2-instance-connect-config, src/bin), these run there, too, and have to say what the replay says, which is
+how sshd hears of keys on such machines. They are not ours and not here."""
+
+import json
+import os
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from dev import PROGRAMS, Dev
+from host import AGENT, Host
+from machines import Space
+from stock_host import StockHost, Stopped
+from system import PATIENCE, eventually, kill, root_only, run, stop
+
+pytestmark = root_only
+
+ADDRESS = "169.254.169.254"
+SCRIPTS = "/usr/share/ec2-instance-connect"
+TAG = "sys/devices/virtual/dmi/id/board_asset_tag"
+UNITS = Path(__file__).parent.parent / "packaging/systemd"
+
+# What systemd does for instance-connect-metadata.socket.
+PASS_SOCKET = f"""
+import os, socket, sys
+listener = socket.create_server(("{ADDRESS}", 80))
+os.dup2(listener.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES="metadata")
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+needs_scripts = pytest.mark.skipif(
+    "STOCK_SCRIPTS" not in os.environ,
+    reason="needs STOCK_SCRIPTS: a directory with the scripts of the ec2-instance-connect package, which are not ours to bring",
+)
+
+
+class Network(Space):
+    """A network with nothing in it but its loopback interface."""
+
+    def __init__(self):
+        super().__init__(["unshare", "--net", "sh", "-ec", "ip link set lo up; echo ready; cat"])
+        self.words = ["nsenter", f"--net=/proc/{self.process.pid}/ns/net"]
+
+    def run(self, *words, **options):
+        return run(*self.words, *words, **options)
+
+    def join(self, other, name, own, others):
+        """A cable to another network: the interface `name` here, with these addresses at its ends."""
+        self.run("ip", "link", "add", name, "type", "veth", "peer", "name", name, "netns", other.process.pid)
+        for network, address in ((self, own), (other, others)):
+            network.run("ip", "address", "add", address, "dev", name)
+            network.run("ip", "link", "set", name, "up")
+
+
+class StockMachine(Host):
+    """A host with a network and a syslog of its own, and devices that the scripts need."""
+
+    def __init__(self, folder, network):
+        self.network = network.words
+        super().__init__(folder)
+        (self.root / "etc/ssl/certs").mkdir(parents=True)
+        self.syslog = []
+        log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        log.bind(str(self.root / "run/syslog.sock"))
+        (self.root / "run/syslog.sock").chmod(0o666)
+        threading.Thread(target=self.listen, args=(log,), daemon=True).start()
+
+    def enter_space(self):
+        super().enter_space()
+        self.shell("""
+            mount -t tmpfs -o mode=755 tmpfs /dev
+            for device in null:3 zero:5 full:7 random:8 urandom:9; do mknod -m 666 "/dev/${device%:*}" c 1 "${device#*:}"; done
+            mkdir -m 1777 /dev/shm
+            ln -s /proc/self/fd /dev/fd
+            ln -s /run/syslog.sock /dev/log
+        """)
+
+    def listen(self, log):
+        while True:
+            self.syslog.append(log.recv(8192).decode(errors="replace"))
+
+    def start_agent(self, **options):
+        # `nsenter`, `chroot` and `setpriv` become what they start, so it has the number of the process that has the socket.
+        super().start_agent(before=("python3", "-c", PASS_SOCKET), **options)
+
+    def send_key(self, key, user="alice", caller="admin"):
+        """Pushes a key with our own client, which is in that network, and gives the request's id."""
+        words = [PROGRAMS / "instance-connect", "send-key", f"{user}@{self.dev.first.id}", "--output", "json"]
+        words += ["--ssh-public-key", f"{key.file}.pub"]
+        return json.loads(run(*self.network, *words, env=self.dev.environment(caller)).stdout)["RequestId"]
+
+    def run_scripts(self, user, fingerprint=None):
+        """What the package's scripts print, or the status with which they end."""
+        words = [f"{SCRIPTS}/eic_run_authorized_keys", user, *([fingerprint] if fingerprint else [])]
+        done = self.run(*words, check=False)
+        return done.returncode, done.stdout.split("\n")[:-1] if done.stdout.strip() else []
+
+    def replay(self, user, fingerprint=None):
+        """What the replay of them comes to."""
+        try:
+            return 0, [provided.line for provided in self.stock_host.keys(user, fingerprint)]
+        except Stopped as stopped:
+            return stopped.status, []
+
+
+@pytest.fixture(scope="module")
+def network():
+    network = Network()
+    yield network
+    network.close()
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory, network):
+    """An enrolled machine with the address and the service; and with the scripts, where these are given."""
+    dev = Dev(tmp_path_factory.mktemp("dev"), "nobody", before=network.words)
+    machine = StockMachine(tmp_path_factory.mktemp("host"), network)
+    try:
+        machine.dev = dev
+        machine.add_user("alice")
+        machine.add_user("bob")
+        machine.add_user("ec2-instance-connect", "--system")
+        machine.shell("usermod --password '*' alice")
+        machine.take_identity(dev.first)
+        (machine.root / "etc/instance-connect/host.toml").unlink(missing_ok=True)
+        machine.start_sshd()
+        machine.install()
+        machine.await_sshd()
+        stop(dev.first.agent())
+        machine.write("etc/instance-connect/metadata.toml", f'listen = "{ADDRESS}:80"\n')
+        machine.write(TAG, f"{dev.first.id}\n")
+        for name in ("instance-connect-metadata.socket", "instance-connect-metadata-address.service"):
+            machine.write(f"etc/systemd/system/{name}", (UNITS / name).read_text())
+        machine.shell("mkdir -p /etc/systemd/system/sockets.target.wants; ln -s ../instance-connect-metadata.socket /etc/systemd/system/sockets.target.wants/")
+        machine.run(AGENT, "metadata-address", "add")
+        machine.start_agent()
+        curl = (*network.words, "curl")
+        machine.stock_host = StockHost(f"http://{ADDRESS}", machine.root / "etc/ssl/certs", machine.folder, curl, machine.root / "sys")
+        machine.write("etc/ssl/certs/Instance_Connect_signer_root.pem", machine.stock_host.served_root())
+        bring_scripts(machine)
+        yield machine
+    finally:
+        machine.close()
+        dev.close()
+
+
+def bring_scripts(machine):
+    """The package's, or something in their place that is there."""
+    machine.shell(f"mkdir {SCRIPTS}; printf '#!/bin/sh\\nexit 0\\n' > {SCRIPTS}/eic_run_authorized_keys")
+    for script in Path(os.environ.get("STOCK_SCRIPTS", "/nowhere")).glob("eic_*"):
+        run(*machine.words("tee", f"{SCRIPTS}/{script.name}"), stdin=None, input=script.read_text())
+    machine.shell(f"chmod 755 {SCRIPTS}/*")
+
+
+def test_the_address_is_put_where_nobody_answers_and_nowhere_else():
+    """The program alone, in networks of its own."""
+    here, there = Network(), Network()
+    try:
+        agent = PROGRAMS / "instance-connect-agent"
+
+        def change(which):
+            return here.run(agent, "metadata-address", which, check=False)
+
+        def address():
+            return here.run("ip", "-oneline", "-4", "address", "show", "to", f"{ADDRESS}/32").stdout.split()[1:4]
+
+        own = ["lo", "inet", f"{ADDRESS}/32"]
+        for _ in range(2):
+            assert (change("add").returncode, address()) == (0, own)
+        for _ in range(2):
+            assert (change("remove").returncode, address()) == (0, [])
+        # Somebody has it, at the other end of a cable: whether he listens or not.
+        here.join(there, "cloud", "10.99.0.1/24", "10.99.0.2/24")
+        here.run("ip", "route", "add", f"{ADDRESS}/32", "via", "10.99.0.2")
+        there.run("ip", "address", "add", f"{ADDRESS}/32", "dev", "lo")
+        refused = change("add")
+        assert (refused.returncode, address()) == (1, []) and "something answers there already" in refused.stderr
+        with listener(there):
+            assert (change("add").returncode, address()) == (1, [])
+        # It is this machine's already, where it was not put by us.
+        there.run("ip", "address", "del", f"{ADDRESS}/32", "dev", "lo")
+        here.run("ip", "address", "add", f"{ADDRESS}/32", "dev", "cloud")
+        refused = change("add")
+        assert refused.returncode == 1 and "is on interface cloud of this machine" in refused.stderr
+        assert (change("remove").returncode, address()[0]) == (0, "cloud")
+        here.run("ip", "link", "del", "cloud")
+        assert (change("add").returncode, address()) == (0, own)
+    finally:
+        here.close()
+        there.close()
+
+
+LISTENER = "import socket, sys; listener = socket.create_server((sys.argv[1], int(sys.argv[2]))); print('ready', flush=True); sys.stdin.read()"
+
+
+class listener:
+    """Somebody who listens in a network, while this is entered."""
+
+    def __init__(self, network, port=80):
+        self.words = [*network.words, "python3", "-c", LISTENER, ADDRESS, str(port)]
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout.readline() == "ready\n"
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait(PATIENCE)
+        self.process.stdout.close()
+
+
+def same(machine, user, fingerprint=None):
+    """What the scripts come to, where they are there, else the replay of them: both the same."""
+    replayed = machine.replay(user, fingerprint)
+    if "STOCK_SCRIPTS" in os.environ:
+        assert machine.run_scripts(user, fingerprint) == replayed
+    return replayed
+
+
+def test_a_machine_that_the_scripts_take_for_one_of_ec2s_is_given_its_keys(machine, new_key):
+    assert same(machine, "nobody") == (0, [])
+    keys = [new_key(), new_key("rsa-2048"), new_key("rsa-3072")]
+    # `dev` allows its limited user this account alone.
+    for key, caller in zip(keys, ["admin", "limited", "admin"], strict=True):
+        machine.send_key(key, "nobody", caller)
+    status, lines = same(machine, "nobody")
+    assert status == 0 and {key.public for key in keys} <= set(lines)
+    for key in keys:
+        assert same(machine, "nobody", key.fingerprint) == (0, [key.public])
+    assert same(machine, "bob") == (0, [])
+    assert same(machine, "nobody", new_key().fingerprint) == (255, [])
+
+
+@needs_scripts
+def test_the_published_scripts_say_the_same_and_tell_syslog_who_pushed(machine, new_key):
+    key = new_key()
+    request = machine.send_key(key, "nobody", "limited")
+    assert machine.run_scripts("nobody", key.fingerprint) == (0, [key.public])
+    said = f"Providing ssh key from EC2 Instance Connect with fingerprint: {key.fingerprint}, request-id: {request}, for IAM principal: {machine.dev.ready['limited']['arn']}"
+    eventually(lambda: any(said in line for line in machine.syslog), "syslog has it")
+
+
+def test_a_machine_that_is_not_the_instance_is_told_nothing(machine, new_key):
+    key = new_key()
+    machine.send_key(key)
+    given = (0, [key.public])
+    assert same(machine, "alice", key.fingerprint) == given
+    tag, uuid = machine.root / TAG, machine.root / "sys/hypervisor/uuid"
+    uuid.parent.mkdir()
+    try:
+        for text in (None, "", machine.dev.second.id, f"{machine.dev.first.id} x"):
+            tag.unlink(missing_ok=True)
+            if text is not None:
+                tag.write_text(text)
+            assert same(machine, "alice", key.fingerprint) == (0, [])
+        tag.write_text(machine.dev.first.id)
+        assert same(machine, "alice", key.fingerprint) == given
+        # Where there is a hypervisor's id the tag is not looked at.
+        uuid.write_text("EC2e1916-9099-7caf-fd21-012345abcdef\n")
+        assert same(machine, "alice", key.fingerprint) == (0, [])
+        tag.unlink()
+        uuid.write_text("ec2e1916-9099-7caf-fd21-012345abcdef\n")
+        assert same(machine, "alice", key.fingerprint) == given
+    finally:
+        uuid.unlink(missing_ok=True)
+        uuid.parent.rmdir()
+        tag.write_text(f"{machine.dev.first.id}\n")
+
+
+def test_a_root_that_the_machine_does_not_trust_opens_nothing(machine, new_key):
+    key = new_key()
+    machine.send_key(key)
+    root = machine.root / "etc/ssl/certs/Instance_Connect_signer_root.pem"
+    kept = root.read_text()
+    try:
+        root.unlink()
+        assert same(machine, "alice", key.fingerprint) == (1, [])
+    finally:
+        root.write_text(kept)
+    assert same(machine, "alice", key.fingerprint) == (0, [key.public])
+
+
+def test_doctor_and_status_see_a_machine_in_order(machine):
+    said = f"listens on {ADDRESS}:80; generation 1 signs"
+    eventually(lambda: said in machine.run(AGENT, "status", check=False).stdout, "the service listens, and its signers are known")
+    assert machine.doctor() == {} and machine.doctor(verdict="note") == {}
+    try:
+        machine.shell("rm /etc/systemd/system/sockets.target.wants/instance-connect-metadata.socket")
+        found = machine.doctor(verdict="note")["metadata-unit"]
+        assert found["found"] == "instance-connect-metadata.socket is not enabled"
+    finally:
+        machine.shell("ln -s ../instance-connect-metadata.socket /etc/systemd/system/sockets.target.wants/")
+
+
+@needs_scripts
+def test_a_pushed_key_logs_in_by_the_scripts_alone(machine, new_key):
+    """sshd is started as the package has systemd start it: with its command, and so not with ours."""
+    command = f"AuthorizedKeysCommand {SCRIPTS}/eic_run_authorized_keys %u %f"
+    own = machine.sshd
+    machine.sshd = None
+    kill(own.pid)
+    own.wait()
+    (machine.root / "run/sshd.pid").unlink(missing_ok=True)
+    try:
+        machine.start_sshd("-o", command, "-o", "AuthorizedKeysCommandUser ec2-instance-connect")
+        key, other = new_key(), new_key()
+        machine.send_key(key)
+        assert machine.login(key)
+        assert not machine.login(other) and not machine.login(key, user="bob")
+        words = ["revoke", "--instance", machine.dev.first.id, "--fingerprint", key.fingerprint]
+        run(*machine.network, PROGRAMS / "instance-connect", *words, env=machine.dev.environment())
+        assert not machine.login(key)
+    finally:
+        kill(machine.sshd.pid)
+        machine.sshd.wait()
+        (machine.root / "run/sshd.pid").unlink(missing_ok=True)
+        machine.start_sshd()
+    key = new_key()
+    machine.send_key(key)
+    assert machine.login(key)
+
+
+def test_answers_go_one_hop(machine, network):
+    """Nobody beyond a router is answered: what would come back to him is dropped on the way. Somebody else who listens at the
+    same address is heard there."""
+    router, far = Network(), Network()
+    try:
+        network.join(router, "near", "10.98.0.1/24", "10.98.0.2/24")
+        router.join(far, "far", "10.97.0.1/24", "10.97.0.2/24")
+        network.run("ip", "route", "add", "10.97.0.0/24", "via", "10.98.0.2")
+        far.run("ip", "route", "add", "default", "via", "10.97.0.1")
+        router.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+        router.run("ip", "route", "add", f"{ADDRESS}/32", "via", "10.98.0.1")
+
+        def reaches(network, port):
+            words = ["curl", "-s", "-o", "/dev/null", "-m", "2", f"http://{ADDRESS}:{port}/"]
+            return network.run(*words, check=False).returncode
+
+        with listener(network, 8080):
+            timed_out, connected = 28, reaches(router, 80)
+            assert connected == 0
+            assert reaches(far, 80) == timed_out
+            connect = f"import socket; socket.create_connection(('{ADDRESS}', 8080), 5)"
+            far.run("python3", "-c", connect)
+    finally:
+        far.close()
+        router.close()
