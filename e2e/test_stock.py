@@ -1,17 +1,17 @@
 """The distributions' own host package, as its scripts behave step by step (stock_host.py): what they are given by the
 metadata service, which keys they give sshd, and that nothing they must not see comes to them."""
 
-import base64
-import concurrent.futures
 import json
+import os
+import signal
 import socket
 from urllib.parse import urlparse
 
 import pytest
 
 from dev import PROGRAMS
-from stock_host import StockHost, Stopped, openssl
-from system import eventually, kill, run
+from stock_host import StockHost, Stopped
+from system import eventually, kill, run, stop
 
 TTL = "X-aws-ec2-metadata-token-ttl-seconds"
 
@@ -93,7 +93,13 @@ def test_keys_are_shown_on_without_control_plane_and_by_the_next_agent(new_dev, 
     host.take_token(60)
     token = host.token
     agent = dev.first.agent()
+<<<<<<< HEAD
+    os.kill(dev.control_plane(), signal.SIGSTOP)
+=======
+    # `dev`, which would end with its control plane, does not notice.
+    stop(dev.process.pid)
     kill(dev.control_plane())
+>>>>>>> e61d3dd (test_stock: the root comes with the chain, and a control plane that goes takes nothing with it)
     assert host.keys(push.user, push.key.fingerprint)
     kill(agent)
     dev.first.start_agent()

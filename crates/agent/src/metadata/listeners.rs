@@ -8,6 +8,7 @@ use super::Metadata;
 use super::server::{self, Asker};
 use super::settings::{Interface, METADATA_ADDRESS, MetadataSettings, WatchedMetadata};
 use crate::status::ListenerStatus;
+use rustix::net::netdevice::name_to_index;
 use socket2::{Domain, SockRef, Socket, Type};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -211,5 +212,6 @@ fn checked(interface: &Interface) -> io::Result<u32> {
 
 /// Which incarnation of an interface it is: another one of the same name has another index.
 fn index(interface: &Interface) -> Option<u32> {
-    fs::read_to_string(format!("/sys/class/net/{interface}/ifindex")).ok()?.trim().parse().ok()
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM.cloexec(), None).ok()?;
+    name_to_index(socket, interface.as_str()).ok()
 }
