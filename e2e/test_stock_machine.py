@@ -140,7 +140,7 @@ def machine(tmp_path_factory, network):
         machine.write(TAG, f"{dev.first.id}\n")
         for name in ("instance-connect-metadata.socket", "instance-connect-metadata-address.service"):
             machine.write(f"etc/systemd/system/{name}", (UNITS / name).read_text())
-        machine.shell("mkdir -p /etc/systemd/system/sockets.target.wants; ln -s ../instance-connect-metadata.socket /etc/systemd/system/sockets.target.wants/")
+        machine.shell("mkdir -p /etc/systemd/system/multi-user.target.wants; ln -s ../instance-connect-metadata.socket /etc/systemd/system/multi-user.target.wants/")
         machine.run(AGENT, "metadata-address", "add")
         machine.start_agent()
         curl = (*network.words, "curl")
@@ -294,11 +294,11 @@ def test_doctor_and_status_see_a_machine_in_order(machine):
     eventually(lambda: said in machine.run(AGENT, "status", check=False).stdout, "the service listens, and its signers are known")
     assert machine.doctor() == {} and machine.doctor(verdict="note") == {}
     try:
-        machine.shell("rm /etc/systemd/system/sockets.target.wants/instance-connect-metadata.socket")
+        machine.shell("rm /etc/systemd/system/multi-user.target.wants/instance-connect-metadata.socket")
         found = machine.doctor(verdict="note")["metadata-unit"]
         assert found["found"] == "instance-connect-metadata.socket is not enabled"
     finally:
-        machine.shell("ln -s ../instance-connect-metadata.socket /etc/systemd/system/sockets.target.wants/")
+        machine.shell("ln -s ../instance-connect-metadata.socket /etc/systemd/system/multi-user.target.wants/")
 
 
 @needs_scripts
