@@ -2,25 +2,24 @@
 metadata service, which keys they give sshd, and that nothing they must not see comes to them."""
 
 import json
-import os
-import signal
+import re
 import socket
 from urllib.parse import urlparse
 
 import pytest
 
 from dev import PROGRAMS
-from stock_host import StockHost, Stopped
+from stock_host import StockHost, Stopped, openssl
 from system import eventually, kill, run, stop
 
 TTL = "X-aws-ec2-metadata-token-ttl-seconds"
 
 
 def signer_ca(dev, folder):
-    """The root of those who sign, where the scripts look for it."""
+    """The root of those who sign, as an administrator gets it, where the scripts look for it."""
     folder.mkdir()
-    served = StockHost(metadata_url(dev.first), folder, folder)
-    (folder / "Instance_Connect_signer_root.pem").write_text(served.served_root())
+    root = run(PROGRAMS / "instance-connect", "signer", "ca", env=dev.environment()).stdout
+    (folder / "Instance_Connect_signer_root.pem").write_text(root)
     return folder
 
 
@@ -93,13 +92,9 @@ def test_keys_are_shown_on_without_control_plane_and_by_the_next_agent(new_dev, 
     host.take_token(60)
     token = host.token
     agent = dev.first.agent()
-<<<<<<< HEAD
-    os.kill(dev.control_plane(), signal.SIGSTOP)
-=======
     # `dev`, which would end with its control plane, does not notice.
     stop(dev.process.pid)
     kill(dev.control_plane())
->>>>>>> e61d3dd (test_stock: the root comes with the chain, and a control plane that goes takes nothing with it)
     assert host.keys(push.user, push.key.fingerprint)
     kill(agent)
     dev.first.start_agent()
@@ -107,11 +102,41 @@ def test_keys_are_shown_on_without_control_plane_and_by_the_next_agent(new_dev, 
     assert again[0].request == push.request_id
 
 
-def answered(host, push, token):
+def answered(host, push, token, **options):
     try:
-        return host.keys(push.user, push.key.fingerprint, token=token)
+        return host.keys(push.user, **{"fingerprint": push.key.fingerprint, "token": token, **options})
     except Stopped:
         return None
+
+
+def test_a_kept_key_whose_signature_is_wrong_voids_no_other(new_dev, new_key, tmp_path):
+    """The scripts give up all keys of a user for one such entry. What an agent takes over from the one before is checked again."""
+    dev = new_dev()
+    altered, kept = dev.push(new_key()), dev.push(new_key())
+    host = StockHost(metadata_url(dev.first), signer_ca(dev, tmp_path / "certs"), tmp_path)
+    assert len(host.keys(kept.user)) == 2
+    host.take_token(60)
+    token = host.token
+    file = dev.first.folder / "run/stock" / altered.request_id
+    whole = bytearray(file.read_bytes())
+    # The signature is what the frame ends with.
+    whole[-7] ^= 1
+    kill(dev.first.agent())
+    file.write_bytes(whole)
+    dev.first.start_agent()
+    [provided] = eventually(lambda: answered(host, kept, token, fingerprint=None), "the next agent serves")
+    assert provided.request == kept.request_id
+    assert "a kept key is not shown any more" in (dev.first.folder / "agent.log").read_text()
+
+
+def test_the_root_vouches_for_the_signers_name_alone(dev, authorities):
+    """Machines trust it for everything."""
+    printed = openssl("x509", "-noout", "-text", "-in", authorities / "Instance_Connect_signer_root.pem")
+    [constraints] = re.findall(r"X509v3 Name Constraints: critical\n(.*?)\n +X509v3", printed + " X509v3", re.DOTALL)
+    said = [line.strip() for line in constraints.splitlines()]
+    name = f"DNS:managed-ssh-signer.{dev.region}.amazonaws.com"
+    assert said[:2] == ["Permitted:", name] and said[2] == "Excluded:"
+    assert {line.split("/")[0] for line in said[3:]} == {"IP:0.0.0.0", "IP:0:0:0:0:0:0:0:0"}
 
 
 def test_tokens_are_needed_and_proxies_refused(dev, stock_host):

@@ -284,6 +284,8 @@ def test_a_root_that_the_machine_does_not_trust_opens_nothing(machine, new_key):
     try:
         root.unlink()
         assert same(machine, "alice", key.fingerprint) == (1, [])
+        root.write_text(Path(machine.dev.ready["ca_file"]).read_text())
+        assert same(machine, "alice", key.fingerprint) == (2, [])
     finally:
         root.write_text(kept)
     assert same(machine, "alice", key.fingerprint) == (0, [key.public])
@@ -313,8 +315,10 @@ def test_a_pushed_key_logs_in_by_the_scripts_alone(machine, new_key):
     try:
         machine.start_sshd("-o", command, "-o", "AuthorizedKeysCommandUser ec2-instance-connect")
         key, other = new_key(), new_key()
-        machine.send_key(key)
+        request = machine.send_key(key)
         assert machine.login(key)
+        uses = {"KeyOffered", "KeyUsed", "SessionOpened", "SessionClosed"}
+        eventually(lambda: uses <= {record["eventName"] for record in machine.dev.events(request)}, "the login is on record")
         assert not machine.login(other) and not machine.login(key, user="bob")
         words = ["revoke", "--instance", machine.dev.first.id, "--fingerprint", key.fingerprint]
         run(*machine.network, PROGRAMS / "instance-connect", *words, env=machine.dev.environment())
