@@ -107,13 +107,13 @@ impl Plan {
     pub(super) fn new(current: &Inventory, wanted: &Inventory, prune: bool) -> Result<Self, Failure> {
         let account = check_account(current, wanted)?;
         check_references(current, wanted, prune)?;
-        check_hosts(current, wanted, prune)?;
         let mut plan = Self::default();
         plan.settings(current, wanted);
         plan.policies(current, wanted, prune, account);
         plan.groups(current, wanted, prune, account);
         plan.users(current, wanted, prune, account);
         plan.instances(current, wanted, prune)?;
+        check_hosts(current, wanted, prune)?;
         // Stable: within a phase things stand in the order in which they are shown.
         plan.steps.sort_by_key(|step| step.phase);
         Ok(plan)

@@ -37,6 +37,7 @@ boundary = "push"
 availability_zone = "us-east-1a"
 state = "stopped"
 tags = { "a b" = "" }
+host = "i-0123456789abcdef1"
 
 [instances.i-0123456789abcdef1]
 availability_zone = "us-east-1a"
@@ -52,6 +53,7 @@ fn what_a_file_says() {
     let [stopped, running] =
         ["i-0123456789abcdef0", "i-0123456789abcdef1"].map(|id| &inventory.instances[&id.parse().unwrap()]);
     assert_eq!((stopped.state, running.state), (InstanceState::Stopped, InstanceState::Running));
+    assert_eq!((&stopped.host, &running.host), (&Some("i-0123456789abcdef1".parse().unwrap()), &None));
     assert_eq!(Inventory::parse(&toml(&inventory)), Ok(inventory));
     assert_eq!(Inventory::parse(""), Ok(Inventory::default()));
 }
@@ -67,6 +69,7 @@ fn what_is_wrong_is_told_with_its_line() {
         ("[users.bob]\n\ngroups = [\n  \"a\",\n  \"b c\",\n]", 3, "a group name is 1 to 128"),
         ("[instances.i-1]\n", 1, "i-"),
         ("[instances.i-0123456789abcdef0]\nstate = \"running\"", 1, "missing field `availability_zone`"),
+        ("[instances.i-0123456789abcdef0]\navailability_zone = \"us-east-1a\"\nhost = \"\"", 3, "i-"),
         ("[policies]\np = '''\n{}\n'''", 2, "policy p: "),
         ("[users.bob.inline]\nq = '{'", 2, "policy q: "),
         ("[users.Bob]\n[users.bob]", 2, "differs from bob in case only"),

@@ -174,6 +174,91 @@ fn what_is_so_already_is_not_changed() {
     assert!(plan(&terminated, &terminated, false).steps.is_empty());
 }
 
+/// Instances `a`, `b` and so on, each with its host where it has one.
+fn machines(hosts: &[(&str, &str)]) -> String {
+    let id = |name: &str| format!("i-0000000000000000{name}");
+    let table = |(name, host): &(&str, &str)| {
+        let host = if host.is_empty() { String::new() } else { format!("host = \"{}\"\n", id(host)) };
+        format!("[instances.{}]\navailability_zone = \"us-east-1a\"\n{host}", id(name))
+    };
+    hosts.iter().map(table).collect()
+}
+
+/// The same, with the last of them gone for good.
+fn terminated_last(hosts: &[(&str, &str)]) -> String {
+    machines(hosts) + "state = \"terminated\"\n"
+}
+
+/// As the service sees it: each step in its turn, refused where it has somebody be a host and a guest at a time.
+fn hosts_after(now: &str, plan: &Plan) -> BTreeMap<String, String> {
+    let made = current(now).instances.into_iter();
+    let mut hosts: BTreeMap<String, String> =
+        made.filter_map(|(id, instance)| Some((id.to_string(), instance.host?.to_string()))).collect();
+    for step in &plan.steps {
+        let (id, change) = step.sentence.strip_prefix("instance ").unwrap().split_once(": ").unwrap();
+        match change.split_once("host = ") {
+            Some((_, host)) => drop(hosts.insert(id.to_owned(), host.to_owned())),
+            None if change == "- host" => drop(hosts.remove(id)),
+            None => {}
+        }
+        assert!(hosts.values().all(|host| !hosts.contains_key(host)), "{}: {hosts:?}", step.sentence);
+    }
+    hosts
+}
+
+#[test]
+fn nobody_is_asked_to_be_host_and_guest_at_a_time() {
+    let none: &[(&str, &str)] = &[];
+    for (now, wanted) in [
+        (none, &[("a", "b"), ("b", "")][..]),
+        // The other way round.
+        (&[("a", "b"), ("b", "")], &[("a", ""), ("b", "a")]),
+        // The guests move to where their host is to be a guest, and are named before and after it.
+        (&[("a", "b"), ("b", ""), ("c", "b"), ("d", "")], &[("a", "d"), ("b", "d"), ("c", "d"), ("d", "")]),
+        // One of the guests takes over from their host.
+        (&[("a", "c"), ("b", "c"), ("c", "")], &[("a", ""), ("b", "a"), ("c", "a")]),
+        (&[("a", "b"), ("b", "")], none),
+    ] {
+        let (now, wanted) = (machines(now), machines(wanted));
+        let plan = plan(&now, &wanted, true);
+        let expected = current(&wanted).instances.into_iter();
+        let expected =
+            expected.filter_map(|(id, instance)| Some((id.to_string(), instance.host?.to_string())));
+        assert_eq!(hosts_after(&now, &plan), expected.collect(), "{now}\n{wanted}");
+        assert!(self::plan(&wanted, &wanted, true).steps.is_empty());
+    }
+}
+
+#[test]
+fn hosts_in_their_order() {
+    let host = "i-0000000000000000b";
+    let guest = "instance i-0000000000000000a";
+    let alone = machines(&[("a", ""), ("b", "")]);
+    let hosted = machines(&[("a", "b"), ("b", "")]);
+    let new = plan("", &hosted, false);
+    assert_eq!(
+        sentences(&new),
+        [
+            format!("{guest}: + availability_zone = us-east-1a"),
+            format!("instance {host}: + availability_zone = us-east-1a"),
+            format!("{guest}: + host = {host}"),
+        ]
+    );
+    assert_eq!(sentences(&plan(&hosted, &alone, false)), [format!("{guest}: - host")]);
+    assert!(plan(&hosted, "", false).steps.is_empty(), "what is not named stays");
+    assert_eq!(
+        sentences(&plan(&hosted, "", true)),
+        [
+            format!("{guest}: - host"),
+            format!("{guest}: ~ state = terminated"),
+            format!("instance {host}: ~ state = terminated"),
+        ]
+    );
+    // A host that is gone for good is in no export, and no reason to change anything.
+    let gone = terminated_last(&[("a", "b"), ("b", "")]);
+    assert!(plan(&gone, &machines(&[("a", "b")]), true).steps.is_empty());
+}
+
 #[test]
 fn changes_are_shown_part_by_part() {
     let wanted = EVERYTHING
@@ -214,6 +299,22 @@ fn what_cannot_become_so_is_refused_before_anything_is_changed() {
     ] {
         let refused = Plan::new(&current(now), &inventory(wanted), prune).unwrap_err();
         assert!(refused.message.contains(says), "{wanted}: {}", refused.message);
+    }
+    let (alone, hosted) = (machines(&[("a", ""), ("b", "")]), machines(&[("a", "b"), ("b", "")]));
+    let gone = terminated_last(&[("b", "")]);
+    for (now, wanted, prune, says) in [
+        ("", &[("a", "a")][..], false, "which is itself"),
+        ("", &[("a", "b")], false, "i-0000000000000000b, which is neither in the file nor to stay"),
+        (&alone, &[("a", "b")], true, "which is neither in the file nor to stay"),
+        (&gone, &[("a", "b")], false, "which is terminated"),
+        (&gone, &[("a", "b")], true, "which is terminated"),
+        ("", &[("a", "b"), ("b", "c"), ("c", "")], false, "which is a guest too"),
+        // It is a guest already, and stays so; or has one.
+        (&hosted, &[("c", "a")], false, "which is a guest too"),
+        (&hosted, &[("b", "c"), ("c", "")], false, "which is a guest too"),
+    ] {
+        let refused = Plan::new(&current(now), &inventory(&machines(wanted)), prune).unwrap_err();
+        assert!(refused.message.contains(says), "{wanted:?}: {}", refused.message);
     }
     assert!(
         !plan(EVERYTHING, "[users.eve]\ngroups = [\"ops\"]\nattached = [\"push\"]", false).steps.is_empty()

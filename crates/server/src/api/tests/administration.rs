@@ -1007,3 +1007,84 @@ async fn a_host_key_is_taken_from_the_instance_that_is_named_by_who_may_change_b
     assert_eq!(record["responseElements"]["taken"], taken);
     assert_eq!((pinned(&claimant).await, pinned(&rightful).await), (0, 1));
 }
+
+/// A host is given work, and the keys of its guest: whoever has the right to the guest alone gives it to no other machine.
+#[tokio::test]
+async fn a_host_is_named_by_who_may_change_both() {
+    use Administrative as A;
+    let setting = Setting::new().await;
+    let (_link, _queue) = setting.connect();
+    let host = setting.world.instance.as_str();
+    let created = setting.done(A::CreateInstance, json!({ "AvailabilityZone": "us-east-1a" })).await;
+    let guest = created["Instance"]["InstanceId"].as_str().unwrap();
+    let root = key_of(&setting.done(A::CreateAccount, json!({ "AccountId": "444455556666" })).await);
+    let body = json!({ "InstanceId": "i-0444455556666", "AvailabilityZone": "us-east-1a" });
+    let foreign = setting.administer_as(&root, A::CreateInstance, body).await.body;
+    let foreign = foreign["Instance"]["InstanceId"].as_str().unwrap();
+
+    let on = |effect: &str, instance: &str| {
+        format!(
+            r#"{{"Effect":"{effect}","Action":"instance-connect:SetInstanceHost","Resource":"arn:aws:ec2:*:*:instance/{instance}"}}"#
+        )
+    };
+    let of_guest = setting.new_user("of-guest", &on("Allow", guest)).await;
+    let of_host = setting.new_user("of-host", &on("Allow", host)).await;
+    let denied = setting.new_user("denied", &[on("Allow", "*"), on("Deny", host)].join(",")).await;
+    let of_both = setting.new_user("of-both", &[on("Allow", guest), on("Allow", host)].join(",")).await;
+
+    let host_of = async |instance: &str| {
+        let seen = setting.done(A::DescribeInstances, json!({ "InstanceIds": [instance] })).await;
+        seen["Instances"][0]["HostInstanceId"].clone()
+    };
+    let set = async |key: &Key, instance: &str, host: Option<&str>| {
+        let body = json!({ "InstanceId": instance, "HostInstanceId": host });
+        setting.administer_as(key, A::SetInstanceHost, body).await.code
+    };
+    for (key, instance, host, expected) in [
+        (&of_guest, guest, host, "AccessDeniedException"),
+        (&of_host, guest, host, "AccessDeniedException"),
+        (&denied, guest, host, "AccessDeniedException"),
+        // Whether a machine is there is told to those who may.
+        (&of_guest, guest, "i-0ffffffffffffffff", "AccessDeniedException"),
+        (&setting.alice(), guest, "i-0ffffffffffffffff", "NoSuchEntity"),
+        (&setting.alice(), "i-0ffffffffffffffff", host, "NoSuchEntity"),
+        (&setting.alice(), guest, foreign, "NoSuchEntity"),
+        (&root, foreign, host, "NoSuchEntity"),
+        (&root, guest, foreign, "NoSuchEntity"),
+        (&setting.alice(), guest, guest, "InvalidInput"),
+    ] {
+        assert_eq!(set(key, instance, Some(host)).await, expected, "{instance} {host}");
+        assert_eq!(host_of(guest).await, Value::Null);
+    }
+    assert_eq!(set(&of_both, guest, Some(host)).await, "");
+    assert_eq!((host_of(guest).await, host_of(host).await), (json!(host), Value::Null));
+    let records = setting.audit_records();
+    let record = records.iter().rev().find(|record| record["eventName"] == "SetInstanceHost").unwrap();
+    assert_eq!(record["requestParameters"], json!({ "instanceId": guest, "hostInstanceId": host }));
+    assert_eq!(record["additionalEventData"]["decidedBy"]["statement"], "#0");
+    // What was done to the host is found under its name, too.
+    let attributes = json!([
+        { "AttributeKey": "ResourceName", "AttributeValue": host },
+        { "AttributeKey": "EventName", "AttributeValue": "SetInstanceHost" },
+        { "AttributeKey": "Username", "AttributeValue": "of-both" },
+    ]);
+    let found = setting.done(A::LookupEvents, json!({ "LookupAttributes": attributes })).await;
+    assert_eq!(found["Events"].as_array().unwrap().len(), 1);
+
+    // There is one level of hosts.
+    let third = setting.done(A::CreateInstance, json!({ "AvailabilityZone": "us-east-1a" })).await;
+    let third = third["Instance"]["InstanceId"].as_str().unwrap();
+    assert_eq!(set(&setting.alice(), third, Some(guest)).await, "InvalidInput");
+    assert_eq!(set(&setting.alice(), host, Some(third)).await, "InvalidInput");
+
+    // Whose agent answers for it is whose link counts.
+    let test = json!({ "UserName": "alice", "ActionName": "SendSSHPublicKey", "InstanceId": guest, "InstanceOSUser": "deploy" });
+    let obstacles =
+        async || setting.done(A::SimulatePrincipalPolicy, test.clone()).await["Obstacles"].clone();
+    assert_eq!(obstacles().await, json!([]));
+    // To take a guest away asks nothing of the host.
+    assert_eq!(set(&of_host, guest, None).await, "AccessDeniedException");
+    assert_eq!(set(&of_guest, guest, None).await, "");
+    assert_eq!(host_of(guest).await, Value::Null);
+    assert_eq!(obstacles().await, json!(["The instance's agent has no open link."]));
+}
