@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import sqlite3
 import threading
@@ -164,8 +165,8 @@ def test_an_instance_is_made_and_a_machine_can_become_it(dev, admin):
     zone = dev.region + "a"
     made = admin.ask("instance", "create", "--availability-zone", zone, "--tag", "team=web")["Instance"]
     listed = admin("instance", "list").stdout
-    assert f"{made['InstanceId']}  running  {zone}  -     team=web\n" in listed
-    assert f"{dev.first.id}  running  {zone}  open  " in listed
+    assert re.search(rf"^{made['InstanceId']}  running  {zone}  - +-     team=web$", listed, re.MULTILINE), listed
+    assert re.search(rf"^{dev.first.id}  running  {zone}  - +open  ", listed, re.MULTILINE), listed
     token = admin("instance", "token", made["InstanceId"]).stdout.strip()
     assert token.startswith(f"ict1_{made['InstanceId']}_")
     cloud_config = admin(
@@ -173,6 +174,40 @@ def test_an_instance_is_made_and_a_machine_can_become_it(dev, admin):
     ).stdout
     assert cloud_config.startswith("#cloud-config\n") and f"ict1_{made['InstanceId']}_" in cloud_config
     assert made["InstanceId"] not in admin("agent", "list").stdout
+
+
+def test_a_guest_is_given_a_host_by_who_may_change_both(dev, admin):
+    made = [admin.ask("instance", "create", "--availability-zone", dev.region + "a")["Instance"] for _ in range(3)]
+    guest, host, other = (instance["InstanceId"] for instance in made)
+    admin("user", "create", "hypervisors")
+    key = admin.ask("access-key", "create", "--user", "hypervisors")["AccessKey"]
+    set_host = ("instance", "set-host", guest)
+
+    def may(*instances):
+        arns = [instance["Arn"] for instance in made if instance["InstanceId"] in instances]
+        document = allow("instance-connect:SetInstanceHost", arns)
+        admin("policy", "put", "own", "-", "--user", "hypervisors", stdin=None, input=document)
+
+    for one in guest, host:
+        may(one)
+        assert "AccessDeniedException" in admin(*set_host, host, key=key, status=254).stderr
+    may(guest, host)
+    shown = admin(*set_host, host, key=key).stdout
+    assert shown == f"instance {guest} is a guest of {host}, whose agent answers for it\n"
+    assert f"\nHost: {host}\n" in admin("instance", "show", guest).stdout
+    assert re.search(rf"^{guest}  running  \S+  {host}  -  ", admin("instance", "list").stdout, re.MULTILINE)
+    assert "AccessDeniedException" in admin(*set_host, other, key=key, status=254).stderr
+    for arguments, says in [
+        ((guest, guest), "An instance is no guest of itself"),
+        ((other, guest), "The host is a guest itself"),
+        ((host, other), "The instance is the host of others"),
+    ]:
+        refused = admin("instance", "set-host", *arguments, status=254).stderr
+        assert "InvalidInput" in refused and says in refused
+    # To take a guest away asks nothing of its host.
+    may(guest)
+    assert admin(*set_host, "--none", key=key).stdout == f"the own agent of {guest} answers for it\n"
+    assert "\nHost: -\n" in admin("instance", "show", guest).stdout
 
 
 def test_a_revoked_key_is_refused_and_others_are_not(dev, admin, new_key):
@@ -350,6 +385,8 @@ def test_why_a_user_may_push_is_told_by_statement(dev, admin):
         (("policy", "put", "p", "/no/such/file", "--user", "bob"), 252, "No such file"),
         (("policy", "put", "p", "-"), 252, "--user <USER>|--group <GROUP>"),
         (("policy", "attach", "nothing-of-this-name", "--user", "bob"), 252, "there is no managed policy"),
+        (("instance", "set-host", "i-0123456789abcdef0"), 252, "<HOST>"),
+        (("instance", "set-host", "i-0123456789abcdef0", "i-0123456789abcdef1", "--none"), 252, "cannot be used with"),
         (("user", "show", "nobody-of-this-name"), 254, "NoSuchEntity"),
         (("group", "delete", "none"), 254, "NoSuchEntity"),
         (("--endpoint-url", "https://ec2-instance-connect.us-east-1.amazonaws.com", "user", "list"), 253, "AWS has no such"),

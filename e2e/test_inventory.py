@@ -52,6 +52,7 @@ tags = { team = "web" }
 [instances.i-00000000000000aa2]
 availability_zone = "%sb"
 state = "stopped"
+host = "i-00000000000000aa1"
 """
 
 
@@ -133,6 +134,24 @@ def test_a_terminated_instance_may_stay_in_the_file(dev, account):
     for flags in (), ("--prune",):
         assert account.apply(text, *flags).stdout == "Everything is as the file says.\n"
     assert "[instances" not in account.export()
+
+
+def test_a_host_may_become_a_guest(dev, account):
+    """Whatever the order in which the file names them."""
+    one, two, three = (f"i-00000000000000ff{number}" for number in (2, 3, 4))
+
+    def machines(hosts):
+        lines = (f'[instances.{id}]\navailability_zone = "{dev.region}a"\n' for id in (one, two, three))
+        return "".join(line + (f'host = "{hosts[id]}"\n' if id in hosts else "") for id, line in zip((one, two, three), lines))
+
+    for hosts in {one: two, three: two}, {one: three, two: three}, {two: one}, {}:
+        account.apply(machines(hosts), "--yes")
+        seen = account("instance", "list", "--output", "json").stdout
+        seen = {instance["InstanceId"]: instance["HostInstanceId"] for instance in json.loads(seen)["Instances"]}
+        assert seen == {id: hosts.get(id) for id in (one, two, three)}
+        assert account.apply(account.export(), "--prune").stdout == "Everything is as the file says.\n"
+    refused = account.apply(machines({one: two, two: three}), "--yes", status=252).stderr
+    assert f"instance {one} has the host {two}, which is a guest too" in refused
 
 
 def test_what_was_changed_by_hand_is_found_and_set_right(dev, account):
