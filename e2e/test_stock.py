@@ -1,9 +1,11 @@
 """The distributions' own host package, as its scripts behave step by step (stock_host.py): what they are given by the
 metadata service, which keys they give sshd, and that nothing they must not see comes to them."""
 
+import concurrent.futures
 import json
 import re
 import socket
+import threading
 from urllib.parse import urlparse
 
 import pytest
@@ -201,3 +203,61 @@ def test_whoever_holds_connections_keeps_no_login_waiting(dev, stock_host, new_k
     finally:
         for connection in held:
             connection.close()
+
+
+def rotate(dev, *options):
+    config = dev.folder / "instance-connectd.toml"
+    run(PROGRAMS / "instance-connectd", "rotate-stock-signer", "--config", config, *options)
+
+
+def generations(dev):
+    """Those whose chains the agents have been told of, as they log them; `None` while they have not been told the same."""
+    logs = [(instance.folder / "agent.log").read_text() for instance in dev.instances]
+    told = {re.findall(r"who signs for the metadata service generations=\[(.*)\]", log)[-1] for log in logs}
+    return told.pop() if len(told) == 1 else None
+
+
+def test_a_rotation_is_not_noticed_by_readers_and_a_revoked_signer_opens_nothing(new_dev, new_key, tmp_path):
+    """Logins go on while one signer follows the other: each is given the key that was pushed before it."""
+    dev = new_dev()
+    certificates = signer_ca(dev, tmp_path / "certs")
+    user, ended, given = dev.first.os_user, threading.Event(), []
+
+    def logins():
+        host = StockHost(metadata_url(dev.first), certificates, tmp_path / "scripts")
+        while not ended.is_set():
+            key = new_key()
+            dev.push(key)
+            given.append([provided.line for provided in host.keys(user, key.fingerprint)] == [key.public])
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        going = pool.submit(logins)
+        eventually(lambda: len(given) > 2 or going.done(), "logins go on")
+        rotate(dev)
+        eventually(lambda: generations(dev) == "1, 2", "the agent is told")
+        before = len(given)
+        eventually(lambda: len(given) > before + 2 or going.done(), "logins go on")
+        ended.set()
+        going.result()
+    assert len(given) >= 6 and all(given)
+
+    # On the other machine nothing was live, so that who begins there now is shown the second signer.
+    host = StockHost(metadata_url(dev.second), certificates, tmp_path / "other")
+    push = dev.push(new_key(), dev.second)
+    host.take_token(600)
+    assert host.keys(user, push.key.fingerprint, token=host.token)
+    # Who reads on with the token of a signer that is revoked hears that it is; who begins anew is not shown it.
+    rotate(dev, "--revoke", "--force")
+    eventually(lambda: generations(dev) == "2, 3", "the agents are told")
+    with pytest.raises(Stopped, match="may be revoked") as stopped:
+        host.keys(user, push.key.fingerprint, token=host.token)
+    assert stopped.value.status == 1
+    assert StockHost(host.base, certificates, tmp_path / "anew").keys(user) == []
+    after = dev.push(new_key(), dev.second)
+    assert StockHost(host.base, certificates, tmp_path / "after").keys(user, after.key.fingerprint)
+    # And who has one of a signer that is not named any more has none.
+    rotate(dev, "--force")
+    eventually(lambda: generations(dev) == "3, 4", "the agents are told")
+    with pytest.raises(Stopped) as stopped:
+        host.keys(user, push.key.fingerprint, token=host.token)
+    assert stopped.value.status == 22

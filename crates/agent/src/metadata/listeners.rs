@@ -175,7 +175,7 @@ fn bind(place: &Place) -> io::Result<TcpListener> {
 fn explained(place: &Place, error: &io::Error) -> io::Error {
     let advice = match error.kind() {
         io::ErrorKind::PermissionDenied if place.interface.is_some() => {
-            "instance-connect-metadata@INTERFACE.socket opens it for the agent, or CAP_NET_BIND_SERVICE does"
+            "the agent needs CAP_NET_BIND_SERVICE for guests (docs/metadata.md, Guests)"
         }
         io::ErrorKind::AddrNotAvailable if place.interface.is_some() => {
             "the address is not on this machine: ip address add 169.254.169.254/32 dev INTERFACE"
