@@ -204,9 +204,11 @@ def test_a_guest_is_given_a_host_by_who_may_change_both(dev, admin):
     ]:
         refused = admin("instance", "set-host", *arguments, status=254).stderr
         assert "InvalidInput" in refused and says in refused
-    # To take a guest away asks nothing of its host.
+    # To move a guest, or to take it away, asks nothing of the host that it has.
+    may(guest, other)
+    admin(*set_host, other, key=key)
     may(guest)
-    assert admin(*set_host, "--none", key=key).stdout == f"the own agent of {guest} answers for it\n"
+    assert admin(*set_host, "--none", key=key).stdout == f"instance {guest} is nobody's guest; its own agent answers for it\n"
     assert "\nHost: -\n" in admin("instance", "show", guest).stdout
 
 

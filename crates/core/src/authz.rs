@@ -181,7 +181,9 @@ fn judge_administration(
         }
         judged => judged?,
     };
-    if let Some(other) = request.also_about() {
+    if let Some(other) = request.also_about()
+        && cfg!(not(feature = "planted-other-instance-unasked"))
+    {
         judged(other)?;
     }
     if operation.is_for_the_management_account()
@@ -297,6 +299,81 @@ impl<'a> Target<'a> {
             resource_tags: self.instance.map(|instance| &instance.tags),
             region,
             origin,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::UnixSeconds;
+    use crate::iam::Policy;
+    use crate::inventory::{Account, UserKind};
+    use administration::Operation;
+    use std::collections::{BTreeMap, HashMap};
+
+    const ONE: &str = "i-0123456789abcdef0";
+    const OTHER: &str = "i-0fedcba9876543210";
+
+    fn caller(statements: &str) -> Caller {
+        let document = format!(r#"{{"Version":"2012-10-17","Statement":[{statements}]}}"#);
+        let user = User {
+            kind: UserKind::IamUser,
+            id: "AIDAEXAMPLEEXAMPLE01".parse().unwrap(),
+            account: "111122223333".parse().unwrap(),
+            name: "alice".parse().unwrap(),
+            status: Status::Active,
+            tags: BTreeMap::new(),
+            policies: vec![Arc::new(Policy::parse("p", &document).unwrap())],
+            boundary: None,
+        };
+        Caller { user: Arc::new(user), access_key: "AKIAEXAMPLEEXAMPLE01".parse().unwrap() }
+    }
+
+    fn is_allowed(statements: &str, operation: Operation, body: &str) -> bool {
+        let caller = caller(statements);
+        let id = caller.user.account.clone();
+        let account = Account { id: id.clone(), status: Status::Active, serial_console_access: false };
+        let inventory = Inventory { accounts: HashMap::from([(id, account)]), ..Inventory::default() };
+        let origin = Origin {
+            request: "0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11".parse().unwrap(),
+            time: UnixSeconds(1_928_462_706),
+            source: "192.0.2.1".parse().unwrap(),
+            user_agent: String::new(),
+            tls: None,
+        };
+        let (request, _) = administration::Request::parse(operation, body.as_bytes()).unwrap();
+        let region = "us-east-1".parse().unwrap();
+        judge_administration(caller, operation, request, &inventory, &region, &origin).is_ok()
+    }
+
+    /// Catches `planted-other-instance-unasked`.
+    #[test]
+    fn the_other_instance_is_asked_for_as_well() {
+        let fingerprint = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+        let accept = format!(r#""InstanceId":"{ONE}","Fingerprints":["{fingerprint}"]"#);
+        let host = format!(r#""InstanceId":"{ONE}""#);
+        for (operation, alone, with_other) in [
+            (Operation::SetInstanceHost, &host, format!(r#"{host},"HostInstanceId":"{OTHER}""#)),
+            (Operation::AcceptHostKeys, &accept, format!(r#"{accept},"TakeFrom":"{OTHER}""#)),
+        ] {
+            let on = |effect: &str, instance: &str| {
+                let (action, resource) = (operation.action(), format!("arn:aws:ec2:*:*:instance/{instance}"));
+                format!(r#"{{"Effect":"{effect}","Action":"{action}","Resource":"{resource}"}}"#)
+            };
+            let both = |one: String, other: String| format!("{one},{other}");
+            for (statements, allowed_alone, allowed_both) in [
+                (on("Allow", "*"), true, true),
+                (both(on("Allow", ONE), on("Allow", OTHER)), true, true),
+                (on("Allow", ONE), true, false),
+                (on("Allow", OTHER), false, false),
+                (both(on("Allow", "*"), on("Deny", OTHER)), true, false),
+                (both(on("Allow", "*"), on("Deny", ONE)), false, false),
+            ] {
+                let allowed = [alone, &with_other]
+                    .map(|members| is_allowed(&statements, operation, &format!("{{{members}}}")));
+                assert_eq!(allowed, [allowed_alone, allowed_both], "{operation:?} {statements}");
+            }
         }
     }
 }

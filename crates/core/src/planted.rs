@@ -11,6 +11,7 @@
         feature = "planted-host-keys-believed",
         feature = "planted-lines-unescaped",
         feature = "planted-burst-exceeded",
+        feature = "planted-other-instance-unasked",
         feature = "planted-parser-panics",
         feature = "planted-private-key-echoed",
         feature = "planted-presigned-never-expires",

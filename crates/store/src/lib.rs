@@ -32,6 +32,7 @@ pub use store::{
     not(debug_assertions),
     any(
         feature = "planted-boundary-lost",
+        feature = "planted-guests-of-guests",
         feature = "planted-seal-without-row",
         feature = "planted-sequence-skipped",
         feature = "planted-token-reuse"

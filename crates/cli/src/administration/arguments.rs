@@ -404,9 +404,9 @@ pub(crate) enum Instance {
     },
     /// Say which instance's agent answers for an instance: a hypervisor's for its guest's
     ///
-    /// Keys that are pushed to the guest then go to the agent of the host, which serves them to the guest; nothing of ours runs in the
-    /// guest. A host is another instance of the same region, and no guest itself. You need the right to it for both
-    /// instances: a host is given work, and gets the guest's keys.
+    /// Keys that are pushed to the guest then go to the host's agent, and nothing of ours runs in the guest. A host is another
+    /// instance of the account and region, and no guest itself. You need the right to this for both instances: the host is
+    /// given work, and the guest's keys.
     #[command(after_help = "\
   instance-connect instance set-host i-0123456789abcdef0 i-0fedcba9876543210   the first is a guest of the second
   instance-connect instance set-host i-0123456789abcdef0 --none               its own agent answers for it again")]

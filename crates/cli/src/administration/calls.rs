@@ -316,7 +316,7 @@ pub(crate) async fn instance(command: &Instance, client: &Client) -> Result<Call
             .with("InstanceId", id.as_str())
             .with("HostInstanceId", host.as_ref().map(InstanceId::as_str))
             .done(host.as_ref().map_or_else(
-                || format!("the own agent of {id} answers for it"),
+                || format!("instance {id} is nobody's guest; its own agent answers for it"),
                 |host| format!("instance {id} is a guest of {host}, whose agent answers for it"),
             )),
         Instance::Tag { id, tags: set } => call(O::CreateTags)

@@ -125,8 +125,9 @@ impl Changing<'_> {
                 store.set_instance_state(&instance.id, *state).await
             }
             C::SetInstanceHost { instance, host } => {
+                let instance = self.instance(instance)?;
                 let host = host.as_ref().map(|host| self.instance(host)).transpose()?;
-                store.set_instance_host(&self.instance(instance)?.id, host.map(|host| &host.id)).await
+                store.set_instance_host(&instance.id, host.map(|host| &host.id)).await
             }
             C::CreateTags { instance, tags } => {
                 let instance = self.instance(instance)?;

