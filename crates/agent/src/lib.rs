@@ -9,6 +9,7 @@ mod accounts;
 mod anchors;
 mod clock;
 mod connect;
+mod descriptors;
 mod doctor;
 mod enroll;
 mod files;

@@ -48,6 +48,8 @@ pub(crate) struct Machine {
     pub(crate) reports: HostReports,
     /// The metadata service, if root wants one.
     pub(crate) metadata: Option<Serving>,
+    /// Whether the server of the link signs for it.
+    pub(crate) is_told_of_twins: bool,
     pub(crate) report_rate: Bucket,
     pub(crate) clock_watch: ClockWatch,
     pub(crate) signers: Signers,
@@ -217,6 +219,12 @@ impl Conversation<'_> {
                 self.server_clock = Some(welcome.server_clock);
                 tracing::info!(version = welcome.version, server = %welcome.server_version, "the link is open");
                 self.machine.status.opened(self.machine.clock.now().wall);
+                self.machine.is_told_of_twins = welcome.capabilities.contains(Capabilities::METADATA);
+                if self.machine.metadata.is_some() && !self.machine.is_told_of_twins {
+                    tracing::warn!(
+                        "this control plane is older than metadata services: the host scripts are shown no keys"
+                    );
+                }
                 self.machine.say_ready();
                 self.make_up_for_lost_time()?;
                 if welcome.capabilities.contains(Capabilities::RENEWAL) {
@@ -538,13 +546,15 @@ impl Machine {
         let admitted =
             admit(&grant.document, deadline, link.statements(), &mut self.signers, &terms, uid, now)?;
         // Both documents, or neither. What the scripts would be kept from is refused before anything is written.
-        if let Some(metadata) = &self.metadata
+        self.keys.permits(admitted.request(), now.boot)?;
+        let shown = self.metadata.as_ref().filter(|metadata| metadata.has_own() && self.is_told_of_twins);
+        if let Some(metadata) = shown
             && let Some(entry) = metadata.admit(grant)?
         {
             metadata.install(entry, grant, admitted.section().deadline)?;
         }
         if let Err(refusal) = self.keys.install(&admitted, now.boot) {
-            if let Some(metadata) = &self.metadata {
+            if let Some(metadata) = shown {
                 metadata.give_up(admitted.request());
             }
             return Err(refusal);

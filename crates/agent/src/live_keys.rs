@@ -69,12 +69,11 @@ impl LiveKeys {
         self.withdrawals.permits(request, now)
     }
 
-    /// Puts a grant where the sshd command finds it.
+    /// Puts a grant where the sshd command finds it, if it may be installed ([`Self::permits`]).
     ///
     /// # Errors
-    /// It was withdrawn, there is no room, or the file cannot be written. Then nothing has changed.
+    /// There is no room, or the file cannot be written. Then nothing has changed.
     pub(crate) fn install(&mut self, admitted: &Admitted<'_>, now: BootInstant) -> Result<(), Refusal> {
-        self.permits(admitted.request(), now)?;
         let path = live_file(admitted.user(), admitted.fingerprint());
         self.index.room_for(&path, now)?;
         // Nobody else writes here, so what is not in the index is not there or is of no use.

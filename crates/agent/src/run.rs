@@ -211,6 +211,7 @@ fn prepare(settings: RunSettings, metadata: Option<WatchedMetadata>) -> io::Resu
     Ok(Machine {
         host,
         metadata,
+        is_told_of_twins: false,
         ssh_host_keys,
         state: directories.state,
         keys: LiveKeys::open(&directories.run, &boot_id, now)?,

@@ -3,23 +3,22 @@
 
 use super::check::{Check, note, ok, problem};
 use super::units::Unit;
-use crate::install::UNIT;
+use crate::install::{METADATA_UNIT, UNIT};
 use crate::metadata::{METADATA_ADDRESS, Own};
 use crate::status::duration;
 use instance_connect_core::document::InstanceId;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// What opens the service's address, where systemd is.
-pub(super) const METADATA_UNIT: &str = "instance-connect-metadata.socket";
-
 /// What is known, on a machine that has the scripts, or whose root wants the service.
 #[derive(Debug)]
 pub(super) struct MetadataFacts {
     /// Where the scripts are, if they are installed.
     pub(super) scripts: Option<PathBuf>,
-    /// What root has decided.
+    /// What root has decided for the machine itself.
     pub(super) settings: Result<Option<Own>, String>,
+    /// For how many guests besides.
+    pub(super) guests: usize,
     /// `None` where systemd is not what starts services.
     pub(super) unit: Option<Unit>,
     /// Which instance this is.
@@ -80,6 +79,11 @@ impl MetadataFacts {
         const NAME: &str = "metadata-settings";
         let settings = match &self.settings {
             Ok(Some(settings)) => settings,
+            Ok(None) if self.guests > 0 => {
+                let found =
+                    "metadata.toml has no listen: it is for guests, and the machine itself is shown no key";
+                return vec![ok(NAME, found)];
+            }
             Ok(None) => {
                 let found = "there is no metadata.toml: the distribution's scripts get no key from us";
                 return vec![ok(NAME, found)];
@@ -340,6 +344,7 @@ mod tests {
     fn facts() -> MetadataFacts {
         MetadataFacts {
             scripts: Some("/usr/share/ec2-instance-connect".into()),
+            guests: 0,
             settings: Ok(Some(settings("169.254.169.254:80"))),
             unit: Some(Unit::Enabled),
             instance: Some(ID.parse().unwrap()),

@@ -49,6 +49,10 @@ pub(crate) const UNIT: &str = "instance-connect-agent.service";
 pub(crate) const ANCHORS_UNIT: &str = "instance-connect-anchors.path";
 /// What takes them.
 pub(crate) const ANCHORS_SERVICE: &str = "instance-connect-anchors.service";
+/// What opens the metadata service's port, where root has enabled it.
+pub(crate) const METADATA_UNIT: &str = "instance-connect-metadata.socket";
+/// What puts the metadata service's address on the machine.
+const METADATA_ADDRESS_UNIT: &str = "instance-connect-metadata-address.service";
 /// What starts with the system.
 const WANTED_BY: &str = "/etc/systemd/system/multi-user.target.wants";
 /// Where the administrator's own units are, and links that mask what packages have brought.

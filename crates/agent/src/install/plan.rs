@@ -4,8 +4,8 @@ use super::block::with_block;
 use super::change::Change;
 use super::{
     AGENT_GROUP, AGENT_PROGRAM, AGENT_USER, ANCHORS_SERVICE, ANCHORS_UNIT, COMMAND_PROGRAM, DROP_IN, ETC,
-    InstallFailure, KEYS_GROUP, KEYS_USER, LOCAL_UNITS, PACKAGED_UNITS, PAM, RUN, SESSION_PROGRAM, STATE,
-    UNIT, WANTED_BY,
+    InstallFailure, KEYS_GROUP, KEYS_USER, LOCAL_UNITS, METADATA_ADDRESS_UNIT, METADATA_UNIT, PACKAGED_UNITS,
+    PAM, RUN, SESSION_PROGRAM, STATE, UNIT, WANTED_BY,
 };
 use crate::sshd::{COMMAND, COMMAND_USER, Effective, Setting, UnitOptions, words};
 use std::path::{Path, PathBuf};
@@ -62,10 +62,16 @@ pub(super) struct Plan {
 }
 
 /// The units that are put where no package has brought them.
-pub(super) const SHIPPED_UNITS: [(&str, &str); 3] = [
+pub(super) const SHIPPED_UNITS: [(&str, &str); 5] = [
     (UNIT, include_str!("../../../../packaging/systemd/instance-connect-agent.service")),
     (ANCHORS_UNIT, include_str!("../../../../packaging/systemd/instance-connect-anchors.path")),
     (ANCHORS_SERVICE, include_str!("../../../../packaging/systemd/instance-connect-anchors.service")),
+    // Not enabled: root does that on a machine with the distribution's own host package (docs/metadata.md).
+    (METADATA_UNIT, include_str!("../../../../packaging/systemd/instance-connect-metadata.socket")),
+    (
+        METADATA_ADDRESS_UNIT,
+        include_str!("../../../../packaging/systemd/instance-connect-metadata-address.service"),
+    ),
 ];
 
 impl Survey {

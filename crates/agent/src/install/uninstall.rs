@@ -3,7 +3,9 @@
 use super::change::Changing;
 use super::service::{is_booted, reload_sshd};
 use super::undo::{Record, Undo, replace, undo_one};
-use super::{ANCHORS_UNIT, DROP_IN, ETC, InstallFailure, LOCAL_UNITS, RECORD, RUN, STATE, UNIT, tell};
+use super::{
+    ANCHORS_UNIT, DROP_IN, ETC, InstallFailure, LOCAL_UNITS, METADATA_UNIT, RECORD, RUN, STATE, UNIT, tell,
+};
 use crate::files::{LOCK, UNFINISHED};
 use crate::root::Root;
 use crate::sshd::Sshd;
@@ -54,6 +56,8 @@ pub fn uninstall(uninstall: &Uninstall, out: &mut dyn Write) -> Result<(), Insta
     if is_booted(&root) {
         // One that does not run, or is not there any more, is stopped.
         let _ = root.run_well("systemctl", &["stop", UNIT, ANCHORS_UNIT], "");
+        // Root may have enabled it, and its link is in no record of ours.
+        let _ = root.run_well("systemctl", &["disable", "--now", METADATA_UNIT], "");
     }
     remove_live_keys(&root).map_err(InstallFailure::system(RUN))?;
     if uninstall.purge {

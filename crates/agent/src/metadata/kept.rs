@@ -81,6 +81,10 @@ impl Kept {
         self.write(facts.instance.as_str(), &ServerFrame::Instance(facts.clone()).encode())
     }
 
+    pub(super) fn forget_facts(&self, instance: &InstanceId) -> io::Result<()> {
+        self.forget(instance.as_str())
+    }
+
     pub(super) fn keep_grant(
         &self,
         request: &RequestId,
@@ -92,10 +96,7 @@ impl Kept {
     }
 
     pub(super) fn forget_grant(&self, request: &RequestId) -> io::Result<()> {
-        match fs::remove_file(self.0.join(request.as_str())) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        self.forget(request.as_str())
     }
 
     /// The grants of this boot that were kept, with the requests that they are named after. What is none is removed.
@@ -141,6 +142,13 @@ impl Kept {
                 Some(KeptGrant { grant, deadline: BootInstant(u64::from_be_bytes(*deadline)) })
             }
             _ => None,
+        }
+    }
+
+    fn forget(&self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.0.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
     }
 

@@ -1,12 +1,14 @@
-//! Where the service listens: for the machine itself at an address that only it reaches, for a guest on the interface that
-//! leads to it. Which these are follows `metadata.toml`.
+//! Where the service listens: for the machine itself on its loopback interface, for a guest on the interface that leads to
+//! it. Which these are follows `metadata.toml`.
 //!
-//! Who asks on a guest's interface is that guest, whatever address it says it has: the socket is bound to the interface, and
-//! so are its answers.
+//! Who asks on an interface is who is there, whatever address he says he has: every socket is bound to its interface, and so are
+//! its answers. An address alone would not do, also not for the machine itself: the kernel takes what is sent to an address of
+//! any interface from all of them, and so a neighbour or a guest would be answered as this machine.
 
 use super::Metadata;
 use super::server::{self, Asker};
 use super::settings::{Interface, METADATA_ADDRESS, MetadataSettings, WatchedMetadata};
+use crate::descriptors;
 use crate::status::ListenerStatus;
 use rustix::net::netdevice::name_to_index;
 use socket2::{Domain, SockRef, Socket, Type};
@@ -17,11 +19,15 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
 /// How often `metadata.toml` and the interfaces are looked at, and how soon it is tried again to listen.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// The interface of the machine itself.
+const LOOPBACK: &str = "lo";
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 128;
@@ -60,8 +66,7 @@ impl PassedSockets {
         };
         let (_, socket) = self.0.iter().find(|(passed, _)| *passed == name)?;
         let device = SockRef::from(socket).device().ok()?;
-        let is_bound =
-            device.as_deref() == place.interface.as_ref().map(|interface| interface.as_str().as_bytes());
+        let is_bound = device.as_deref() == Some(place.device().as_bytes());
         let is_of_address = socket.local_addr().is_ok_and(|address| address == place.address);
         (is_bound && is_of_address).then(|| socket.try_clone())
     }
@@ -73,6 +78,12 @@ struct Place {
     address: SocketAddr,
     /// `None` is the machine itself.
     interface: Option<Interface>,
+}
+
+impl Place {
+    fn device(&self) -> &str {
+        self.interface.as_ref().map_or(LOOPBACK, Interface::as_str)
+    }
 }
 
 impl fmt::Display for Place {
@@ -95,10 +106,12 @@ pub(super) async fn keep(metadata: Arc<Metadata>, mut watched: WatchedMetadata, 
     let mut tasks = JoinSet::new();
     let mut listening: BTreeMap<Place, Listening> = BTreeMap::new();
     let mut refused: BTreeMap<Place, String> = BTreeMap::new();
+    let in_all = Arc::new(Semaphore::new(descriptors::raise_for_metadata()));
     loop {
-        let settings = watched.refresh();
-        metadata.set_settings(settings.clone());
-        let wanted = places(settings);
+        if watched.refresh() {
+            metadata.set_settings(watched.settings.clone());
+        }
+        let wanted = places(&watched.settings);
         listening.retain(|place, listening| {
             let is_wanted = wanted.contains(place)
                 && !listening.task.is_finished()
@@ -118,7 +131,7 @@ pub(super) async fn keep(metadata: Arc<Metadata>, mut watched: WatchedMetadata, 
                     tracing::info!("the metadata service listens on {place}");
                     refused.remove(place);
                     let asker = Asker { metadata: Arc::clone(&metadata), interface: place.interface.clone() };
-                    let task = tasks.spawn(server::serve(listener, asker));
+                    let task = tasks.spawn(server::serve(listener, asker, Arc::clone(&in_all)));
                     listening.insert(place.clone(), Listening { task, interface_index });
                 }
                 Err(error) => {
@@ -163,9 +176,7 @@ fn open(place: &Place, passed: &PassedSockets) -> io::Result<(tokio::net::TcpLis
 fn bind(place: &Place) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(place.address), Type::STREAM.cloexec(), None)?;
     socket.set_reuse_address(true)?;
-    if let Some(interface) = &place.interface {
-        socket.bind_device(Some(interface.as_str().as_bytes()))?;
-    }
+    socket.bind_device(Some(place.device().as_bytes()))?;
     socket.bind(&place.address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -30,7 +30,7 @@ use instance_connect_core::link::{
 use instance_connect_core::stock::{Signer, StockEntry, StockKeys};
 use instance_connect_core::throttle::Bucket;
 use kept::{Kept, KeptGrant};
-use settings::MetadataSettings;
+use settings::{Interface, MetadataSettings};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::Ipv4Addr;
@@ -179,13 +179,11 @@ impl Metadata {
         self.forget(&gone)
     }
 
-    /// An instance is as the control plane says: this one, or a guest. Of more guests than there may be nothing is kept.
+    /// An instance is as the control plane says: this one, or a guest, listed in the settings or not yet.
     pub(crate) fn set_facts(&self, facts: InstanceFacts) -> io::Result<()> {
         let mut state = self.state();
-        let is_known = state.instances.contains_key(&facts.instance) || facts.instance == self.instance;
-        if !is_known && state.instances.len() > GUESTS_PER_HOST {
-            tracing::warn!(instance = %facts.instance, "one guest too many");
-            return Ok(());
+        if !state.instances.contains_key(&facts.instance) && state.instances.len() > GUESTS_PER_HOST {
+            self.forget_one_of_nobodys(&mut state)?;
         }
         self.kept.keep_facts(&facts)?;
         let instance = facts.instance.clone();
@@ -375,8 +373,14 @@ impl Metadata {
         &self.instance
     }
 
-    fn settings(&self) -> MetadataSettings {
-        self.state().settings.clone()
+    /// The guest that asks on an interface from that address.
+    fn guest_at(&self, interface: &Interface, source: Ipv4Addr) -> Option<InstanceId> {
+        self.state().settings.guest_at(interface, source).map(|guest| guest.instance.clone())
+    }
+
+    /// Whether the machine itself is shown its keys.
+    pub(crate) fn has_own(&self) -> bool {
+        self.state().settings.own.is_some()
     }
 
     fn set_settings(&self, settings: MetadataSettings) {
@@ -392,6 +396,16 @@ impl Metadata {
             let uses = (*instance != self.instance).then(KeyUses::default);
             Shown { facts: None, stock, requests: Bucket::new(imds::REQUESTS), uses }
         })
+    }
+
+    /// Makes room for another instance. There is always one that is neither the machine's own nor listed, as no more can be
+    /// listed than there is room for.
+    fn forget_one_of_nobodys(&self, state: &mut State) -> io::Result<()> {
+        let is_nobodys =
+            |instance: &&InstanceId| **instance != self.instance && state.settings.guest(instance).is_none();
+        let Some(gone) = state.instances.keys().find(is_nobodys).cloned() else { return Ok(()) };
+        state.instances.remove(&gone);
+        self.kept.forget_facts(&gone)
     }
 
     fn forget(&self, requests: &[RequestId]) -> io::Result<()> {

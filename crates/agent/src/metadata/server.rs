@@ -16,10 +16,11 @@ use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-/// Connections at a time: each login opens a dozen, one after the other.
+/// Connections of one listener at a time: each login opens a dozen, one after the other.
 const CONNECTIONS: usize = 64;
 
 /// How long one connection may last: the scripts give each request a second.
@@ -52,10 +53,7 @@ impl Asker {
     fn instance(&self, peer: SocketAddr) -> Option<InstanceId> {
         match (&self.interface, peer.ip().to_canonical()) {
             (None, _) => Some(self.metadata.own().clone()),
-            (Some(interface), IpAddr::V4(source)) => {
-                let settings = self.metadata.settings();
-                settings.guest_at(interface, source).map(|guest| guest.instance.clone())
-            }
+            (Some(interface), IpAddr::V4(source)) => self.metadata.guest_at(interface, source),
             (Some(_), IpAddr::V6(_)) => None,
         }
     }
@@ -69,7 +67,7 @@ pub(super) fn prepare(socket: &StdListener) -> io::Result<()> {
 
 /// Serves until it is dropped. Where there is no place for another connection the oldest gives way: a request takes
 /// milliseconds, so whoever holds places without a word must not keep a login waiting.
-pub(super) async fn serve(listener: TcpListener, asker: Asker) {
+pub(super) async fn serve(listener: TcpListener, asker: Asker, in_all: Arc<Semaphore>) {
     let mut connections = JoinSet::new();
     let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
     loop {
@@ -92,12 +90,21 @@ pub(super) async fn serve(listener: TcpListener, asker: Asker) {
         {
             oldest.abort();
         }
-        let served = timeout(CONNECTION, serve_one(stream, Arc::clone(&asker.metadata), instance));
+        let Ok(place) = Arc::clone(&in_all).try_acquire_owned() else {
+            tracing::debug!(%peer, "there are too many connections to the metadata service");
+            continue;
+        };
+        let served = timeout(CONNECTION, serve_one(stream, Arc::clone(&asker.metadata), instance, place));
         oldest_first.push_back(connections.spawn(served));
     }
 }
 
-async fn serve_one(stream: TcpStream, metadata: Arc<Metadata>, instance: InstanceId) {
+async fn serve_one(
+    stream: TcpStream,
+    metadata: Arc<Metadata>,
+    instance: InstanceId,
+    _place: OwnedSemaphorePermit,
+) {
     if let Err(error) = set_ip_ttl(&stream, HOPS) {
         tracing::debug!(%error, "a connection to the metadata service");
         return;

@@ -178,16 +178,17 @@ impl WatchedMetadata {
         Ok(settings.map(|settings| Self { settings, file }))
     }
 
-    /// What the file says now. One that cannot be used, or is gone, leaves everything as it was; that it cannot be used is
-    /// logged.
-    pub(super) fn refresh(&mut self) -> &MetadataSettings {
-        if let Some(Some(settings)) = self.file.refresh()
-            && *settings != self.settings
-        {
-            tracing::info!(guests = settings.guests.len(), "metadata.toml has changed");
-            self.settings = settings.clone();
+    /// Reads the file again if it has changed, and says whether something else is in it. One that cannot be used, or is gone,
+    /// leaves everything as it was; that it cannot be used is logged.
+    pub(super) fn refresh(&mut self) -> bool {
+        match self.file.refresh() {
+            Some(Some(settings)) if *settings != self.settings => {
+                tracing::info!(guests = settings.guests.len(), "metadata.toml has changed");
+                self.settings = settings.clone();
+                true
+            }
+            _ => false,
         }
-        &self.settings
     }
 }
 
@@ -380,13 +381,13 @@ mod tests {
         std::fs::write(&file, OWN).unwrap();
         let mut watched = WatchedMetadata::read(etc.path()).unwrap().unwrap();
         std::fs::write(&file, guest("")).unwrap();
-        assert_eq!(watched.refresh().guests.len(), 1);
+        assert!(watched.refresh() && watched.settings.guests.len() == 1);
         // A mistake, or a file of anybody's, changes nothing for those who are served.
         std::fs::write(&file, "").unwrap();
-        assert_eq!(watched.refresh().guests.len(), 1);
+        assert!(!watched.refresh());
         std::fs::write(&file, OWN).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
-        assert_eq!(watched.refresh().guests.len(), 1);
+        assert!(!watched.refresh() && watched.settings.guests.len() == 1);
         assert!(WatchedMetadata::read(etc.path()).is_err());
     }
 }

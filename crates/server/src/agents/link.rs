@@ -346,7 +346,7 @@ impl Conversation<'_> {
                 Ok(())
             }
             AgentFrame::GuestReport(report) => {
-                self.take_guest_report(slot, &report);
+                self.take_guest_report(&report);
                 Ok(())
             }
             AgentFrame::HostKeys(host_keys) => {
@@ -477,6 +477,7 @@ impl Conversation<'_> {
                 // Whatever signed a grant is known here when the grant comes by, or was sent before.
                 if matches!(frame, ServerFrame::Grant(_)) {
                     self.write_signer().await?;
+                    self.write_instances().await?;
                     self.write_stock_signers().await?;
                 }
                 kill_point("send-before");

@@ -1,9 +1,10 @@
 //! Looking at the metadata service from where the distributions' scripts ask it, and at what they look at on this machine.
 
-use super::super::metadata::{Answer, Found, METADATA_UNIT, MetadataFacts, SignerRoot};
+use super::super::metadata::{Answer, Found, MetadataFacts, SignerRoot};
 use super::{read_trusted, unit};
 use crate::Directories;
 use crate::files;
+use crate::install::METADATA_UNIT;
 use crate::metadata::WatchedMetadata;
 use crate::root::Root;
 use crate::state::certificates;
@@ -51,7 +52,9 @@ pub(super) async fn metadata_facts(
     let there = |directory: &&&str| root.path(Path::new(directory).join(RUN)).exists();
     let scripts = SCRIPTS.iter().find(there).map(PathBuf::from);
     let settings = WatchedMetadata::read(&directories.etc);
-    let settings = settings.map(|watched| watched.and_then(|watched| watched.settings.own));
+    let settings = settings.map(|watched| watched.map(|watched| watched.settings));
+    let guests = settings.as_ref().map_or(0, |settings| settings.as_ref().map_or(0, |all| all.guests.len()));
+    let settings = settings.map(|settings| settings.and_then(|settings| settings.own));
     if scripts.is_none() && matches!(settings, Ok(None)) {
         return None;
     }
@@ -68,6 +71,7 @@ pub(super) async fn metadata_facts(
         root: scripts.as_deref().zip(chain).and_then(|(scripts, chain)| signer_root(root, scripts, chain)),
         scripts,
         settings,
+        guests,
         unit: root.program("systemctl").map(|_| unit(root, METADATA_UNIT)),
         instance: instance.ok(),
         answer,

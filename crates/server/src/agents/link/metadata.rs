@@ -1,6 +1,6 @@
 //! What a link says to a machine with a metadata service, and hears of its guests (docs/link.md 7.3).
 
-use super::{Conversation, Ended, Slot};
+use super::{Conversation, Ended};
 use instance_connect_core::audit::Proof;
 use instance_connect_core::ids::InstanceId;
 use instance_connect_core::inventory::Instance;
@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 pub(super) struct Told {
     /// Which signers: the number of [`InForce`](crate::stock::InForce).
     signers: Option<u64>,
+    /// As of which change of the inventory.
+    inventory: Option<u64>,
     instances: BTreeMap<InstanceId, InstanceFacts>,
 }
 
@@ -30,11 +32,12 @@ impl Conversation<'_> {
 
     /// Writes what its metadata service is to say of its instance and of its guests, as far as that is news.
     pub(super) async fn write_instances(&mut self) -> Result<(), Ended> {
-        if self.metadata.is_none() {
-            return Ok(());
-        }
+        let Some(told) = &mut self.metadata else { return Ok(()) };
         // While the store does not answer nothing changes.
         let Ok(inventory) = self.agents.inventory.current() else { return Ok(()) };
+        if told.inventory.replace(inventory.sequence) == Some(inventory.sequence) {
+            return Ok(());
+        }
         let own = inventory.instances.get(&self.identity.instance);
         let guests = inventory.guests_of(&self.identity.instance).take(GUESTS_PER_HOST);
         let domain = self.agents.links.stock().domain();
@@ -50,7 +53,7 @@ impl Conversation<'_> {
     }
 
     /// Records what the agent says of a guest's key, if it is a guest of its machine.
-    pub(super) fn take_guest_report(&self, slot: &Slot, report: &GuestReport) {
+    pub(super) fn take_guest_report(&self, report: &GuestReport) {
         let guest = &report.instance;
         let inventory = self.agents.inventory.current();
         let is_guest = inventory
@@ -63,7 +66,8 @@ impl Conversation<'_> {
             GuestKey::Offered(offered) => Proof::Offered(offered),
             GuestKey::ExpiredUnused(unused) => Proof::ExpiredUnused(unused),
         };
-        self.record(slot, guest, proof);
+        // At a rate of its own, so that one guest does not keep others off the record.
+        self.record(&self.agents.links.slot(guest), guest, proof);
     }
 }
 
