@@ -586,6 +586,7 @@ impl Machine {
             admit(&grant.document, deadline, link.statements(), &mut self.signers, &terms, uid, now)?;
         self.keys.permits(admitted.request(), now.boot)?;
         let metadata = self.metadata.as_ref().ok_or(Refusal::WrongInstance)?;
+        metadata.serves(guest)?;
         let entry = metadata.admit(grant)?.ok_or(Refusal::StockSignature)?;
         metadata.install(entry, grant, admitted.section().deadline)?;
         tracing::info!(

@@ -4,11 +4,15 @@
 use super::settings::METADATA_ADDRESS;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
 /// How long somebody with the address has to answer. It is one hop away, or nowhere.
 const ANSWER: Duration = Duration::from_secs(1);
+
+/// Where systems have it.
+const PROGRAMS: [&str; 4] = ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip", "/bin/ip"];
 
 /// The interface that the address is put on: only this machine reaches it there.
 const INTERFACE: &str = "lo";
@@ -83,7 +87,9 @@ fn interface() -> Result<Option<String>, AddressFailure> {
 
 fn ip(arguments: &[&str]) -> Result<Output, AddressFailure> {
     let failed = |error| AddressFailure::Ip { arguments: arguments.join(" "), error };
-    let output = Command::new("ip").args(arguments).output().map_err(failed)?;
+    // Not wherever PATH leads: this is root.
+    let program = PROGRAMS.into_iter().find(|program| Path::new(program).exists()).unwrap_or("/usr/sbin/ip");
+    let output = Command::new(program).args(arguments).output().map_err(failed)?;
     if output.status.success() {
         return Ok(output);
     }

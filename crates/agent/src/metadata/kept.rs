@@ -116,15 +116,16 @@ impl Kept {
 
     /// All that is kept ends that much earlier.
     pub(super) fn shorten(&self, by: Duration) -> io::Result<()> {
+        let mut outcome = Ok(());
         for request in self.named()? {
-            // One that cannot be given its end is better gone.
+            // One that cannot be given its end is better gone, and one that fails keeps none of the others.
             let shortened = match self.grant(&request) {
                 Some(KeptGrant { grant, deadline }) => self.keep_grant(&request, &grant, deadline.before(by)),
                 None => Err(io::ErrorKind::InvalidData.into()),
             };
-            shortened.or_else(|_| self.forget_grant(&request))?;
+            outcome = shortened.or_else(|_| self.forget_grant(&request)).and(outcome);
         }
-        Ok(())
+        outcome
     }
 
     /// What files are named after, of one kind.

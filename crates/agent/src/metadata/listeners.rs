@@ -7,7 +7,7 @@
 
 use super::Metadata;
 use super::server::{self, Asker};
-use super::settings::{Interface, METADATA_ADDRESS, MetadataSettings, WatchedMetadata};
+use super::settings::{Interface, METADATA_ADDRESS, MetadataSettings, Seen, WatchedMetadata};
 use crate::descriptors;
 use crate::status::ListenerStatus;
 use rustix::net::netdevice::name_to_index;
@@ -17,6 +17,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -78,12 +79,46 @@ struct Place {
     address: SocketAddr,
     /// `None` is the machine itself.
     interface: Option<Interface>,
+    /// Whether root has said that nobody there can send from another's address.
+    is_shared: bool,
 }
 
 impl Place {
     fn device(&self) -> &str {
         self.interface.as_ref().map_or(LOOPBACK, Interface::as_str)
     }
+
+    /// Which incarnation of its interface it is on; `None` for the machine itself.
+    ///
+    /// # Errors
+    /// The interface is not there, or not such that who asks there is a guest.
+    fn interface_index(&self) -> io::Result<Option<u32>> {
+        let Some(interface) = &self.interface else { return Ok(None) };
+        let index = index(interface).ok_or_else(|| io::Error::other("there is no such interface"))?;
+        if !self.is_shared && is_shared(interface) {
+            return Err(io::Error::other(
+                "it is a bridge or a network card, with more behind it than one guest: give each guest an interface of its own, \
+                 or a source and anti_spoofing = true",
+            ));
+        }
+        let filter = |of: &str| -> io::Result<u8> {
+            let setting = fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{of}/rp_filter"))?;
+            setting.trim().parse().map_err(io::Error::other)
+        };
+        // The kernel goes by the higher of the two; 2 is the loose one.
+        match filter("all")?.max(filter(interface.as_str())?) {
+            1 => Ok(Some(index)),
+            _ => Err(io::Error::other(format!(
+                "its reverse-path filter is not strict: sysctl net.ipv4.conf.{interface}.rp_filter=1 (and no 2 for all)"
+            ))),
+        }
+    }
+}
+
+/// Whether an interface is one of those that lead to many: a bridge, or a network card. A tap has a device, too.
+fn is_shared(interface: &Interface) -> bool {
+    let has = |what: &str| Path::new("/sys/class/net").join(interface.as_str()).join(what).exists();
+    has("bridge") || (has("device") && !has("tun_flags"))
 }
 
 impl fmt::Display for Place {
@@ -108,14 +143,16 @@ pub(super) async fn keep(metadata: Arc<Metadata>, mut watched: WatchedMetadata, 
     let mut refused: BTreeMap<Place, String> = BTreeMap::new();
     let in_all = Arc::new(Semaphore::new(descriptors::raise_for_metadata()));
     loop {
-        if watched.refresh() {
-            metadata.set_settings(watched.settings.clone());
+        match watched.refresh() {
+            Seen::Change => metadata.set_settings(watched.settings.clone()),
+            Seen::Nothing => {}
+            Seen::Unusable => metadata.doubt_settings(),
         }
         let wanted = places(&watched.settings);
         listening.retain(|place, listening| {
             let is_wanted = wanted.contains(place)
                 && !listening.task.is_finished()
-                && listening.interface_index == place.interface.as_ref().and_then(index);
+                && place.interface_index().is_ok_and(|index| index == listening.interface_index);
             if !is_wanted {
                 listening.task.abort();
             }
@@ -146,25 +183,27 @@ pub(super) async fn keep(metadata: Arc<Metadata>, mut watched: WatchedMetadata, 
         while tasks.try_join_next().is_some() {}
         let status =
             |place: &Place| ListenerStatus { place: place.to_string(), error: refused.get(place).cloned() };
-        metadata.set_listeners(wanted.iter().map(status).collect());
+        let served = listening.keys().filter_map(|place| place.interface.clone()).collect();
+        metadata.set_listeners(wanted.iter().map(status).collect(), served);
         sleep(LOOK).await;
     }
 }
 
 fn places(settings: &MetadataSettings) -> Vec<Place> {
-    let own = settings.own.iter().map(|own| Place { address: own.listen, interface: None });
+    let own = settings.own.iter().map(|own| Place { address: own.listen, interface: None, is_shared: false });
     let guests = settings.interfaces().into_iter().map(|interface| Place {
         address: settings.guests_listen.into(),
         interface: Some(interface.clone()),
+        is_shared: settings
+            .guests
+            .iter()
+            .any(|guest| guest.interface == *interface && guest.source.is_some()),
     });
     own.chain(guests).collect()
 }
 
 fn open(place: &Place, passed: &PassedSockets) -> io::Result<(tokio::net::TcpListener, Option<u32>)> {
-    let interface_index = match &place.interface {
-        Some(interface) => Some(checked(interface)?),
-        None => None,
-    };
+    let interface_index = place.interface_index()?;
     let listener = match passed.of(place) {
         Some(passed) => passed?,
         None => bind(place).map_err(|error| explained(place, &error))?,
@@ -199,26 +238,6 @@ fn explained(place: &Place, error: &io::Error) -> io::Error {
         _ => return io::Error::new(error.kind(), error.to_string()),
     };
     io::Error::new(error.kind(), format!("{error}; {advice}"))
-}
-
-/// The index of an interface that may lead to a guest.
-///
-/// # Errors
-/// It is not there, or its reverse-path filter is off: then whatever comes from there may say that it is anybody, also to this
-/// machine's other services.
-fn checked(interface: &Interface) -> io::Result<u32> {
-    let index = index(interface).ok_or_else(|| io::Error::other("there is no such interface"))?;
-    let filter = |of: &str| -> io::Result<u8> {
-        let setting = fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{of}/rp_filter"))?;
-        setting.trim().parse().map_err(io::Error::other)
-    };
-    // The kernel goes by the higher of the two; 2 is the loose one.
-    match filter("all")?.max(filter(interface.as_str())?) {
-        1 => Ok(index),
-        _ => Err(io::Error::other(format!(
-            "its reverse-path filter is not strict: sysctl net.ipv4.conf.{interface}.rp_filter=1 (and no 2 for all)"
-        ))),
-    }
 }
 
 /// Which incarnation of an interface it is: another one of the same name has another index.

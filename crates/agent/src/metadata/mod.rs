@@ -31,7 +31,7 @@ use instance_connect_core::stock::{Signer, StockEntry, StockKeys};
 use instance_connect_core::throttle::Bucket;
 use kept::{Kept, KeptGrant};
 use settings::{Interface, MetadataSettings};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::Ipv4Addr;
 use std::ops::Deref;
@@ -66,6 +66,10 @@ struct State {
     /// What is still to be said of keys of guests.
     reports: VecDeque<AgentFrame>,
     listeners: Vec<ListenerStatus>,
+    /// The interfaces of guests on which it listens.
+    served: BTreeSet<Interface>,
+    /// Whether `metadata.toml` is such that it cannot be used: what root means by it is not known.
+    is_doubtful: bool,
 }
 
 /// What is shown of one instance.
@@ -76,6 +80,9 @@ struct Shown {
     requests: Bucket,
     /// What became of its keys, if it is a guest. Of the machine's own the agent knows more.
     uses: Option<KeyUses>,
+    /// The requests of which the agent was told that their keys were shown, if it is the machine's own: whoever reads again and
+    /// again is to drive no other's reading off the record.
+    told: BTreeSet<RequestId>,
 }
 
 /// What the service needs of the machine.
@@ -125,6 +132,8 @@ impl Metadata {
                 instances: BTreeMap::new(),
                 reports: VecDeque::new(),
                 listeners: Vec::new(),
+                served: BTreeSet::new(),
+                is_doubtful: false,
             }),
             tokens: kept.token_key()?,
             hostname: uname.nodename().to_str().ok().map(str::to_owned),
@@ -203,8 +212,9 @@ impl Metadata {
         }
     }
 
-    fn set_listeners(&self, listeners: Vec<ListenerStatus>) {
-        self.state().listeners = listeners;
+    fn set_listeners(&self, listeners: Vec<ListenerStatus>, served: BTreeSet<Interface>) {
+        let mut state = self.state();
+        (state.listeners, state.served) = (listeners, served);
     }
 
     /// The machine reaches the control plane by this address.
@@ -216,6 +226,21 @@ impl Metadata {
     pub(crate) fn guest(&self, grant: &Grant) -> Option<Guest> {
         let instance = ClaimedGrant::of(grant.document.as_str())?.instance;
         self.state().settings.guest(&instance).cloned()
+    }
+
+    /// Whether what is installed for a guest now can be read by it.
+    ///
+    /// # Errors
+    /// Root's word on it is not known, nobody listens on its interface, or it is not known yet where the guest is: the scripts
+    /// would find no key.
+    pub(crate) fn serves(&self, guest: &Guest) -> Result<(), Refusal> {
+        let state = self.state();
+        if state.is_doubtful {
+            return Err(Refusal::Vetoed);
+        }
+        let has_facts = state.instances.get(&guest.instance).is_some_and(|shown| shown.facts.is_some());
+        let is_served = has_facts && state.served.contains(&guest.interface);
+        if is_served { Ok(()) } else { Err(Refusal::NotServed) }
     }
 
     /// Judges what is to be shown of a grant; `None` where that is nothing: its key is one that the scripts do not know.
@@ -290,6 +315,8 @@ impl Metadata {
         let mut ended = Vec::new();
         for shown in state.instances.values_mut() {
             ended.extend(shown.stock.expire(now));
+            let Shown { stock, told, .. } = shown;
+            told.retain(|request| stock.contains(request));
             shown.uses.iter_mut().for_each(|uses| uses.tick(now));
         }
         state.collect_reports();
@@ -313,7 +340,12 @@ impl Metadata {
         let now = self.clock.boot();
         let mut state = self.state();
         if !self.shown(&mut state, instance).requests.take(now.since(BootInstant(0))) {
-            return response(StatusCode::SERVICE_UNAVAILABLE, Bytes::new(), []);
+            // Closed, so that whoever asks too much has to begin anew each time.
+            return response(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Bytes::new(),
+                [("connection", "close".to_owned())],
+            );
         }
         let header = |name: &str| request.headers().get_all(name).iter().map(HeaderValue::as_bytes).collect();
         let asked = imds::Request {
@@ -361,10 +393,13 @@ impl Metadata {
         for offer in std::mem::take(&mut answered.offers) {
             match &mut shown.uses {
                 Some(uses) => uses.offered(offer),
-                None => self.readings.shown(offer),
+                None if shown.told.is_superset(&offer.requests.iter().cloned().collect()) => {}
+                None => {
+                    shown.told.extend(offer.requests.iter().cloned());
+                    self.readings.shown(offer);
+                }
             }
         }
-        state.collect_reports();
         Some(answered)
     }
 
@@ -384,7 +419,13 @@ impl Metadata {
     }
 
     fn set_settings(&self, settings: MetadataSettings) {
-        self.state().settings = settings;
+        let mut state = self.state();
+        (state.settings, state.is_doubtful) = (settings, false);
+    }
+
+    /// What is in the settings may be what root has just taken away.
+    fn doubt_settings(&self) {
+        self.state().is_doubtful = true;
     }
 
     /// What is shown of an instance: nothing, at first.
@@ -394,7 +435,7 @@ impl Metadata {
             let mut stock = StockKeys::new(instance.clone());
             stock.set_signers(signers.clone());
             let uses = (*instance != self.instance).then(KeyUses::default);
-            Shown { facts: None, stock, requests: Bucket::new(imds::REQUESTS), uses }
+            Shown { facts: None, stock, requests: Bucket::new(imds::REQUESTS), uses, told: BTreeSet::new() }
         })
     }
 

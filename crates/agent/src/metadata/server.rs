@@ -12,7 +12,7 @@ use rustix::net::sockopt::set_ip_ttl;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -53,10 +53,20 @@ impl Asker {
     fn instance(&self, peer: SocketAddr) -> Option<InstanceId> {
         match (&self.interface, peer.ip().to_canonical()) {
             (None, _) => Some(self.metadata.own().clone()),
+            // What a machine sends to an address of its own counts as come from the interface that has the address. From outside
+            // nothing with a source of this machine's gets through.
+            (Some(_), source) if is_of_this_machine(source) => {
+                self.metadata.has_own().then(|| self.metadata.own().clone())
+            }
             (Some(interface), IpAddr::V4(source)) => self.metadata.guest_at(interface, source),
             (Some(_), IpAddr::V6(_)) => None,
         }
     }
+}
+
+/// Whether an address is one of this machine's: only those can be bound to.
+fn is_of_this_machine(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// What every listener of the service has.

@@ -164,6 +164,18 @@ impl MetadataSettings {
 pub(crate) struct WatchedMetadata {
     pub(crate) settings: MetadataSettings,
     file: Watched<Option<MetadataSettings>>,
+    /// Whether the file has been such that it cannot be used.
+    is_doubtful: bool,
+}
+
+/// What has become of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    Nothing,
+    /// There is something else in it.
+    Change,
+    /// It cannot be used, or is gone.
+    Unusable,
 }
 
 impl WatchedMetadata {
@@ -175,19 +187,24 @@ impl WatchedMetadata {
         let path = etc.join(METADATA_FILE);
         let mut file = Watched::new(path, |text| text.map(MetadataSettings::parse).transpose());
         let settings = file.read()?.clone();
-        Ok(settings.map(|settings| Self { settings, file }))
+        Ok(settings.map(|settings| Self { settings, file, is_doubtful: false }))
     }
 
-    /// Reads the file again if it has changed, and says whether something else is in it. One that cannot be used, or is gone,
-    /// leaves everything as it was; that it cannot be used is logged.
-    pub(super) fn refresh(&mut self) -> bool {
+    /// Reads the file again if it has changed. What was in it before one that cannot be used, or is gone, stays here; why it
+    /// cannot be used is logged.
+    pub(super) fn refresh(&mut self) -> Seen {
         match self.file.refresh() {
-            Some(Some(settings)) if *settings != self.settings => {
+            Some(Some(settings)) if *settings != self.settings || self.is_doubtful => {
                 tracing::info!(guests = settings.guests.len(), "metadata.toml has changed");
                 self.settings = settings.clone();
-                true
+                self.is_doubtful = false;
+                Seen::Change
             }
-            _ => false,
+            Some(Some(_)) => Seen::Nothing,
+            Some(None) | None => {
+                self.is_doubtful = true;
+                Seen::Unusable
+            }
         }
     }
 }
@@ -381,13 +398,16 @@ mod tests {
         std::fs::write(&file, OWN).unwrap();
         let mut watched = WatchedMetadata::read(etc.path()).unwrap().unwrap();
         std::fs::write(&file, guest("")).unwrap();
-        assert!(watched.refresh() && watched.settings.guests.len() == 1);
-        // A mistake, or a file of anybody's, changes nothing for those who are served.
+        assert_eq!((watched.refresh(), watched.settings.guests.len()), (Seen::Change, 1));
+        assert_eq!(watched.refresh(), Seen::Nothing);
+        // What is meant by a mistake, or a file of anybody's, is not known.
         std::fs::write(&file, "").unwrap();
-        assert!(!watched.refresh());
+        assert_eq!((watched.refresh(), watched.settings.guests.len()), (Seen::Unusable, 1));
+        std::fs::write(&file, guest("")).unwrap();
+        assert_eq!((watched.refresh(), watched.refresh()), (Seen::Change, Seen::Nothing));
         std::fs::write(&file, OWN).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
-        assert!(!watched.refresh() && watched.settings.guests.len() == 1);
+        assert_eq!((watched.refresh(), watched.settings.guests.len()), (Seen::Unusable, 1));
         assert!(WatchedMetadata::read(etc.path()).is_err());
     }
 }

@@ -211,6 +211,7 @@ impl ApiError {
                 | Refusal::Storage
                 | Refusal::Busy
                 | Refusal::StockSignature
+                | Refusal::NotServed
                 | Refusal::Other(_),
             ) => (400, "EC2InstanceUnavailableException", Modelled),
             Self::InvalidArgs(_) => (400, "InvalidArgsException", Modelled),

@@ -3,7 +3,7 @@
 //!
 //! A token is the base64 of `version 1 | nonce 12 | expiry 8 | generation 4 | key 8 | tag 16`, of which what is between nonce and
 //! tag is sealed with AES-256-GCM. The instance's id is authenticated, so a token opens for no other instance. Nonces are
-//! random: 2^32 tokens under one key are the bound for that (NIST SP 800-38D section 8.3), a thousand a second for 49 days.
+//! random: 2^32 tokens under one key are the bound for that (NIST SP 800-38D section 8.3), a thousand a second for 49 days on one machine.
 
 use super::View;
 use crate::environment::Random;

@@ -88,6 +88,8 @@ codes! {
         Busy = 14, "busy";
         /// A signature for the metadata service that is not its signer's, or none of a signer that is in force.
         StockSignature = 15, "stock_signature";
+        /// For a guest whose metadata service cannot be asked now.
+        NotServed = 16, "not_served";
     }
 }
 

@@ -199,7 +199,8 @@ async fn load_or_make(
     Ok(store.put_authority(&stored_name, &certificate, &Secret::new(key.serialize_der())).await?)
 }
 
-/// A certificate authority that can vouch for `signer_name` and nothing else, as a server or client of TLS.
+/// A certificate authority that can vouch for a server of TLS of the name `signer_name`, and for nothing else: not for clients,
+/// whose names constraints on DNS names do not reach.
 fn constrained(
     common_name: &str,
     intermediates_below: u8,
@@ -207,7 +208,7 @@ fn constrained(
     now: UnixSeconds,
 ) -> anyhow::Result<CertificateParams> {
     let mut params = ca_params(common_name, intermediates_below, now)?;
-    params.extended_key_usages = leaf_usages();
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.name_constraints =
         (!cfg!(feature = "planted-signer-root-unconstrained")).then(|| NameConstraints {
             permitted_subtrees: vec![GeneralSubtree::DnsName(signer_name.to_owned())],
