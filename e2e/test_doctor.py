@@ -1,14 +1,12 @@
 """Broken hosts: what was broken, what doctor says, and that a login with a pushed key really fails by it."""
 
 import json
-import socket
 from dataclasses import dataclass
 
 import pytest
 from botocore.exceptions import ClientError
 
 from host import AGENT, DROP_IN, Host
-from stock_host import StockHost
 from system import eventually, kill, root_only, shifted_wall_clock, stop
 
 pytestmark = root_only
@@ -255,54 +253,6 @@ BROKEN = {
 }
 
 
-SCRIPTS = "/usr/share/ec2-instance-connect"
-SIGNER_ROOT = "/etc/ssl/certs/Instance_Connect_signer_root.pem"
-TAG = "/sys/devices/virtual/dmi/id/board_asset_tag"
-SETTINGS = "/etc/instance-connect/metadata.toml"
-
-# A host with a metadata service and the distribution's scripts beside our command, which is the one that sshd asks.
-SERVED = {
-    "nonsense in metadata.toml": Broken(
-        f"cp -p {SETTINGS} /root/; echo lisen = 1 >> {SETTINGS}", "metadata-settings", "unknown field `lisen`", f"cp -p /root/metadata.toml {SETTINGS}", fails=False
-    ),
-    "a metadata.toml that others may write to": Broken(
-        f"chmod o+w {SETTINGS}", "metadata-settings", "it must be a regular file, root's", f"chmod o-w {SETTINGS}", fails=False
-    ),
-    "nobody at the service's address": noted(
-        f"cp -p {SETTINGS} /root/; sed -i s/^listen.*/'listen = \"127.0.0.1:9\"'/ {SETTINGS}",
-        "metadata-service",
-        "127.0.0.1:9: Connection refused",
-        f"cp -p /root/metadata.toml {SETTINGS}",
-    ),
-    "another instance at the service's address": noted(
-        f"cp -p {SETTINGS} /root/; sed -i s/^listen.*/'listen = \"ANOTHER\"'/ {SETTINGS}",
-        "metadata-service",
-        "somebody else answers at ANOTHER: there this is",
-        f"cp -p /root/metadata.toml {SETTINGS}",
-    ),
-    "no board asset tag": noted(f"mv {TAG} /root/", "board-asset-tag", "board_asset_tag is missing", f"mv /root/board_asset_tag {TAG}"),
-    "another board asset tag": noted(
-        f"cp -p {TAG} /root/; echo Not Specified > {TAG}", "board-asset-tag", 'is "Not Specified", and not i-', f"cp -p /root/board_asset_tag {TAG}"
-    ),
-    "a hypervisor that is not EC2's": noted(
-        "mkdir -p /sys/hypervisor; echo 4d2b > /sys/hypervisor/uuid", "board-asset-tag", "/sys/hypervisor/uuid does not begin with ec2", "rm -r /sys/hypervisor"
-    ),
-    "no root among the authorities": noted(f"mv {SIGNER_ROOT} /root/", "signer-root", f"{SIGNER_ROOT} is missing", f"mv /root/*.pem {SIGNER_ROOT}"),
-    "another root of that name": noted(
-        f"cp -p {SIGNER_ROOT} /root/; cp /var/lib/instance-connect-agent/server-ca.pem {SIGNER_ROOT}",
-        "signer-root",
-        f"{SIGNER_ROOT} is another certificate",
-        f"mv /root/*.pem {SIGNER_ROOT}",
-    ),
-    "no root in the bundle": noted(
-        f"echo ca_path=/etc/ssl/certs/ca-bundle.crt > {SCRIPTS}/eic_curl_authorized_keys; cp /var/lib/instance-connect-agent/server-ca.pem /etc/ssl/certs/ca-bundle.crt",
-        "signer-root",
-        "is not in /etc/ssl/certs/ca-bundle.crt",
-        f"rm {SCRIPTS}/eic_curl_authorized_keys /etc/ssl/certs/ca-bundle.crt",
-    ),
-}
-
-
 @pytest.fixture(scope="module")
 def host(tmp_path_factory, new_key):
     """A host in service: installed, linked, with an account for whom keys are pushed."""
@@ -358,10 +308,7 @@ def test_a_host_in_service_is_healthy(host):
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_doctor_names_what_is_broken(host, name):
-    names_what_is_broken(host, name, BROKEN[name])
-
-
-def names_what_is_broken(host, name, broken):
+    broken = BROKEN[name]
     key = push(host)
     try:
         host.shell(broken.by)
@@ -420,70 +367,3 @@ def test_the_link_and_who_is_at_its_other_end(host):
     host.start_agent()
     assert host.doctor() == {}
     assert logs_in(host)
-
-
-@pytest.fixture
-def served(host):
-    """The same host with a metadata service and the distribution's scripts, of which doctor sees only that they are there."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    host.write(SETTINGS[1:], f'listen = "{address}"\n')
-    host.write(TAG[1:], f"{host.dev.first.id}\n")
-    host.shell(f"mkdir {SCRIPTS}; printf '#!/bin/sh\\nexit 0\\n' > {SCRIPTS}/eic_run_authorized_keys; chmod 755 {SCRIPTS}/*")
-    restart_agent(host)
-    metadata = StockHost(f"http://{address}", host.root / "etc/ssl/certs", host.folder)
-    said = f"listens on {address}; generation 1 signs"
-    eventually(lambda: said in host.run(AGENT, "status", check=False).stdout, "the service listens, and its signers are known")
-    host.write(SIGNER_ROOT[1:], metadata.served_root())
-    yield host
-    host.shell(f"rm -r {SETTINGS} {SCRIPTS} /sys/devices /etc/ssl/certs")
-    restart_agent(host)
-
-
-def restart_agent(host):
-    kill(host.agent.pid)
-    host.agent.wait()
-    host.start_agent()
-
-
-def wrong_apart_from_its_address(host, verdict):
-    """Scripts ask nowhere else than at 169.254.169.254, which this test leaves to the network namespaces of test_stock_machine.py."""
-    return {name: found for name, found in host.doctor(verdict=verdict).items() if name != "metadata-settings"}
-
-
-def test_doctor_looks_at_what_the_distributions_scripts_look_at(served):
-    assert json.loads(served.run(AGENT, "status", "--output", "json").stdout)["metadata"]["Ok"]["generations"] == [1]
-    assert served.doctor() == {} and wrong_apart_from_its_address(served, "note") == {}
-    other = next(entry for entry in served.dev.ready["instances"] if entry["instance_id"] != served.dev.first.id)
-    another = other["metadata_url"].removeprefix("http://")
-    for name, broken in SERVED.items():
-        by, said = broken.by.replace("ANOTHER", another), broken.found.replace("ANOTHER", another)
-        try:
-            served.shell(by)
-            found = served.doctor(verdict=broken.verdict)
-            assert broken.check in found, (name, found)
-            assert said in found[broken.check]["found"], (name, found)
-            print(f"{name}: {found[broken.check]['found']}")
-        finally:
-            served.shell(broken.mend)
-        assert served.doctor() == {} and wrong_apart_from_its_address(served, "note") == {}, name
-
-
-def test_what_is_wrong_is_a_problem_where_sshd_asks_the_scripts(served):
-    line = f"AuthorizedKeysCommand {SCRIPTS}/eic_run_authorized_keys %u %f\\nAuthorizedKeysCommandUser nobody\\n"
-    try:
-        served.shell(f"printf '{line}' > {EARLIER}; rm {TAG}")
-        served.reload_sshd()
-        found = served.doctor()
-        assert found["board-asset-tag"]["found"].endswith("board_asset_tag is missing")
-        assert "sshd-command" not in found
-        assert "ours, which is installed, is not asked" in served.run(AGENT, "doctor", check=False).stdout
-    finally:
-        served.shell(f"rm {EARLIER}")
-        served.write(TAG[1:], f"{served.dev.first.id}\n")
-        served.reload_sshd()
-
-
-def test_a_wall_clock_that_ends_keys_early_for_the_scripts_is_named(served):
-    notes = served.doctor(environment=shifted_wall_clock("+30s"), verdict="note")
-    assert notes["metadata-clock"]["found"] in ("30 s ahead of the control plane's", "29 s ahead of the control plane's")

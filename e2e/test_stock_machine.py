@@ -18,13 +18,17 @@ from dev import PROGRAMS, Dev
 from host import AGENT, Host
 from machines import Space
 from stock_host import StockHost, Stopped
-from system import PATIENCE, eventually, kill, root_only, run, stop
+from system import PATIENCE, eventually, kill, root_only, run, shifted_wall_clock, stop
+from test_doctor import Broken, noted
 
 pytestmark = root_only
 
 ADDRESS = "169.254.169.254"
 SCRIPTS = "/usr/share/ec2-instance-connect"
 TAG = "sys/devices/virtual/dmi/id/board_asset_tag"
+SETTINGS = "etc/instance-connect/metadata.toml"
+SIGNER_ROOT = "etc/ssl/certs/Instance_Connect_signer_root.pem"
+WANTS = "/etc/systemd/system/multi-user.target.wants"
 UNITS = Path(__file__).parent.parent / "packaging/systemd"
 
 # What systemd does for instance-connect-metadata.socket.
@@ -139,16 +143,16 @@ def machine(tmp_path_factory, network):
         machine.install()
         machine.await_sshd()
         stop(dev.first.agent())
-        machine.write("etc/instance-connect/metadata.toml", f'listen = "{ADDRESS}:80"\n')
+        machine.write(SETTINGS, f'listen = "{ADDRESS}:80"\n')
         machine.write(TAG, f"{dev.first.id}\n")
         for name in ("instance-connect-metadata.socket", "instance-connect-metadata-address.service"):
             machine.write(f"etc/systemd/system/{name}", (UNITS / name).read_text())
-        machine.shell("mkdir -p /etc/systemd/system/multi-user.target.wants; ln -s ../instance-connect-metadata.socket /etc/systemd/system/multi-user.target.wants/")
+        machine.shell(f"mkdir -p {WANTS}; ln -s ../instance-connect-metadata.socket {WANTS}/")
         machine.run(AGENT, "metadata-address", "add")
         machine.start_agent()
         curl = (*network.words, "curl")
         machine.stock_host = StockHost(f"http://{ADDRESS}", machine.root / "etc/ssl/certs", machine.folder, curl, machine.root / "sys")
-        machine.write("etc/ssl/certs/Instance_Connect_signer_root.pem", machine.stock_host.served_root())
+        machine.write(SIGNER_ROOT, machine.stock_host.served_root())
         bring_scripts(machine)
         yield machine
     finally:
@@ -157,8 +161,8 @@ def machine(tmp_path_factory, network):
 
 
 def bring_scripts(machine):
-    """The package's, or something in their place that is there."""
-    machine.shell(f"mkdir {SCRIPTS}; printf '#!/bin/sh\\nexit 0\\n' > {SCRIPTS}/eic_run_authorized_keys")
+    """The package's; without them, something that doctor takes for them."""
+    machine.shell(f"mkdir {SCRIPTS}; cd {SCRIPTS}; echo exit 0 > eic_run_authorized_keys; echo ca_path=/etc/ssl/certs > eic_curl_authorized_keys")
     for script in Path(os.environ.get("STOCK_SCRIPTS", "/nowhere")).glob("eic_*"):
         run(*machine.words("tee", f"{SCRIPTS}/{script.name}"), stdin=None, input=script.read_text())
     machine.shell(f"chmod 755 {SCRIPTS}/*")
@@ -282,7 +286,7 @@ def test_a_machine_that_is_not_the_instance_is_told_nothing(machine, new_key):
 def test_a_root_that_the_machine_does_not_trust_opens_nothing(machine, new_key):
     key = new_key()
     machine.send_key(key)
-    root = machine.root / "etc/ssl/certs/Instance_Connect_signer_root.pem"
+    root = machine.root / SIGNER_ROOT
     kept = root.read_text()
     try:
         root.unlink()
@@ -294,16 +298,97 @@ def test_a_root_that_the_machine_does_not_trust_opens_nothing(machine, new_key):
     assert same(machine, "alice", key.fingerprint) == (0, [key.public])
 
 
-def test_doctor_and_status_see_a_machine_in_order(machine):
+# What is broken while sshd asks our command: logins work on. Names and rows as in test_doctor.py.
+BROKEN = {
+    "nonsense in metadata.toml": Broken(
+        f"cp -p /{SETTINGS} /root/; echo lisen = 1 >> /{SETTINGS}", "metadata-settings", "unknown field `lisen`", f"cp -p /root/metadata.toml /{SETTINGS}", fails=False
+    ),
+    "a metadata.toml that others may write to": Broken(
+        f"chmod o+w /{SETTINGS}", "metadata-settings", "it must be a regular file, root's", f"chmod o-w /{SETTINGS}", fails=False
+    ),
+    "nobody at the service's address": noted(
+        f"cp -p /{SETTINGS} /root/; sed -i s/^listen.*/'listen = \"127.0.0.1:9\"'/ /{SETTINGS}",
+        "metadata-service",
+        "127.0.0.1:9: Connection refused",
+        f"cp -p /root/metadata.toml /{SETTINGS}",
+    ),
+    "another instance at the service's address": noted(
+        f"cp -p /{SETTINGS} /root/; sed -i s/^listen.*/'listen = \"ANOTHER\"'/ /{SETTINGS}",
+        "metadata-service",
+        "somebody else answers at ANOTHER: there this is",
+        f"cp -p /root/metadata.toml /{SETTINGS}",
+    ),
+    "no board asset tag": noted(f"mv /{TAG} /root/", "board-asset-tag", "board_asset_tag is missing", f"mv /root/board_asset_tag /{TAG}"),
+    "another board asset tag": noted(
+        f"cp -p /{TAG} /root/; echo Not Specified > /{TAG}", "board-asset-tag", 'is "Not Specified", and not i-', f"cp -p /root/board_asset_tag /{TAG}"
+    ),
+    "a hypervisor that is not EC2's": noted(
+        "mkdir -p /sys/hypervisor; echo 4d2b > /sys/hypervisor/uuid", "board-asset-tag", "/sys/hypervisor/uuid does not begin with ec2", "rm -r /sys/hypervisor"
+    ),
+    "no root among the authorities": noted(f"mv /{SIGNER_ROOT} /root/", "signer-root", f"/{SIGNER_ROOT} is missing", f"mv /root/*.pem /{SIGNER_ROOT}"),
+    "another root of that name": noted(
+        f"cp -p /{SIGNER_ROOT} /root/; cp /var/lib/instance-connect-agent/server-ca.pem /{SIGNER_ROOT}",
+        "signer-root",
+        f"/{SIGNER_ROOT} is another certificate",
+        f"mv /root/*.pem /{SIGNER_ROOT}",
+    ),
+    "no root in the bundle": noted(
+        # The scripts are changed so when they are packed as an RPM.
+        f"cp -p {SCRIPTS}/eic_curl_authorized_keys /root/; sed -i s,^ca_path=.*,ca_path=/etc/ssl/certs/ca-bundle.crt, {SCRIPTS}/eic_curl_authorized_keys;"
+        "cp /var/lib/instance-connect-agent/server-ca.pem /etc/ssl/certs/ca-bundle.crt",
+        "signer-root",
+        "is not in /etc/ssl/certs/ca-bundle.crt",
+        f"mv /root/eic_curl_authorized_keys {SCRIPTS}/; rm /etc/ssl/certs/ca-bundle.crt",
+    ),
+    "the socket's unit not enabled": noted(
+        f"mv {WANTS}/instance-connect-metadata.socket /root/",
+        "metadata-unit",
+        "instance-connect-metadata.socket is not enabled",
+        f"mv /root/instance-connect-metadata.socket {WANTS}/",
+    ),
+}
+
+
+def test_status_and_doctor_see_a_machine_in_order(machine):
     said = f"listens on {ADDRESS}:80; generation 1 signs"
     eventually(lambda: said in machine.run(AGENT, "status", check=False).stdout, "the service listens, and its signers are known")
+    status = json.loads(machine.run(AGENT, "status", "--output", "json").stdout)
+    assert status["metadata"]["Ok"] == {"address": f"{ADDRESS}:80", "listens": True, "error": None, "generations": [1]}
     assert machine.doctor() == {} and machine.doctor(verdict="note") == {}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_doctor_names_what_the_scripts_would_stumble_over(machine, name):
+    broken = BROKEN[name]
+    another = next(entry for entry in machine.dev.ready["instances"] if entry["instance_id"] == machine.dev.second.id)
+    by, said = (text.replace("ANOTHER", another["metadata_url"].removeprefix("http://")) for text in (broken.by, broken.found))
     try:
-        machine.shell("rm /etc/systemd/system/multi-user.target.wants/instance-connect-metadata.socket")
-        found = machine.doctor(verdict="note")["metadata-unit"]
-        assert found["found"] == "instance-connect-metadata.socket is not enabled"
+        machine.shell(by)
+        found = machine.doctor(verdict=broken.verdict)
+        assert broken.check in found, found
+        assert said in found[broken.check]["found"]
+        print(f"{name}: {found[broken.check]['found']}")
     finally:
-        machine.shell("ln -s ../instance-connect-metadata.socket /etc/systemd/system/multi-user.target.wants/")
+        machine.shell(broken.mend)
+    assert machine.doctor() == {} and machine.doctor(verdict="note") == {}
+
+
+def test_doctor_names_a_wall_clock_that_ends_keys_early(machine):
+    notes = machine.doctor(environment=shifted_wall_clock("+30s"), verdict="note")
+    assert notes["metadata-clock"]["found"] in ("30 s ahead of the control plane's", "29 s ahead of the control plane's")
+
+
+def test_what_the_scripts_stumble_over_is_a_problem_where_sshd_asks_them(machine):
+    """As the package sets sshd up, for which doctor goes by systemd's files."""
+    command = f'-o "AuthorizedKeysCommand {SCRIPTS}/eic_run_authorized_keys %%u %%f" -o "AuthorizedKeysCommandUser ec2-instance-connect"'
+    machine.write("etc/systemd/system/ssh.service.d/ec2-instance-connect.conf", f"[Service]\nExecStart=\nExecStart=/usr/sbin/sshd -D {command}\n")
+    try:
+        assert machine.doctor() == {}
+        assert "ours, which is installed, is not asked" in machine.run(AGENT, "doctor").stdout
+        machine.shell(f"mv /{TAG} /root/")
+        assert machine.doctor()["board-asset-tag"]["found"].endswith("board_asset_tag is missing")
+    finally:
+        machine.shell(f"mv /root/board_asset_tag /{TAG}; rm -r /etc/systemd/system/ssh.service.d")
 
 
 @needs_scripts
