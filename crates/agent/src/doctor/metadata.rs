@@ -1,7 +1,7 @@
 //! Checks of the metadata service, and of what the distributions' own host scripts look at on this machine before they believe it
 //! (wire.md 3.3; docs/metadata.md): would they give sshd a pushed key?
 
-use super::check::{Check, note, ok, problem};
+use super::check::{Check, Verdict, note, ok, problem};
 use super::units::Unit;
 use crate::install::{METADATA_UNIT, UNIT};
 use crate::metadata::{METADATA_ADDRESS, Own};
@@ -61,7 +61,10 @@ pub(super) enum Found {
     Nothing,
 }
 
-/// A wall clock that is ahead by more than this many seconds takes a noticeable part of a key's minute.
+const CLOCK: &str = "metadata-clock";
+const SET_CLOCK: &str = "timedatectl set-ntp true, or whatever keeps this machine's time";
+
+/// A wall clock that is ahead by so many seconds takes a noticeable part of a key's minute.
 const AHEAD: i64 = 5;
 
 /// How long keys live, in seconds: a wall clock that is ahead by that has them all ended.
@@ -74,7 +77,8 @@ const SILENT: &str = "the scripts do nothing then, and tell sshd of no key";
 const NO_KEY: &str = "the scripts give up then, and sshd takes no key from them";
 
 impl MetadataFacts {
-    /// `asks_scripts` is whether sshd asks the scripts for keys, and not our command: then logins fail by what is wrong here.
+    /// `asks_scripts` is whether sshd asks the scripts for keys, and not our command: then logins fail by what is only noted
+    /// otherwise.
     pub(super) fn checks(&self, asks_scripts: bool) -> Vec<Check> {
         const NAME: &str = "metadata-settings";
         let settings = match &self.settings {
@@ -94,9 +98,7 @@ impl MetadataFacts {
                 return vec![problem(NAME, reason.clone(), why, mend)];
             }
         };
-        let wrong = if asks_scripts { problem } else { note };
         let mut found = vec![self.place(settings)];
-        found.extend(self.unit(settings));
         found.extend(self.service(settings));
         found.extend(self.zone());
         if self.scripts.is_some() {
@@ -104,57 +106,69 @@ impl MetadataFacts {
             found.extend(self.root());
             found.extend(self.clock());
         }
-        found.into_iter().map(|finding| finding.judged(wrong)).collect()
+        if asks_scripts {
+            let noted = found.iter_mut().filter(|check| check.verdict == Verdict::Note);
+            noted.for_each(|check| check.verdict = Verdict::Problem);
+        }
+        // These take nothing, or not all, from who logs in now.
+        found.extend(self.unit(settings));
+        if self.scripts.is_some() {
+            found.extend(self.minute());
+        }
+        found
     }
 
-    fn place(&self, settings: &Own) -> Finding {
+    fn place(&self, settings: &Own) -> Check {
         const NAME: &str = "metadata-settings";
         let listen = settings.listen;
         if self.scripts.is_some() && listen != SocketAddr::from((METADATA_ADDRESS, 80)) {
             let found = format!("metadata.toml has the service on {listen}");
-            return wrong(
+            return note(
                 NAME,
                 found,
                 "the scripts ask 169.254.169.254, port 80, and nowhere else",
                 "listen = \"169.254.169.254:80\", where the machine has no metadata service of a cloud",
             );
         }
-        right(NAME, format!("a metadata service on {listen} is wanted"))
+        ok(NAME, format!("a metadata service on {listen} is wanted"))
     }
 
-    fn unit(&self, settings: &Own) -> Option<Finding> {
+    fn unit(&self, settings: &Own) -> Option<Check> {
         const NAME: &str = "metadata-unit";
         if settings.listen.ip() != METADATA_ADDRESS {
             return None;
         }
-        Some(match self.unit?.fault(METADATA_UNIT) {
-            None => right(NAME, format!("{METADATA_UNIT} starts with the machine")),
-            Some((found, _)) => wrong(
-                NAME,
-                found,
-                "it puts the address on this machine and opens its port, which the agent may not",
-                format!(
-                    "systemctl stop {UNIT}; systemctl enable --now {METADATA_UNIT}; systemctl start {UNIT}"
-                ),
-            ),
-        })
+        let unit = self.unit?;
+        let Some((found, _)) = unit.fault(METADATA_UNIT) else {
+            return Some(ok(NAME, format!("{METADATA_UNIT} starts with the machine")));
+        };
+        // systemd opens no socket for a service that runs.
+        let enable =
+            format!("systemctl stop {UNIT}; systemctl enable --now {METADATA_UNIT}; systemctl start {UNIT}");
+        let mend = match unit {
+            Unit::Missing => "it comes with the package".to_owned(),
+            Unit::Masked => format!("systemctl unmask {METADATA_UNIT}; {enable}"),
+            Unit::Disabled | Unit::Enabled => enable,
+        };
+        let why = "it puts the address on this machine and opens its port, which the agent may not";
+        Some(note(NAME, found, why, mend))
     }
 
-    fn service(&self, settings: &Own) -> Option<Finding> {
+    fn service(&self, settings: &Own) -> Option<Check> {
         const NAME: &str = "metadata-service";
         let listen = settings.listen;
         let own = self.instance.as_ref().map(InstanceId::as_str);
         Some(match self.answer.as_ref()? {
-            Err(reason) => wrong(
+            Err(reason) => note(
                 NAME,
                 format!("{listen}: {reason}"),
                 "the scripts ask there for keys",
                 "instance-connect-agent status says where the service listens, or why it cannot; a metadata.toml that is newer than the agent wants it restarted",
             ),
             Ok(answer) if Some(answer.instance.as_str()) == own => {
-                right(NAME, format!("{listen} answers as {}", answer.instance))
+                ok(NAME, format!("{listen} answers as {}", answer.instance))
             }
-            Ok(answer) => wrong(
+            Ok(answer) => note(
                 NAME,
                 format!(
                     "somebody else answers at {listen}: there this is {:?}, and here {}",
@@ -168,14 +182,14 @@ impl MetadataFacts {
     }
 
     /// Judged where it is our service that answers.
-    fn zone(&self) -> Option<Finding> {
+    fn zone(&self) -> Option<Check> {
         const NAME: &str = "metadata-zone";
         let answer = self.answer.as_ref()?.as_ref().ok()?;
         if Some(answer.instance.as_str()) != self.instance.as_ref().map(InstanceId::as_str) {
             return None;
         }
         let (Some(zone), Some(region)) = (&answer.zone, &answer.region) else {
-            return Some(wrong(
+            return Some(note(
                 NAME,
                 "the service does not know yet where this instance is",
                 NO_KEY,
@@ -185,31 +199,31 @@ impl MetadataFacts {
         let mend = "create the instance again in a zone such as us-east-1a, and enrol this machine as that one; or use our own command";
         Some(if !is_zone(zone) {
             let why = "the scripts take zones of two or three words, one digit and a letter, such as us-east-1a, and end with status 255 at others";
-            wrong(NAME, format!("this instance is in the zone {zone:?}"), why, mend)
+            note(NAME, format!("this instance is in the zone {zone:?}"), why, mend)
         } else if zone.get(..zone.len() - 1) != Some(region) {
             let why = "the scripts take the zone without its letter for the region, and look for a signer of that name";
-            wrong(NAME, format!("the zone {zone:?} is not one of the region {region:?}"), why, mend)
+            note(NAME, format!("the zone {zone:?} is not one of the region {region:?}"), why, mend)
         } else {
-            right(NAME, format!("{zone}, which the scripts take"))
+            ok(NAME, format!("{zone}, which the scripts take"))
         })
     }
 
     /// The scripts look whether they run in EC2: what they look at has to say the instance id.
-    fn machine(&self) -> Finding {
+    fn machine(&self) -> Check {
         const NAME: &str = "board-asset-tag";
         const XEN: &str = "/sys/hypervisor/uuid";
         const TAG: &str = "/sys/devices/virtual/dmi/id/board_asset_tag";
         let own = self.instance.as_ref().map_or("i-…", InstanceId::as_str);
         match (&self.hypervisor, &self.board_asset_tag) {
-            (Some(uuid), _) if uuid.starts_with("ec2") => right(NAME, format!("{XEN} begins with ec2")),
-            (Some(_), _) => wrong(
+            (Some(uuid), _) if uuid.starts_with("ec2") => ok(NAME, format!("{XEN} begins with ec2")),
+            (Some(_), _) => note(
                 NAME,
                 format!("{XEN} does not begin with ec2"),
                 SILENT,
                 "where this file is (in guests of Xen) the scripts look at nothing else: use our own command here",
             ),
             // As the shell has it.
-            (None, Some(tag)) if tag.trim_end_matches('\n') == own => right(NAME, format!("{TAG} is {own}")),
+            (None, Some(tag)) if tag.trim_end_matches('\n') == own => ok(NAME, format!("{TAG} is {own}")),
             (None, tag) => {
                 let found = tag.as_ref().map_or_else(
                     || format!("{TAG} is missing"),
@@ -218,90 +232,67 @@ impl MetadataFacts {
                 let mend = format!(
                     "it comes from the firmware: start a guest of QEMU with -smbios type=2,asset={own}; where nobody can set it, use our own command"
                 );
-                wrong(NAME, found, SILENT, mend)
+                note(NAME, found, SILENT, mend)
             }
         }
     }
 
-    fn root(&self) -> Option<Finding> {
+    fn root(&self) -> Option<Check> {
         const NAME: &str = "signer-root";
         let SignerRoot { place, is_bundle, found } = self.root.as_ref()?;
         let shown = place.display();
-        let mend = if *is_bundle {
-            "instance-connect signer ca >/etc/pki/ca-trust/source/anchors/Instance_Connect_signer_root.pem && update-ca-trust".to_owned()
+        let (file, then) = if *is_bundle {
+            (
+                "/etc/pki/ca-trust/source/anchors/Instance_Connect_signer_root.pem".to_owned(),
+                "update-ca-trust",
+            )
         } else {
             let name = place.file_stem().unwrap_or_default().to_string_lossy();
-            format!(
-                "instance-connect signer ca >/usr/local/share/ca-certificates/{name}.crt && update-ca-certificates"
-            )
+            (format!("/usr/local/share/ca-certificates/{name}.crt"), "update-ca-certificates")
         };
+        let mend = format!(
+            "put what an administrator gets from instance-connect signer ca into {file}, then: {then}"
+        );
         Some(match found {
-            Found::Itself => right(NAME, format!("{shown} has the root of those who sign")),
-            Found::Another => wrong(
+            Found::Itself => ok(NAME, format!("{shown} has the root of those who sign")),
+            Found::Another => note(
                 NAME,
                 format!("{shown} is another certificate than the root of those who sign"),
                 NO_KEY,
                 mend,
             ),
             Found::Nothing if *is_bundle => {
-                wrong(NAME, format!("the root of those who sign is not in {shown}"), NO_KEY, mend)
+                note(NAME, format!("the root of those who sign is not in {shown}"), NO_KEY, mend)
             }
-            Found::Nothing => wrong(NAME, format!("{shown} is missing"), NO_KEY, mend),
+            Found::Nothing => note(NAME, format!("{shown} is missing"), NO_KEY, mend),
         })
     }
 
-    /// What the scripts judge by the wall clock: the end of each key, and whether a staple has begun.
-    fn clock(&self) -> Option<Finding> {
-        const NAME: &str = "metadata-clock";
+    /// With a wall clock that is far off the scripts take no key.
+    fn clock(&self) -> Option<Check> {
         let ahead = self.ahead?;
         let off = duration(ahead.abs());
-        let mend = "timedatectl set-ntp true, or whatever keeps this machine's time";
-        Some(if ahead > AHEAD {
-            let found = format!("{off} ahead of the control plane's");
-            let why = if ahead < LIFETIME {
-                "for the scripts keys end by this machine's wall clock, so that much earlier"
-            } else {
-                "for the scripts keys end by this machine's wall clock: all of them have ended when they come"
-            };
-            wrong(NAME, found, why, mend)
+        if ahead >= LIFETIME {
+            let why = "for the scripts keys end by this machine's wall clock: all of them have ended when they come";
+            Some(note(CLOCK, format!("{off} ahead of the control plane's"), why, SET_CLOCK))
         } else if ahead < -STAPLES_BACKDATED {
             let why =
                 "for openssl, which the scripts ask, nobody has said yet that the signer is not revoked";
-            wrong(NAME, format!("{off} behind the control plane's"), why, mend)
+            Some(note(CLOCK, format!("{off} behind the control plane's"), why, SET_CLOCK))
         } else {
-            right(NAME, "keys end here when they do at the control plane, give or take a few seconds")
-        })
-    }
-}
-
-/// What was found, before it is known whether logins fail by it.
-struct Finding {
-    check: &'static str,
-    found: String,
-    /// Why that is wrong, and what mends it.
-    fault: Option<(&'static str, String)>,
-}
-
-impl Finding {
-    fn judged(self, wrong: fn(&'static str, String, &'static str, String) -> Check) -> Check {
-        match self.fault {
-            None => ok(self.check, self.found),
-            Some((why, mend)) => wrong(self.check, self.found, why, mend),
+            None
         }
     }
-}
 
-fn right(check: &'static str, found: impl Into<String>) -> Finding {
-    Finding { check, found: found.into(), fault: None }
-}
-
-fn wrong(
-    check: &'static str,
-    found: impl Into<String>,
-    why: &'static str,
-    mend: impl Into<String>,
-) -> Finding {
-    Finding { check, found: found.into(), fault: Some((why, mend.into())) }
+    /// With one that is a little ahead, none at the end of its minute.
+    fn minute(&self) -> Option<Check> {
+        let ahead = self.ahead?;
+        if !(AHEAD..LIFETIME).contains(&ahead) {
+            return None;
+        }
+        let why = "for the scripts keys end by this machine's wall clock, so that much earlier";
+        Some(note(CLOCK, format!("{} ahead of the control plane's", duration(ahead)), why, SET_CLOCK))
+    }
 }
 
 /// `^([a-z]+-){2,3}[0-9][a-z]$`, as the scripts have it (wire.md 3.3).
@@ -316,7 +307,6 @@ fn is_zone(zone: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::Verdict;
     use super::*;
     use crate::metadata::Shows;
 
@@ -375,11 +365,6 @@ mod tests {
                 "has the service on 127.0.0.1:80",
             ),
             (
-                MetadataFacts { unit: Some(Unit::Disabled), ..facts() },
-                "metadata-unit",
-                "metadata.socket is not enabled",
-            ),
-            (
                 MetadataFacts { answer: Some(Err("Connection refused".to_owned())), ..facts() },
                 "metadata-service",
                 "169.254.169.254:80: Connection refused",
@@ -430,7 +415,7 @@ mod tests {
                 "is another certificate",
             ),
             (MetadataFacts { root: Some(bundle), ..facts() }, "signer-root", "is not in /etc/ssl/certs/ca-"),
-            (MetadataFacts { ahead: Some(6), ..facts() }, "metadata-clock", "6 s ahead"),
+            (MetadataFacts { ahead: Some(60), ..facts() }, "metadata-clock", "60 s ahead"),
             (MetadataFacts { ahead: Some(-7300), ..facts() }, "metadata-clock", "2 h behind"),
         ];
         for (facts, check, expected) in rows {
@@ -442,6 +427,26 @@ mod tests {
                 assert!(only.found.contains(expected), "{}", only.found);
                 assert!(only.why.is_some() && only.mend.is_some());
             }
+        }
+    }
+
+    #[test]
+    fn what_takes_nothing_from_who_logs_in_now_is_a_note_whoever_is_asked() {
+        let unit = |unit| MetadataFacts { unit: Some(unit), ..facts() };
+        let ahead = |seconds| MetadataFacts { ahead: Some(seconds), ..facts() };
+        let rows = [
+            (unit(Unit::Disabled), "metadata.socket is not enabled"),
+            (unit(Unit::Masked), "metadata.socket is masked"),
+            (unit(Unit::Missing), "metadata.socket is not installed"),
+            (ahead(5), "5 s ahead"),
+            (ahead(59), "59 s ahead"),
+        ];
+        for (facts, expected) in rows {
+            let checks = facts.checks(true);
+            let found: Vec<_> = checks.iter().filter(|check| check.verdict != Verdict::Ok).collect();
+            let [only] = found.as_slice() else { panic!("{expected}: {found:?}") };
+            assert_eq!(only.verdict, Verdict::Note);
+            assert!(only.found.contains(expected), "{}", only.found);
         }
     }
 
