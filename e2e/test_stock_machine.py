@@ -34,10 +34,8 @@ UNITS = Path(__file__).parent.parent / "packaging/systemd"
 # What systemd does for instance-connect-metadata.socket.
 PASS_SOCKET = f"""
 import os, socket, sys
-listener = socket.socket()
+listener = socket.create_server(("{ADDRESS}", 80))
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
-listener.bind(("{ADDRESS}", 80))
-listener.listen()
 os.dup2(listener.fileno(), 3)
 os.set_inheritable(3, True)
 os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES="metadata")
@@ -350,8 +348,11 @@ BROKEN = {
 
 
 def test_status_and_doctor_see_a_machine_in_order(machine):
-    said = f"listens on {ADDRESS}:80; generation 1 signs"
-    eventually(lambda: said in machine.run(AGENT, "status", check=False).stdout, "the service listens, and its signers are known")
+    def told():
+        status = machine.run(AGENT, "status", check=False).stdout
+        return f"listens on {ADDRESS}:80\n" in status and "generation 1 signs" in status
+
+    eventually(told, "the service listens, and its signers are known")
     status = json.loads(machine.run(AGENT, "status", "--output", "json").stdout)
     assert status["metadata"]["Ok"] == {"address": f"{ADDRESS}:80", "listens": True, "error": None, "generations": [1]}
     assert machine.doctor() == {} and machine.doctor(verdict="note") == {}
@@ -421,22 +422,46 @@ def test_a_pushed_key_logs_in_by_the_scripts_alone(machine, new_key):
     assert machine.login(key)
 
 
-def test_neighbours_are_not_answered(machine, network):
-    """The kernel takes what is sent to the address from any interface; what listens is bound to the machine's own."""
+CONNECT = f"import socket, sys; socket.create_connection(('{ADDRESS}', int(sys.argv[1])), 5)"
+
+
+def test_neighbours_are_refused(machine, network):
+    """Who sends packets for the address to this machine reaches what listens there, and not the service."""
     neighbour = Network()
     try:
         network.join(neighbour, "near", "10.98.0.1/24", "10.98.0.2/24")
         neighbour.run("ip", "route", "add", f"{ADDRESS}/32", "via", "10.98.0.1")
-
-        def reaches(port):
-            words = ["curl", "-s", "-o", "/dev/null", "-m", "2", f"http://{ADDRESS}:{port}/"]
-            return neighbour.run(*words, check=False).returncode
-
-        # Somebody else who listens at that address is heard there.
         with listener(network, 8080):
-            connect = f"import socket; socket.create_connection(('{ADDRESS}', 8080), 5)"
-            neighbour.run("python3", "-c", connect)
-            refused = 7
-            assert reaches(80) == refused
+            neighbour.run("python3", "-c", CONNECT, "8080")
+            refused = neighbour.run("python3", "-c", CONNECT, "80", check=False)
+            assert "ConnectionRefusedError" in refused.stderr
+        network.run("python3", "-c", CONNECT, "80")
     finally:
         neighbour.close()
+
+
+def test_answers_go_one_hop(machine, network):
+    """Nobody beyond a router would be answered, were he let in: what comes back to him is dropped on the way."""
+    found = json.loads(network.run("python3", "-c", HOPS).stdout)
+    assert found["status"].endswith(" 401 Unauthorized") and found["hops"] == [1]
+
+
+# Connects, asks, and prints with which time to live packets came back.
+HOPS = f"""
+import json, socket
+packets = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+connection = socket.create_connection(("{ADDRESS}", 80), 5)
+connection.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+status = connection.recv(4096).split(b"\\r\\n")[0].decode()
+packets.setblocking(False)
+hops = set()
+while True:
+    try:
+        packet = packets.recv(65536)
+    except BlockingIOError:
+        break
+    ports = packet[20:24]
+    if ports == (80).to_bytes(2, "big") + connection.getsockname()[1].to_bytes(2, "big"):
+        hops.add(packet[8])
+print(json.dumps({{"status": status, "hops": sorted(hops)}}))
+"""
