@@ -45,6 +45,7 @@ mod traces;
         feature = "planted-doubtful-connection-kept",
         feature = "planted-enrolments-unthrottled",
         feature = "planted-events-of-others",
+        feature = "planted-guests-of-others",
         feature = "planted-interrupted-skipped",
         feature = "planted-late-hellos-believed",
         feature = "planted-replay-admitted",

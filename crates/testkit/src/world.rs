@@ -124,6 +124,21 @@ impl World {
         self.inventory.guests = Guests::of(&self.inventory.instances);
     }
 
+    /// The world with another instance, whose agent is that of this one's; requests are about the other.
+    pub fn with_guest(&self, id: &str) -> Self {
+        let mut world = self.clone();
+        world.instance = id.parse().unwrap();
+        let host = Some(self.instance.clone());
+        let guest = Instance {
+            id: world.instance.clone(),
+            host,
+            ..(*self.inventory.instances[&self.instance]).clone()
+        };
+        world.inventory.instances.insert(guest.id.clone(), Arc::new(guest));
+        world.inventory.guests = Guests::of(&world.inventory.instances);
+        world
+    }
+
     /// A request of alice, signed and verified: there is no other way to a verified caller.
     ///
     /// # Errors

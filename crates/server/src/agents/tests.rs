@@ -2,13 +2,14 @@
 
 mod anchors;
 mod identities;
+mod metadata;
 
 use super::*;
 use crate::audit_log::{AuditSettings, FileSize};
 use crate::links::DeliveryError;
 use crate::metrics::Observed;
 use crate::pki::Pki;
-use crate::stock::StockSigners;
+use crate::stock::{StockSettings, StockSigners};
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use instance_connect_agent::{Directories, EnrollFailure, Enrollment, enroll, read_boot_id};
 use instance_connect_core::document::{BootInstant, Fingerprint, ServerInstant, UnixSeconds};
@@ -60,16 +61,21 @@ impl Setting {
     }
 
     async fn with_connections(connections: ConnectionLimits) -> Self {
-        Self::with(connections, None).await
+        Self::with(connections, None, None).await
     }
 
     /// With the rate at which enrolments may fail, as it is written.
     async fn throttled(rate: &str) -> Self {
         let limits = ThrottleLimits { unauthenticated: rate.parse().unwrap(), ..ThrottleLimits::default() };
-        Self::with(ConnectionLimits { in_all: 10, per_source: 10 }, Some(limits)).await
+        Self::with(ConnectionLimits { in_all: 10, per_source: 10 }, Some(limits), None).await
     }
 
-    async fn with(connections: ConnectionLimits, throttle: Option<ThrottleLimits>) -> Self {
+    /// With signers of its own if something is said of them, and else with those that all tests share.
+    async fn with(
+        connections: ConnectionLimits,
+        throttle: Option<ThrottleLimits>,
+        stock: Option<StockSettings>,
+    ) -> Self {
         let (directory, world) = (tempfile::tempdir().unwrap(), World::new());
         let random = Arc::new(SeededRandom::new(7));
         // TLS looks at the real clock, so certificates have to be of today.
@@ -89,10 +95,16 @@ impl Setting {
         let settings =
             AuditSettings { path: directory.path().join("audit.log"), max_bytes: FileSize::default() };
         let audit = AuditLog::open(&settings, clock.clone(), random.as_ref()).unwrap();
+        let stock = match stock {
+            Some(settings) => {
+                Arc::new(StockSigners::load(store.as_ref(), &world.region, settings, today).await.unwrap())
+            }
+            None => StockSigners::of_tests().await,
+        };
         let agents = Arc::new(Agents {
             region: world.region.clone(),
             inventory: Arc::new(LiveInventory::load(store, clock.clone()).await.unwrap()),
-            links: Arc::new(Links::new(pki, StockSigners::of_tests().await, clock.clone())),
+            links: Arc::new(Links::new(pki, stock, clock.clone())),
             random,
             places: Arc::new(Semaphore::new(10)),
             drain: Drain::default(),
@@ -197,8 +209,13 @@ impl Setting {
 
     /// An open link of the machine in this folder: hello, welcome, signer.
     async fn open(&self, name: &str) -> Socket {
+        self.open_as(name, hello()).await
+    }
+
+    /// The same, with this hello.
+    async fn open_as(&self, name: &str, hello: AgentFrame) -> Socket {
         let mut socket = self.upgrade(name).await.unwrap();
-        send(&mut socket, &hello()).await;
+        send(&mut socket, &hello).await;
         assert!(matches!(next(&mut socket).await, Some(ServerFrame::Welcome(_))));
         assert!(matches!(next(&mut socket).await, Some(ServerFrame::Signer(_))));
         timeout(PATIENCE, self.agents.links.connected(&self.world.instance)).await.unwrap();
@@ -232,10 +249,14 @@ fn trusting_its_server(state: &Path) -> rustls::ConfigBuilder<rustls::ClientConf
 }
 
 fn hello() -> AgentFrame {
+    hello_with(Capabilities::NONE)
+}
+
+fn hello_with(capabilities: Capabilities) -> AgentFrame {
     AgentFrame::Hello(Hello {
         version_min: limits::VERSION_MIN,
         version_max: limits::VERSION_MAX,
-        capabilities: Capabilities::NONE,
+        capabilities,
         sent_at: BootInstant(1),
         boot_id: read_boot_id().unwrap(),
         agent_version: VersionText::lossy("test"),

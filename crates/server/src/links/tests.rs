@@ -24,22 +24,40 @@ impl Setting {
     }
 
     fn grant(&self, number: u32) -> Grant {
+        self.grant_of(&self.world, number)
+    }
+
+    /// A grant for the instance of this world.
+    fn grant_of(&self, world: &World, number: u32) -> Grant {
         let request = format!("0b7f1c52-6a0e-4c11-9d0b-{number:012x}").parse().unwrap();
-        let authorized = self.world.authorized("deploy").unwrap();
+        let authorized = world.authorized("deploy").unwrap();
         Grant::issue(&authorized, request, self.clock.wall(), self.clock.monotonic()).unwrap()
     }
 
     fn deliver(&self, number: u32) -> tokio::task::JoinHandle<Result<Delivered, DeliveryError>> {
-        let (links, grant) = (Arc::clone(&self.links), self.grant(number));
+        self.deliver_grant(self.grant(number))
+    }
+
+    fn deliver_grant(&self, grant: Grant) -> tokio::task::JoinHandle<Result<Delivered, DeliveryError>> {
+        let links = Arc::clone(&self.links);
         tokio::spawn(async move { links.deliver(grant).await })
     }
 
-    /// An agent's link, put in its place.
+    /// The link of the instance's agent, put in its place.
     fn connect(&self, boot: &str) -> (Arc<Link>, mpsc::Receiver<ServerFrame>, Vec<Withdraw>) {
+        self.connect_at(&self.world.instance, boot)
+    }
+
+    /// The link of this instance's agent, put in its place.
+    fn connect_at(
+        &self,
+        instance: &InstanceId,
+        boot: &str,
+    ) -> (Arc<Link>, mpsc::Receiver<ServerFrame>, Vec<Withdraw>) {
         let claim =
             LinkClaim { boot_id: boot.parse().unwrap(), source: "192.0.2.1".parse().unwrap(), generation: 1 };
         let (link, wanted) = Link::new(claim, self.clock.monotonic(), false);
-        let opened = self.links.slot(&self.world.instance).open(&link, None, self.clock.monotonic());
+        let opened = self.links.slot(instance).open(&link, None, self.clock.monotonic());
         (link, wanted.frames, opened.unwrap().withdrawals)
     }
 }
@@ -311,4 +329,81 @@ async fn what_was_refused_needs_no_revocation() {
     link.acknowledged(next_grant(&mut queue).await.id, AckOutcome::Refused(Refusal::Vetoed));
     assert!(push.await.unwrap().is_err());
     assert!(setting.links.revoke(Selection::default()).await.is_empty());
+}
+
+const GUEST: &str = "i-0aaaaaaaaaaaaaaaa";
+
+/// Whoever enrols a machine as the guest gets none of its keys: an operator has said who answers for it.
+#[tokio::test(start_paused = true)]
+async fn a_push_to_a_guest_goes_over_its_hosts_link() {
+    let setting = Setting::new().await;
+    let guest = setting.world.with_guest(GUEST);
+    let (host_link, mut queue, _) = setting.connect(BOOT);
+    let (guest_link, mut guest_queue, _) = setting.connect_at(&guest.instance, NEXT_BOOT);
+    let push = setting.deliver_grant(setting.grant_of(&guest, 1));
+    let grant = next_grant(&mut queue).await;
+    let document = grant.document.as_str();
+    assert!(document.contains(&format!("#Instance={GUEST}\n")), "{document}");
+    assert!(document.contains(&format!("#Boot={BOOT}\n")), "{document}");
+    guest_link.acknowledged(grant.id, INSTALLED);
+    tokio::task::yield_now().await;
+    assert!(!push.is_finished());
+    host_link.acknowledged(grant.id, INSTALLED);
+    assert_eq!(push.await.unwrap().unwrap().grant.instance(), &guest.instance);
+    assert!(guest_queue.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_guest_may_have_is_withdrawn_over_its_hosts_links() {
+    let setting = Setting::new().await;
+    let guest = setting.world.with_guest(GUEST);
+    let (link, mut queue, _) = setting.connect(BOOT);
+    let push = setting.deliver_grant(setting.grant_of(&guest, 1));
+    next_grant(&mut queue).await;
+    assert_eq!(push.await.unwrap().unwrap_err(), DeliveryError::Unknown);
+    let Some(ServerFrame::Withdraw(sent)) = queue.recv().await else { panic!("no withdrawal") };
+    assert_eq!(sent.request_id, *setting.grant_of(&guest, 1).request());
+    setting.links.slot(&setting.world.instance).close(&link);
+    assert_eq!(setting.connect(BOOT).2, std::slice::from_ref(&sent));
+    // An agent of the guest's own is not told, and cannot say that it is done.
+    assert!(setting.connect_at(&guest.instance, NEXT_BOOT).2.is_empty());
+    setting.links.slot(&guest.instance).withdrawn(sent.id);
+    assert_eq!(setting.connect(BOOT).2, std::slice::from_ref(&sent));
+    setting.links.slot(&setting.world.instance).withdrawn(sent.id);
+    assert!(setting.connect(BOOT).2.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_of_a_guest_and_of_its_host_are_revoked_apart() {
+    let setting = Setting::new().await;
+    let guests = [setting.world.with_guest(GUEST), setting.world.with_guest("i-0bbbbbbbbbbbbbbbb")];
+    let (link, queue, _) = setting.connect(BOOT);
+    let host = &setting.world.instance;
+    let agent = tokio::spawn(obey(Arc::clone(&setting.links), host.clone(), Arc::clone(&link), queue));
+    let worlds = [&setting.world, &guests[0], &guests[1]];
+    let deliver_to_each = async || {
+        for (number, world) in (1..).zip(worlds) {
+            setting.deliver_grant(setting.grant_of(world, number)).await.unwrap().unwrap();
+        }
+    };
+    let revoke = async |selection| {
+        let revoked = setting.links.revoke(selection).await;
+        revoked.into_iter().map(|Revoked { key, confirmed }| (key.instance, confirmed)).collect::<Vec<_>>()
+    };
+    deliver_to_each().await;
+    for World { instance, .. } in worlds {
+        let selection = Selection { instance: Some(instance), ..Selection::default() };
+        assert_eq!(revoke(selection).await, [(instance.clone(), true)]);
+    }
+    deliver_to_each().await;
+    assert_eq!(revoke(Selection::default()).await.len(), worlds.len());
+    // A host that is not reached is told of its guests' keys when it is back.
+    deliver_to_each().await;
+    setting.links.slot(host).close(&link);
+    agent.abort();
+    let selection = Selection { instance: Some(&guests[1].instance), ..Selection::default() };
+    assert_eq!(revoke(selection).await, [(guests[1].instance.clone(), false)]);
+    let requests: Vec<_> = setting.connect(BOOT).2.into_iter().map(|owed| owed.request_id).collect();
+    assert_eq!(requests, [setting.grant_of(&guests[1], 3).request().clone()]);
+    assert!(setting.connect_at(&guests[1].instance, BOOT).2.is_empty());
 }
