@@ -126,15 +126,11 @@ impl World {
 
     /// The world with another instance, whose agent is that of this one's; requests are about the other.
     pub fn with_guest(&self, id: &str) -> Self {
-        let mut world = self.clone();
-        world.instance = id.parse().unwrap();
-        let host = Some(self.instance.clone());
-        let guest = Instance {
-            id: world.instance.clone(),
-            host,
-            ..(*self.inventory.instances[&self.instance]).clone()
-        };
-        world.inventory.instances.insert(guest.id.clone(), Arc::new(guest));
+        let mut world = Self { instance: id.parse().unwrap(), ..self.clone() };
+        let mut guest = Arc::clone(self.inventory.instances.get(&self.instance).unwrap());
+        Arc::make_mut(&mut guest).id = world.instance.clone();
+        Arc::make_mut(&mut guest).host = Some(self.instance.clone());
+        world.inventory.instances.insert(world.instance.clone(), guest);
         world.inventory.guests = Guests::of(&world.inventory.instances);
         world
     }

@@ -6,6 +6,7 @@ use aws_lc_rs::signature::{RSA_PSS_2048_8192_SHA256, UnparsedPublicKey};
 use instance_connect_core::api::SendSshPublicKey;
 use instance_connect_core::authz::authorize;
 use instance_connect_core::document::{ClaimedGrant, stock_text};
+use instance_connect_core::ids::{OsUser, RequestId};
 use instance_connect_core::inventory::StockChange;
 use instance_connect_core::link::{self, ExpiredUnused, GuestReport, InstanceFacts, StockSigner, Twin};
 use instance_connect_core::ssh_key::KeyTypes;
@@ -64,14 +65,20 @@ impl Setting {
 
     /// Another instance, for which the first one's agent answers: the world in which pushes are to it.
     async fn add_guest(&self, id: &str) -> World {
-        let world = self.world.with_guest(id);
-        self.add(&world.inventory.instances[&world.instance]).await;
-        world
+        self.add(id, Some(&self.world.instance)).await;
+        self.world.with_guest(id)
     }
 
-    async fn add(&self, instance: &Instance) {
-        self.agents.inventory.store().create_instance(instance).await.unwrap();
-        self.agents.inventory.refresh().await.unwrap();
+    async fn add(&self, id: &str, host: Option<&InstanceId>) -> InstanceId {
+        let (inventory, world) = (&self.agents.inventory, &self.world);
+        let instance = Instance {
+            id: id.parse().unwrap(),
+            host: host.cloned(),
+            ..(*world.inventory.instances[&world.instance]).clone()
+        };
+        inventory.store().create_instance(&instance).await.unwrap();
+        inventory.refresh().await.unwrap();
+        instance.id
     }
 
     /// What is to be said of an instance of the world.
@@ -257,13 +264,8 @@ async fn what_an_instance_is_comes_again_when_it_has_changed() {
     assert_eq!(said(&mut socket).await, [setting.facts(instance, tags("web"))]);
     // The inventory changes, and nothing of what it was told.
     setting.tag(instance, "web").await;
-    let other = Instance {
-        id: OTHER.parse().unwrap(),
-        host: None,
-        ..(*setting.world.inventory.instances[instance]).clone()
-    };
-    setting.add(&other).await;
-    setting.tag(&other.id, "other").await;
+    let other = setting.add(OTHER, None).await;
+    setting.tag(&other, "other").await;
     assert_eq!(said(&mut socket).await, []);
     setting.tag(instance, "db").await;
     assert_eq!(said(&mut socket).await, [setting.facts(instance, tags("db"))]);
@@ -312,69 +314,47 @@ async fn a_host_reports_on_its_own_guests_alone() {
     let guest = setting.add_guest(GUEST).await.instance;
     let former = setting.add_guest("i-0cccccccccccccccc").await.instance;
     store.set_instance_host(&former, None).await.unwrap();
-    let other_host = Instance {
-        id: OTHER.parse().unwrap(),
-        host: None,
-        ..(*setting.world.inventory.instances[host]).clone()
-    };
-    setting.add(&other_host).await;
-    let of_another = Instance {
-        id: "i-0dddddddddddddddd".parse().unwrap(),
-        host: Some(other_host.id.clone()),
-        ..other_host.clone()
-    };
-    setting.add(&of_another).await;
+    let other_host = setting.add(OTHER, None).await;
+    let of_another = setting.add("i-0dddddddddddddddd", Some(&other_host)).await;
     let mut socket = setting.open_with_metadata().await;
 
-    let request: instance_connect_core::ids::RequestId =
-        "0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11".parse().unwrap();
+    let request: RequestId = "0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11".parse().unwrap();
     let reports = |instance: &InstanceId| {
-        let (fingerprint, os_user) = (Fingerprint::from_bytes([7; 32]), "deploy".parse().unwrap());
+        let (fingerprint, os_user): (_, OsUser) =
+            (Fingerprint::from_bytes([7; 32]), "deploy".parse().unwrap());
         let offered = Offered {
             offered_at: BootInstant(1),
             lost: 0,
             fingerprint,
-            os_user,
+            os_user: os_user.clone(),
             request_ids: vec![request.clone()],
         };
-        let unused = ExpiredUnused {
-            at: BootInstant(1),
-            lost: 0,
-            fingerprint,
-            os_user: "deploy".parse().unwrap(),
-            request_id: request.clone(),
-        };
+        let unused =
+            ExpiredUnused { at: BootInstant(1), lost: 0, fingerprint, os_user, request_id: request.clone() };
         [AgentFrame::Offered(offered), AgentFrame::ExpiredUnused(unused)]
             .map(|report| AgentFrame::GuestReport(GuestReport::of(instance.clone(), report).unwrap()))
     };
     let unknown: InstanceId = "i-0eeeeeeeeeeeeeeee".parse().unwrap();
-    for instance in [&former, &other_host.id, &of_another.id, &unknown, host, &guest] {
+    for instance in [&former, &other_host, &of_another, &unknown, host, &guest] {
         for report in reports(instance) {
             send(&mut socket, &report).await;
         }
     }
-    // While the store does not answer nobody is known to be its guest.
     assert_eq!(said(&mut socket).await, []);
+    // While the store does not answer nobody is known to be its guest.
     setting.clock.advance(Duration::from_secs(60));
     send_and_wait(&mut socket, &reports(&guest)[0]).await;
 
     // Once this is on record, all before it are.
-    let line = audit::refusal(
-        Refused::ApiRequest,
-        &setting.world.origin(),
-        &setting.world.region,
-        "code",
-        None,
-        "id",
-    );
+    let world = &setting.world;
+    let line = audit::refusal(Refused::ApiRequest, &world.origin(), &world.region, "code", None, "id");
     setting.agents.audit.commit(line).await.unwrap();
     let mut records = setting.audit_records();
-    records
-        .retain(|record| ["KeyOffered", "KeyExpiredUnused"].map(Into::into).contains(&record["eventName"]));
+    records.retain(|record| record["eventName"] != "EnrollAgent" && record["errorCode"] != "code");
     let names: Vec<_> = records.iter().map(|record| &record["eventName"]).collect();
     assert_eq!(names, ["KeyOffered", "KeyExpiredUnused"], "{records:?}");
     for record in records {
-        let agent = format!("urn:instance-connect:us-east-1:{}:agent:{host}:1", setting.world.account);
+        let agent = format!("urn:instance-connect:us-east-1:{}:agent:{host}:1", world.account);
         assert_eq!(record["userIdentity"]["type"], "InstanceConnectAgent");
         assert_eq!(record["userIdentity"]["principalId"], agent);
         assert_eq!(record["requestParameters"]["instanceId"], guest.as_str());
