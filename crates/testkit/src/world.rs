@@ -124,7 +124,7 @@ impl World {
         self.inventory.guests = Guests::of(&self.inventory.instances);
     }
 
-    /// The world with another instance, whose agent is that of this one's; requests are about the other.
+    /// This world with a guest of its instance, which is then the one that requests are about.
     pub fn with_guest(&self, id: &str) -> Self {
         let mut world = Self { instance: id.parse().unwrap(), ..self.clone() };
         let mut guest = Arc::clone(self.inventory.instances.get(&self.instance).unwrap());
