@@ -2,10 +2,14 @@
 //! answers is decided in `core::imds` and `core::stock`; here are its sockets and its files.
 
 mod address;
+#[cfg(test)]
+mod fixture;
 mod kept;
 mod listeners;
 mod server;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use address::{AddressFailure, add_metadata_address, remove_metadata_address};
 pub use listeners::PassedSockets;
@@ -152,8 +156,10 @@ impl Metadata {
     fn take_over(&self, boot: &BootId) -> io::Result<()> {
         let now = self.clock.boot();
         let mut state = self.state();
-        if let Some(signers) = self.kept.signers() {
-            state.signers = with_keys(&signers)?;
+        match self.kept.signers().as_ref().map(with_keys) {
+            Some(Ok(signers)) => state.signers = signers,
+            Some(Err(error)) => tracing::warn!(%error, "the kept signers are not shown any more"),
+            None => {}
         }
         for facts in self.kept.facts()? {
             let instance = facts.instance.clone();
