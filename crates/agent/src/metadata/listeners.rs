@@ -5,6 +5,9 @@
 //! its answers. An address alone would not do, also not for the machine itself: the kernel takes what is sent to an address of
 //! any interface from all of them, and so a neighbour or a guest would be answered as this machine.
 
+#[cfg(test)]
+mod tests;
+
 use super::Metadata;
 use super::server::{self, Asker};
 use super::settings::{Interface, METADATA_ADDRESS, MetadataSettings, Seen, WatchedMetadata};

@@ -1,5 +1,8 @@
 //! The service's HTTP: connections within limits, one request after the other.
 
+#[cfg(test)]
+mod tests;
+
 use super::Metadata;
 use super::settings::Interface;
 use hyper::Request;
