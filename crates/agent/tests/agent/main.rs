@@ -12,5 +12,6 @@ mod enrolment;
 mod grants;
 mod links;
 mod machine;
+mod metadata;
 mod program;
 mod renewal;
