@@ -230,8 +230,8 @@ fn names<T: std::str::FromStr>(directory: &Path) -> Vec<T> {
 }
 
 /// What an instance is answered to one request.
-pub(super) fn ask(metadata: &Metadata, id: &str, asked: Request<Empty<Bytes>>) -> (u16, String) {
-    let response = metadata.answer(&instance(id), &asked);
+pub(super) fn ask(metadata: &Metadata, id: &str, asked: &Request<Empty<Bytes>>) -> (u16, String) {
+    let response = metadata.answer(&instance(id), asked);
     let status = response.status().as_u16();
     let body = response.into_body().collect().now_or_never().unwrap().unwrap().to_bytes();
     (status, String::from_utf8(body.to_vec()).unwrap())
@@ -240,7 +240,7 @@ pub(super) fn ask(metadata: &Metadata, id: &str, asked: Request<Empty<Bytes>>) -
 /// A new token for an instance, good for an hour.
 pub(super) fn token(metadata: &Metadata, id: &str) -> String {
     let asked = Request::put("/latest/api/token").header(TTL_HEADER, "3600").body(Empty::new()).unwrap();
-    let (status, token) = ask(metadata, id, asked);
+    let (status, token) = ask(metadata, id, &asked);
     assert_eq!(status, 200);
     token
 }
@@ -248,7 +248,7 @@ pub(super) fn token(metadata: &Metadata, id: &str) -> String {
 /// What an instance is answered with that token, below `/latest/meta-data/`.
 pub(super) fn get_with(metadata: &Metadata, id: &str, token: &str, path: &str) -> (u16, String) {
     let asked = Request::get(format!("/latest/meta-data/{path}")).header(TOKEN_HEADER, token);
-    ask(metadata, id, asked.body(Empty::new()).unwrap())
+    ask(metadata, id, &asked.body(Empty::new()).unwrap())
 }
 
 /// The same with a new token.

@@ -281,7 +281,7 @@ async fn what_became_of_a_guests_key_is_reported_once() {
     machine.install(&metadata, &alices(OTHER_GUEST, 2));
     let path = "/latest/meta-data/managed-ssh-keys/active-keys/alice";
     let asked = Request::head(path).header(imds::TOKEN_HEADER, token(&metadata, GUEST));
-    assert_eq!(ask(&metadata, GUEST, asked.body(Empty::new()).unwrap()), (200, String::new()));
+    assert_eq!(ask(&metadata, GUEST, &asked.body(Empty::new()).unwrap()), (200, String::new()));
     assert!(!metadata.has_report(), "who reads no key was offered none");
     alices_keys(&metadata, GUEST);
     alices_keys(&metadata, GUEST);
@@ -332,7 +332,7 @@ async fn the_machines_own_keys_are_reported_elsewhere() {
 async fn who_asks_too_often_waits_and_nobody_else_does() {
     let machine = TestMachine::new();
     let metadata = machine.start();
-    let status = |id| ask(&metadata, id, Request::get("/").body(Empty::new()).unwrap()).0;
+    let status = |id| ask(&metadata, id, &Request::get("/").body(Empty::new()).unwrap()).0;
     for asked in 0..2000 {
         assert_eq!(status(GUEST), 401, "request {asked}");
     }
