@@ -8,13 +8,20 @@ use tokio::time::timeout;
 /// Longer than anything here takes: a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn own(address: SocketAddr) -> Place {
-    Place { address, interface: None }
+/// Where it listens with these settings: for the machine itself at an address.
+fn own(address: impl Into<SocketAddr>) -> Place {
+    places(&settings(&format!("listen = \"{}\"\n", address.into()))).remove(0)
+}
+
+/// For a guest at an address, on an interface that is nowhere.
+fn guest(address: SocketAddr) -> Place {
+    let text = "[[guest]]\ninstance = \"i-0123456789abcdef0\"\ninterface = \"ic-none0\"\n";
+    places(&settings(&format!("guests_listen = \"{address}\"\n{text}"))).remove(0)
 }
 
 /// A socket as the service manager opens it for the machine itself, at a port of its own.
 fn opened() -> (TcpListener, SocketAddr) {
-    let socket = bind(&own((Ipv4Addr::LOCALHOST, 0).into())).unwrap();
+    let socket = bind(&own((Ipv4Addr::LOCALHOST, 0))).unwrap();
     let address = socket.local_addr().unwrap();
     (socket, address)
 }
@@ -30,10 +37,9 @@ async fn a_passed_socket_is_used_for_its_own_name_address_and_interface_alone() 
     let (socket, address) = opened();
     let passed = |name: &str| PassedSockets(vec![(name.to_owned(), socket.try_clone().unwrap())]);
     let is_used = |name: &str, place: &Place| passed(name).of(place).is_some_and(|socket| socket.is_ok());
-    let guests = settings("[[guest]]\ninstance = \"i-0123456789abcdef0\"\ninterface = \"ic-none0\"\n");
-    let guest = Place { address, interface: Some(guests.guests[0].interface.clone()) };
+    let guest = guest(address);
     let other_port = own(SocketAddr::new(address.ip(), address.port() ^ 1));
-    let other_address = own(SocketAddr::new(Ipv4Addr::new(127, 0, 0, 2).into(), address.port()));
+    let other_address = own((Ipv4Addr::new(127, 0, 0, 2), address.port()));
     assert!(is_used("metadata", &own(address)));
     assert!(PassedSockets::default().of(&own(address)).is_none());
     for (name, place) in [
@@ -113,10 +119,9 @@ async fn the_socket_of_the_service_manager_is_answered_on() {
 
 #[tokio::test]
 async fn who_reads_the_log_is_told_what_to_do() {
-    let guests = settings("[[guest]]\ninstance = \"i-0123456789abcdef0\"\ninterface = \"ic-none0\"\n");
     let metadata_address = SocketAddr::new(METADATA_ADDRESS.into(), 80);
-    let guest = Place { address: metadata_address, interface: Some(guests.guests[0].interface.clone()) };
-    let for_tests = own((Ipv4Addr::LOCALHOST, 80).into());
+    let guest = guest(metadata_address);
+    let for_tests = own((Ipv4Addr::LOCALHOST, 80));
     use io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
     for (place, kind, advice) in [
         (&guest, PermissionDenied, "CAP_NET_BIND_SERVICE"),
