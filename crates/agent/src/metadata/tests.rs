@@ -294,6 +294,18 @@ async fn what_became_of_a_guests_key_is_reported_once() {
 }
 
 #[tokio::test]
+async fn a_guests_key_that_a_pause_has_ended_is_reported_with_that_end() {
+    let machine = TestMachine::new();
+    let metadata = machine.start_signed();
+    machine.install(&metadata, &alices(GUEST, 1));
+    metadata.shorten(SECOND * 50).unwrap();
+    machine.clock.advance(SECOND * 10 - INSTANT);
+    assert_eq!(reports(&metadata), []);
+    machine.clock.advance(INSTANT);
+    assert_eq!(reports(&metadata), [(GUEST.to_owned(), "unused", vec![request(1)])]);
+}
+
+#[tokio::test]
 async fn what_became_of_a_guests_key_before_the_agent_started_is_not_guessed() {
     let machine = TestMachine::new();
     let metadata = machine.start_signed();
@@ -387,14 +399,14 @@ async fn what_cannot_be_kept_is_not_shown() {
 async fn instances_that_come_and_go_take_no_room_from_those_that_are_listed() {
     let machine = TestMachine::new();
     let metadata = machine.start();
-    for number in 0..3000 {
+    for number in 0..1500 {
         metadata.set_facts(facts(&format!("i-{number:017x}"))).unwrap();
     }
     for id in [GUEST, OTHER_GUEST, OWN] {
         metadata.set_facts(facts(id)).unwrap();
         assert_eq!(get(&metadata, id, "placement/region").0, 200, "{id}");
     }
-    for number in 3000..6000 {
+    for number in 1500..3000 {
         metadata.set_facts(facts(&format!("i-{number:017x}"))).unwrap();
     }
     let most = GUESTS_PER_HOST + 1;

@@ -1,6 +1,7 @@
 //! A client that writes bytes, since what is looked at is what the other programs' HTTP makes of ours.
 
 use super::*;
+use crate::metadata::Serving;
 use crate::metadata::fixture::{OWN, TestMachine, alices, token};
 use std::net::Ipv4Addr;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,24 +15,22 @@ const TOKEN: &str =
 /// A service that listens, for the machine itself.
 struct Listening {
     machine: TestMachine,
-    metadata: Arc<Metadata>,
+    metadata: Serving,
     address: SocketAddr,
     _serving: JoinSet<()>,
-    _settings: crate::metadata::Serving,
 }
 
 impl Listening {
     fn start() -> Self {
         let machine = TestMachine::new();
-        let started = machine.start_signed();
-        let metadata = Arc::clone(&started.metadata);
+        let metadata = machine.start_signed();
         let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         prepare(&listener).unwrap();
         let address = listener.local_addr().unwrap();
-        let asker = Asker { metadata: Arc::clone(&metadata), interface: None };
+        let asker = Asker { metadata: Arc::clone(&metadata.metadata), interface: None };
         let mut serving = JoinSet::new();
         serving.spawn(serve(TcpListener::from_std(listener).unwrap(), asker));
-        Self { machine, metadata, address, _serving: serving, _settings: started }
+        Self { machine, metadata, address, _serving: serving }
     }
 
     async fn connect(&self) -> Client {
