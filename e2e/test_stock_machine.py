@@ -354,7 +354,8 @@ def test_status_and_doctor_see_a_machine_in_order(machine):
 
     eventually(told, "the service listens, and its signers are known")
     status = json.loads(machine.run(AGENT, "status", "--output", "json").stdout)
-    assert status["metadata"]["Ok"] == {"address": f"{ADDRESS}:80", "listens": True, "error": None, "generations": [1]}
+    listeners = [{"place": f"{ADDRESS}:80", "error": None}]
+    assert status["metadata"]["Ok"] == {"generations": [1], "guests": 0, "listeners": listeners}
     assert machine.doctor() == {} and machine.doctor(verdict="note") == {}
 
 

@@ -451,7 +451,10 @@ impl Metadata {
         let is_nobodys =
             |instance: &&InstanceId| **instance != self.instance && state.settings.guest(instance).is_none();
         let Some(gone) = state.instances.keys().find(is_nobodys).cloned() else { return Ok(()) };
-        state.instances.remove(&gone);
+        if let Some(mut shown) = state.instances.remove(&gone) {
+            // All of it has ended by then.
+            self.forget(&shown.stock.expire(BootInstant(u64::MAX)))?;
+        }
         self.kept.forget_facts(&gone)
     }
 

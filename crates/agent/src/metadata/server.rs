@@ -23,8 +23,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-/// Connections of one listener at a time: each login opens a dozen, one after the other.
+/// Connections to the machine's own listener at a time: each login opens a dozen, one after the other.
 const CONNECTIONS: usize = 64;
+
+/// Connections to a guest's: fewer, so that it takes many guests together to use up those that there are in all.
+const CONNECTIONS_OF_GUESTS: usize = 16;
 
 /// How long one connection may last: the scripts give each request a second.
 const CONNECTION: Duration = Duration::from_secs(60);
@@ -81,6 +84,7 @@ pub(super) fn prepare(socket: &StdListener) -> io::Result<()> {
 /// Serves until it is dropped. Where there is no place for another connection the oldest gives way: a request takes
 /// milliseconds, so whoever holds places without a word must not keep a login waiting.
 pub(super) async fn serve(listener: TcpListener, asker: Asker, in_all: Arc<Semaphore>) {
+    let places = if asker.interface.is_some() { CONNECTIONS_OF_GUESTS } else { CONNECTIONS };
     let mut connections = JoinSet::new();
     let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
     loop {
@@ -98,7 +102,7 @@ pub(super) async fn serve(listener: TcpListener, asker: Asker, in_all: Arc<Semap
         };
         while connections.try_join_next().is_some() {}
         oldest_first.retain(|connection| !connection.is_finished());
-        if oldest_first.len() >= CONNECTIONS
+        if oldest_first.len() >= places
             && let Some(oldest) = oldest_first.pop_front()
         {
             oldest.abort();

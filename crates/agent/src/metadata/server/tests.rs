@@ -29,7 +29,7 @@ impl Listening {
         let address = listener.local_addr().unwrap();
         let asker = Asker { metadata: Arc::clone(&metadata.metadata), interface: None };
         let mut serving = JoinSet::new();
-        serving.spawn(serve(TcpListener::from_std(listener).unwrap(), asker));
+        serving.spawn(serve(TcpListener::from_std(listener).unwrap(), asker, Arc::new(Semaphore::new(1024))));
         Self { machine, metadata, address, _serving: serving }
     }
 
