@@ -65,22 +65,24 @@ need_aws_sdk_for_go() {
     fail "the AWS SDK for Go is missing. Install it (Debian: apt-get install golang-github-aws-aws-sdk-go-v2-dev), then run this again."
 }
 
-# A clean Debian system with an SSH server, from where this machine has its packages, into $clean_root. It takes a minute, once. Without
-# root there is none, and the tests of packages are skipped.
+# A clean Debian system with what our packages depend on, from where this machine has its packages, into $clean_root: there
+# is no network in it. It takes a minute, once. Without root there is none, and the tests of packages are skipped.
 need_clean_root() {
   clean_root=$PWD/target/clean-root
   [ "$(id -u)" -eq 0 ] || { clean_root=; return 0; }
-  [ ! -d "$clean_root" ] || return 0
+  local include=iproute2,openssh-server,sqlite3,systemd
+  [ "$(cat "$clean_root.packages" 2>/dev/null)" != "$include" ] || return 0
   need debootstrap debootstrap
   need ip iproute2
   say "a clean Debian system in target/clean-root (debootstrap)"
   local suite mirror
   suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
   mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(LABEL)' "Created-By: Packages" "Codename: $suite" "Label: Debian" | cut -d ' ' -f 1 | head -n 1)
-  rm -rf "$clean_root.new"
-  debootstrap --variant=minbase --include=openssh-server,sqlite3,systemd "$suite" "$clean_root.new" "$mirror" >"$PWD/target/debootstrap.log" ||
+  rm -rf "$clean_root" "$clean_root.new" "$clean_root.packages"
+  debootstrap --variant=minbase "--include=$include" "$suite" "$clean_root.new" "$mirror" >"$PWD/target/debootstrap.log" ||
     fail "debootstrap: see target/debootstrap.log"
   mv "$clean_root.new" "$clean_root"
+  echo "$include" >"$clean_root.packages"
 }
 
 # Python clients in an environment of their own below target/, made anew when the list of them changes.
