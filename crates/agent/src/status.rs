@@ -269,7 +269,11 @@ impl Status {
             Some(error) => format!("cannot listen on {place}: {error}"),
             None => format!("listens on {place}"),
         };
-        let guests = (*guests > 0).then(|| format!("answers for {guests} guests"));
+        let guests = match guests {
+            0 => None,
+            1 => Some("answers for 1 guest".to_owned()),
+            _ => Some(format!("answers for {guests} guests")),
+        };
         let listeners = listeners.iter().map(listener);
         listeners.chain(guests).chain([generations_text(generations)]).collect()
     }

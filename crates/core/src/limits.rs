@@ -55,6 +55,10 @@ pub const LARGEST_AUDIT_FILE: u64 = 1024 * 1024 * 1024;
 /// How far apart an intent and its record may be written: a push lasts [`DELIVERY_WAIT`] and two commits.
 pub const AUDIT_INTENT_AGE: Duration = Duration::from_secs(60);
 
+/// Proofs that a stock signer is not revoked begin so many seconds before they are made: a machine whose clock is behind by
+/// no more than that takes them.
+pub const STAPLES_BACKDATED: i64 = 60 * 60;
+
 /// Guests for which one agent answers: more machines than run on one hypervisor.
 pub const GUESTS_PER_HOST: usize = 1024;
 

@@ -17,6 +17,7 @@ use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::environment::Clock;
 use instance_connect_core::ids::{AvailabilityZone, Region};
 use instance_connect_core::inventory::{StockChange, StockRotation};
+use instance_connect_core::limits::STAPLES_BACKDATED;
 use instance_connect_core::link::{self, Domain, Staple, StockSigner, Twin, TwinSignature};
 use instance_connect_store::{Refusal, Store, StoreError};
 use std::collections::BTreeSet;
@@ -35,9 +36,6 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// A leaf is replaced at the latest so many seconds before its end, whenever its rotation would be.
 const LEAF_REPLACED_BEFORE: i64 = 24 * 60 * 60;
-
-/// Staples begin so many seconds before they are made: a machine whose clock is behind must take them.
-const STAPLES_BACKDATED: i64 = 60 * 60;
 
 /// Generations that are passed over at once because their leaf is of another time. One is, where a process ended between
 /// making it and having it take over.
@@ -93,7 +91,7 @@ pub(crate) fn refused_by_the_scripts<'a>(
     zones: impl IntoIterator<Item = &'a AvailabilityZone>,
 ) -> Vec<String> {
     let scripts_give = "The distributions' host scripts give no key to instances";
-    let is_refused = |zone: &&AvailabilityZone| !zone.is_taken_by_stock_scripts(region);
+    let is_refused = |zone: &&AvailabilityZone| zone.region_for_stock_scripts() != Some(region.as_str());
     let first: Option<AvailabilityZone> = format!("{region}a").parse().ok();
     if first.as_ref().is_none_or(|zone| is_refused(&zone)) {
         return vec![format!("{scripts_give} of the region {region}: they take names such as us-east-1.")];

@@ -7,6 +7,8 @@ use crate::install::{METADATA_UNIT, UNIT};
 use crate::metadata::{METADATA_ADDRESS, Own};
 use crate::status::duration;
 use instance_connect_core::document::InstanceId;
+use instance_connect_core::ids::AvailabilityZone;
+use instance_connect_core::limits::STAPLES_BACKDATED;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -69,9 +71,6 @@ const AHEAD: i64 = 5;
 
 /// How long keys live, in seconds: a wall clock that is ahead by that has them all ended.
 const LIFETIME: i64 = 60;
-
-/// Staples begin so many seconds before they are made: with a wall clock that is further behind they have not begun.
-const STAPLES_BACKDATED: i64 = 3600;
 
 const SILENT: &str = "the scripts do nothing then, and tell sshd of no key";
 const NO_KEY: &str = "the scripts give up then, and sshd takes no key from them";
@@ -197,10 +196,12 @@ impl MetadataFacts {
             ));
         };
         let mend = "create the instance again in a zone such as us-east-1a, and enrol this machine as that one; or use our own command";
-        Some(if !is_zone(zone) {
+        let parsed: Option<AvailabilityZone> = zone.parse().ok();
+        let found = parsed.as_ref().and_then(AvailabilityZone::region_for_stock_scripts);
+        Some(if found.is_none() {
             let why = "the scripts take zones of two or three words, one digit and a letter, such as us-east-1a, and end with status 255 at others";
             note(NAME, format!("this instance is in the zone {zone:?}"), why, mend)
-        } else if zone.get(..zone.len() - 1) != Some(region) {
+        } else if found != Some(region) {
             let why = "the scripts take the zone without its letter for the region, and look for a signer of that name";
             note(NAME, format!("the zone {zone:?} is not one of the region {region:?}"), why, mend)
         } else {
@@ -293,16 +294,6 @@ impl MetadataFacts {
         let why = "for the scripts keys end by this machine's wall clock, so that much earlier";
         Some(note(CLOCK, format!("{} ahead of the control plane's", duration(ahead)), why, SET_CLOCK))
     }
-}
-
-/// `^([a-z]+-){2,3}[0-9][a-z]$`, as the scripts have it (wire.md 3.3).
-fn is_zone(zone: &str) -> bool {
-    let parts: Vec<&str> = zone.split('-').collect();
-    let Some((last, words)) = parts.split_last() else { return false };
-    let is_word = |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
-    let ends_well =
-        matches!(last.as_bytes(), [digit, letter] if digit.is_ascii_digit() && letter.is_ascii_lowercase());
-    (2..=3).contains(&words.len()) && words.iter().all(is_word) && ends_well
 }
 
 #[cfg(test)]
@@ -471,26 +462,5 @@ mod tests {
         let facts = MetadataFacts { settings: Err("metadata.toml: x".to_owned()), answer: None, ..facts() };
         let checks = facts.checks(false);
         assert_eq!((checks[0].check, checks[0].verdict), ("metadata-settings", Verdict::Problem));
-    }
-
-    #[test]
-    fn zones_that_the_scripts_take() {
-        for zone in ["us-east-1a", "us-gov-east-1b", "cn-north-9z"] {
-            assert!(is_zone(zone), "{zone}");
-        }
-        let others = [
-            "",
-            "us-1a",
-            "us-east-10a",
-            "us-west-2-lax-1a",
-            "us-east-1",
-            "US-east-1a",
-            "us--1a",
-            "a-b-c-d-1a",
-            "us-east-1aa",
-        ];
-        for zone in others {
-            assert!(!is_zone(zone), "{zone}");
-        }
     }
 }

@@ -125,13 +125,13 @@ pub(super) static STOCK_SIGNER_ROTATION: Key<Duration> = Key::with_default(
     "stock.signer_rotation",
     "TIME",
     "\"30d\"",
-    "How long a signer of the metadata service signs before the next one does, at most 60d",
+    "How long a signer of the metadata service signs before the next one does, from 5m to 60d",
 );
 pub(super) static STOCK_SIGNER_OVERLAP: Key<Duration> = Key::with_default(
     "stock.signer_overlap",
     "TIME",
     "\"10m\"",
-    "How long machines then still show the one before, to those who began to read: at least the 60s that keys live, or logins with keys that were pushed just before fail",
+    "How long machines then still show the one before, to those who began to read; from 2m, since a key that was pushed just before lives for 60s, to 1d",
 );
 pub(super) static STOCK_STAPLE_LIFETIME: Key<Duration> = Key::with_default(
     "stock.staple_lifetime",

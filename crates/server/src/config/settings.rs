@@ -200,12 +200,12 @@ fn agents_names(keys: &mut Keys<'_>, public: Option<&Option<Names>>) -> Option<V
 }
 
 fn stock(keys: &mut Keys<'_>) -> Option<StockSettings> {
-    const SECOND: Duration = Duration::from_secs(1);
     const MINUTE: Duration = Duration::from_secs(60);
     let domain = keys.get(&keys::STOCK_DOMAIN);
     // A leaf lasts 90 days.
-    let rotation = time_within(keys, &keys::STOCK_SIGNER_ROTATION, SECOND, 60 * DAY, "1s to 60d");
-    let overlap = time_within(keys, &keys::STOCK_SIGNER_OVERLAP, SECOND, DAY, "1s to 1d");
+    let rotation = time_within(keys, &keys::STOCK_SIGNER_ROTATION, 5 * MINUTE, 60 * DAY, "5m to 60d");
+    // Of a key that was pushed just before, the one before has the only signature: it is shown for the rest of its minute.
+    let overlap = time_within(keys, &keys::STOCK_SIGNER_OVERLAP, 2 * MINUTE, DAY, "2m to 1d");
     let staple_lifetime = time_within(keys, &keys::STOCK_STAPLE_LIFETIME, MINUTE, 30 * DAY, "1m to 30d");
     let stock = StockSettings {
         domain: domain?,

@@ -117,8 +117,8 @@ fn mistakes_are_said_with_their_line_and_what_is_expected() {
             "[stock]\nsigner_rotation = \"30\"",
             "4: stock.signer_rotation: \"30\" is not a time, such as 90s, 10m, 24h or 30d",
         ),
-        ("[stock]\nsigner_rotation = \"61d\"", "4: stock.signer_rotation: is from 1s to 60d"),
-        ("[stock]\nsigner_overlap = \"0s\"", "4: stock.signer_overlap: is from 1s to 1d"),
+        ("[stock]\nsigner_rotation = \"61d\"", "4: stock.signer_rotation: is from 5m to 60d"),
+        ("[stock]\nsigner_overlap = \"119s\"", "4: stock.signer_overlap: is from 2m to 1d"),
         ("[stock]\nstaple_lifetime = \"59s\"", "4: stock.staple_lifetime: is from 1m to 30d"),
         (
             "[stock]\nsigner_rotation = \"5m\"\nsigner_overlap = \"300s\"",
