@@ -3,11 +3,14 @@ step, with the programs that its scripts start: curl, openssl, ssh-keygen (docs/
 not here. Where they stop, `Stopped` says with which status."""
 
 import base64
+import os
 import re
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from system import shifted_wall_clock
 
 DOMAINS = ["amazonaws.com", "amazonaws.com.cn", "c2s.ic.gov", "sc2s.sgov.gov"]
 
@@ -32,7 +35,9 @@ class Provided:
 
 class StockHost:
     """A machine whose scripts ask `base` and trust the certificate authorities in the directory `authorities`. They look whether
-    they run in EC2 where `system` says what `/sys` is."""
+    they run in EC2 where `system` says what `/sys` is. Its wall clock is `ahead` seconds ahead of ours."""
+
+    ahead = 0
 
     def __init__(self, base, authorities, folder, curl=("curl",), system=None):
         self.base, self.authorities, self.folder, self.curl_command = base, Path(authorities), Path(folder), curl
@@ -92,17 +97,22 @@ class StockHost:
         domain = self.get("meta-data/services/domain/")
         if domain not in DOMAINS:
             raise Stopped(255, f"domain {domain}")
-        chain = self.get("meta-data/managed-ssh-keys/signer-cert/")
-        staples = work / "staples"
-        staples.mkdir()
-        for name in self.get("meta-data/managed-ssh-keys/signer-ocsp/").split():
-            body = self.get(f"meta-data/managed-ssh-keys/signer-ocsp/{name}")
-            (staples / name).write_bytes(base64.b64decode("".join(body.split()), validate=True))
+        chain, staples = self.take_signer(work)
         blob = self.curl("-f", "-H", f"X-aws-ec2-metadata-token: {self.token}", f"{self.base}/latest/{active}")
         if blob.returncode != 0:
             raise Stopped(blob.returncode, "the keys")
         self.check_chain(chain, staples, work, f"managed-ssh-signer.{zone[:-1]}.{domain}")
         return self.parse(blob.stdout, instance, fingerprint, work)
+
+    def take_signer(self, work):
+        """The chain of the signer, and a directory with the proofs that none of it is revoked."""
+        chain = self.get("meta-data/managed-ssh-keys/signer-cert/")
+        staples = work / "staples"
+        staples.mkdir(parents=True)
+        for name in self.get("meta-data/managed-ssh-keys/signer-ocsp/").split():
+            body = self.get(f"meta-data/managed-ssh-keys/signer-ocsp/{name}")
+            (staples / name).write_bytes(base64.b64decode("".join(body.split()), validate=True))
+        return chain, staples
 
     def is_in_ec2(self, instance):
         """By the hypervisor's id, and only where there is none by the board's."""
@@ -127,7 +137,7 @@ class StockHost:
         if (name := common_name(paths[0])) != expected:
             raise Stopped(1, f"an unrecognized signer certificate: {name}")
         words = ["openssl", "verify", "-x509_strict", "-CApath", self.authorities, "-CAfile", trusted, paths[0]]
-        verified = subprocess.run(words, capture_output=True, text=True)
+        verified = self.run_at_its_time(words)
         if verified.stdout != f"{paths[0]}: OK\n":
             raise Stopped(verified.returncode or 1, verified.stdout + verified.stderr)
         for certificate, issuer in zip(paths, paths[1:]):
@@ -139,9 +149,13 @@ class StockHost:
         printed = openssl("x509", "-noout", "-fingerprint", "-sha1", "-in", certificate)
         name = printed.strip().split("=")[1].replace(":", "")
         words = ["openssl", "ocsp", "-no_nonce", "-issuer", issuer, "-cert", certificate, "-VAfile", issuer]
-        checked = subprocess.run([*words, "-respin", staples / name], capture_output=True, text=True)
+        checked = self.run_at_its_time([*words, "-respin", staples / name])
         if checked.returncode != 0 or not checked.stdout.startswith(f"{certificate}: good"):
             raise Stopped(1, f"{certificate.name} may be revoked: {checked.stdout} {checked.stderr}")
+
+    def run_at_its_time(self, words):
+        environment = {**os.environ, **(shifted_wall_clock(f"+{self.ahead}") if self.ahead else {})}
+        return subprocess.run(words, capture_output=True, text=True, env=environment)
 
     def parse(self, blob, instance, fingerprint, work):
         """The blob, entry by entry. One that is right in time and instance and wrong in its signature voids them all."""
@@ -162,7 +176,7 @@ class StockHost:
             found = keygen.stdout.split()[1]
             if fingerprint not in (None, found):
                 continue
-            if of.get("Instance") != instance or int(of.get("Timestamp", 0)) <= time.time():
+            if of.get("Instance") != instance or int(of.get("Timestamp", 0)) <= time.time() + self.ahead:
                 continue
             (work / f"signature-{number}").write_bytes(base64.b64decode(b"".join(signature), validate=True))
             words = ["openssl", "dgst", "-sha256", "-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:32"]

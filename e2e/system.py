@@ -45,15 +45,29 @@ def shifted_boot_clock(seconds):
     return ["unshare", "--time", "--boottime", str(seconds)]
 
 
+# Without `faketime` before a program: it would take our signals, and it fails where an earlier one of its process id left its
+# semaphore. The linker knows what $LIB stands for.
+FAKETIME = {"LD_PRELOAD": "/usr/$LIB/faketime/libfaketimeMT.so.1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+
 def shifted_wall_clock(offset):
     """Variables that shift the wall clock of a program, such as by "+10m". Its other clocks stay as they are."""
-    # Without `faketime` before the program: it would take our signals, and it fails where an earlier one of its process
-    # id left its semaphore. The path is its own; the linker knows what $LIB stands for.
-    return {
-        "LD_PRELOAD": "/usr/$LIB/faketime/libfaketimeMT.so.1",
-        "FAKETIME": offset,
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
+    return {**FAKETIME, "FAKETIME": offset}
+
+
+class MovingClock:
+    """A wall clock that is moved while programs run that were started with its `variables`."""
+
+    def __init__(self, file):
+        self.file = file
+        self.variables = {**FAKETIME, "FAKETIME_TIMESTAMP_FILE": str(file), "FAKETIME_NO_CACHE": "1"}
+        self.move(0)
+
+    def move(self, seconds):
+        """To so many seconds ahead of ours."""
+        written = self.file.with_suffix(".new")
+        written.write_text(f"+{seconds}\n")
+        written.rename(self.file)
 
 
 def processes_naming(text):

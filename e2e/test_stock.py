@@ -2,6 +2,7 @@
 metadata service, which keys they give sshd, and that nothing they must not see comes to them."""
 
 import concurrent.futures
+import itertools
 import json
 import re
 import socket
@@ -12,7 +13,7 @@ import pytest
 
 from dev import PROGRAMS
 from stock_host import StockHost, Stopped, openssl
-from system import eventually, kill, run, stop
+from system import MovingClock, eventually, kill, run, stop
 
 TTL = "X-aws-ec2-metadata-token-ttl-seconds"
 
@@ -261,3 +262,46 @@ def test_a_rotation_is_not_noticed_by_readers_and_a_revoked_signer_opens_nothing
     with pytest.raises(Stopped) as stopped:
         host.keys(user, push.key.fingerprint, token=host.token)
     assert stopped.value.status == 22
+
+
+HOUR = 60 * 60
+
+
+def test_proofs_are_renewed_long_before_they_lapse(new_dev, new_key, tmp_path):
+    """Nothing is restarted: everybody's clock goes on, and machines are told what is made anew."""
+    clock = MovingClock(tmp_path / "clock")
+    dev = new_dev(environment=clock.variables)
+    host = StockHost(metadata_url(dev.first), signer_ca(dev, tmp_path / "certs"), tmp_path)
+    name = f"managed-ssh-signer.{dev.region}.amazonaws.com"
+
+    def login_at(hours):
+        key = new_key()
+        words = ["send-key", f"{dev.first.os_user}@{dev.first.id}", "--ssh-public-key", f"{key.file}.pub"]
+        run(PROGRAMS / "instance-connect", *words, env={**dev.environment(), **clock.variables})
+        host.ahead = hours * HOUR
+        return [provided.line for provided in host.keys(dev.first.os_user, key.fingerprint)] == [key.public]
+
+    def holds_at(hours, signer):
+        """Whether the scripts take a signer that was read before for one that is not revoked."""
+        host.ahead = hours * HOUR
+        chain, staples = signer
+        try:
+            host.check_chain(chain, staples, staples.parent, name)
+        except Stopped as stopped:
+            assert (stopped.status, "status expired" in str(stopped).lower()) == (1, True), stopped
+            return False
+        return True
+
+    def read(what):
+        host.take_token()
+        return host.take_signer(tmp_path / what)
+
+    assert login_at(0)
+    first = read("first")
+    # They last 24 hours, and are renewed after a quarter of that.
+    clock.move(7 * HOUR)
+    attempts = itertools.count()
+    renewed = eventually(lambda: (signer := read(f"renewed-{next(attempts)}")) and holds_at(25, signer) and signer, "proofs are renewed")
+    assert renewed[0] == first[0]
+    assert not holds_at(25, first) and holds_at(23, first)
+    assert login_at(7)

@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -126,9 +127,15 @@ def network():
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory, network):
+    with stock_machine(tmp_path_factory.mktemp("dev"), tmp_path_factory.mktemp("host"), network) as machine:
+        yield machine
+
+
+@contextmanager
+def stock_machine(dev_folder, host_folder, network):
     """An enrolled machine with the address and the service; and with the scripts, where these are given."""
-    dev = Dev(tmp_path_factory.mktemp("dev"), "nobody", before=network.words)
-    machine = StockMachine(tmp_path_factory.mktemp("host"), network)
+    dev = Dev(dev_folder, "nobody", before=network.words)
+    machine = StockMachine(host_folder, network)
     try:
         machine.dev = dev
         machine.add_user("alice")
