@@ -211,6 +211,14 @@ def login(site, host, check=True):
     return site.laptop.shell(f"instance-connect ssh alice@{HOSTS[host]} --host {host} -- id -un", check=check)
 
 
+def test_the_metadata_service_comes_with_the_agent_and_waits_for_the_operator(site):
+    units = "instance-connect-metadata.socket instance-connect-metadata-address.service"
+    machine = site.machines["web-1"]
+    enabled = machine.shell(f"systemctl is-enabled {units}", check=False).stdout.split()
+    assert enabled == ["disabled", "static"]
+    machine.shell(f"systemd-analyze verify {units}")
+
+
 def test_a_login_on_each_machine(site):
     assert site.first_login == "alice\n"
     for host in HOSTS:

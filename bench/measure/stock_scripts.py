@@ -51,26 +51,29 @@ def main():
 
 
 def measure(machine, key):
-    asked = ["alice", key.fingerprint]
+    with_key, without = ["alice", key.fingerprint], ["bob", key.fingerprint]
     commands = {
         "/bin/true": ["/bin/true"],
-        "our command": [COMMAND, "--", *asked],
-        "the scripts": [f"{SCRIPTS}/eic_run_authorized_keys", *asked],
+        "our command, with a key": [COMMAND, "--", *with_key],
+        "the scripts, with a key": [f"{SCRIPTS}/eic_run_authorized_keys", *with_key],
+        "our command, without": [COMMAND, "--", *without],
+        "the scripts, without": [f"{SCRIPTS}/eic_run_authorized_keys", *without],
     }
     machine.send_key(key)
     printed = machine.run("python3", "-c", STOPWATCH, json.dumps([ROUNDS, list(commands.values())])).stdout
     runs = dict(zip(commands, json.loads(printed), strict=True))
-    for name in ("our command", "the scripts"):
+    for name, command in commands.items():
         for *_, output in runs[name]:
-            # A run that printed no key is no figure.
-            assert key.public.split()[1] in output, (name, output)
-    print(f"{ROUNDS} runs each, in alternation, of {os.cpu_count()} CPUs; load {os.getloadavg()[0]:.2f} at the end; medians")
-    print(f"{'':<14}{'wall':>12}{'CPU':>12}{'processes':>12}")
+            # A run that did not say what it should is no figure.
+            assert (key.public.split()[1] in output) == (command[-2:] == with_key), (name, output)
+    print(f"{ROUNDS} runs each, in alternation, on {os.cpu_count()} CPUs; load {os.getloadavg()[0]:.2f} at the end; medians")
+    print(f"{'':<26}{'wall':>12}{'CPU':>12}{'processes':>12}")
     medians = {name: [statistics.median(column) for column in list(zip(*each))[:3]] for name, each in runs.items()}
     for name, (wall, used, processes) in medians.items():
-        print(f"{name:<14}{wall * 1e3:>9.2f} ms{used * 1e3:>9.2f} ms{processes:>12.0f}")
-    ours, theirs = medians["our command"], medians["the scripts"]
-    print("scripts / ours" + "".join(f"{a / b:>11.0f}×" for a, b in zip(theirs, ours, strict=True)))
+        print(f"{name:<26}{wall * 1e3:>9.2f} ms{used * 1e3:>9.2f} ms{processes:>12.0f}")
+    for which in ("with a key", "without"):
+        ratios = [theirs / ours for theirs, ours in zip(medians[f"the scripts, {which}"], medians[f"our command, {which}"], strict=True)]
+        print(f"{'scripts / ours, ' + which:<26}" + "".join(f"{ratio:>11.0f}×" for ratio in ratios))
 
 
 if __name__ == "__main__":
