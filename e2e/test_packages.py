@@ -170,7 +170,7 @@ def access_key(said):
 
 
 PUSHES = """
-import boto3, json, os, sys
+import boto3, json, os, sys, time
 client, key = boto3.client("ec2-instance-connect"), open(sys.argv[2]).read()
 outcomes = []
 while not os.path.exists(sys.argv[3]):
@@ -181,6 +181,8 @@ while not os.path.exists(sys.argv[3]):
         outcomes.append([str(error), 0])
     if len(outcomes) == 1:
         print(outcomes[0][0], flush=True)
+    # An instance takes 5 a second. What is refused for that has nothing to do with what else goes on.
+    time.sleep(0.25)
 print(json.dumps(outcomes))
 """
 
