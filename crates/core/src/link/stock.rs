@@ -208,6 +208,9 @@ impl InstanceFacts {
         let count = body.count(limits::TAGS, "tag count")?;
         for _ in 0..count {
             let (key, value) = (body.text8::<String>("tag key")?, body.text16("tag value")?);
+            if facts.tags.last_key_value().is_some_and(|(before, _)| *before >= key) {
+                return Err(FrameError::Malformed("order of tags"));
+            }
             facts.tags.insert(key, value);
         }
         let fit = Self::fitting_tags(&facts.tags).len() == count;
