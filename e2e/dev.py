@@ -148,9 +148,9 @@ class Instance:
 
         return eventually(find, f"the agent of {self.id} runs")
 
-    def start_agent(self):
-        """Starts the agent again as a service manager would: same directories, nothing else."""
-        words = [PROGRAMS / "instance-connect-agent", "run"]
+    def start_agent(self, before=()):
+        """Starts the agent again as a service manager would: same directories, nothing else but `before` in front."""
+        words = [*before, PROGRAMS / "instance-connect-agent", "run"]
         for name in ("etc", "state", "run"):
             words += [f"--{name}", self.folder / name]
         words += ["--ssh-host-keys", self.folder / "ssh"]

@@ -56,7 +56,7 @@ def botocore(environment, operation, parameters):
     return Outcome(metadata["HTTPHeaders"]["x-amzn-requestid"], body=answer)
 
 
-def _program(*command):
+def program(*command):
     def call(environment, operation, parameters):
         printed = json.loads(run(*command, operation, json.dumps(parameters), env=environment).stdout)
         if error := printed.get("error"):
@@ -84,7 +84,7 @@ def aws_cli(environment, operation, parameters):
     return Outcome(request_id, body=json.loads(done.stdout))
 
 
-javascript = _program("node", CLIENTS / "call.js")
-go = _program(GO_CALL)
+javascript = program("node", CLIENTS / "call.js", "ec2-instance-connect")
+go = program(GO_CALL)
 
 SDKS = {"botocore": botocore, "JavaScript": javascript, "Go": go}

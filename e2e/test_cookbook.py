@@ -269,7 +269,8 @@ def run_command(place, who, command):
     # `policy test` exits with 1 where it says no, which is an answer.
     if done.returncode == 0 or (words[1:3] == ["policy", "test"] and done.returncode == 1):
         return "allowed"
-    assert (done.returncode, "is not authorized to perform: instance-connect:" in done.stderr) == (254, True), done.stderr
+    refused = re.search("is not authorized to perform: (instance-connect|ec2):", done.stderr)
+    assert done.returncode == 254 and refused, done.stderr
     return "denied"
 
 

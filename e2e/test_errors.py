@@ -4,9 +4,9 @@ exception that botocore, the SDK for JavaScript and the SDK for Go make of it.
 Causes that no SDK can be brought to send (no signature, a body that is no JSON) are made on the way: the SDK speaks to a
 relay, which spoils its request and hands it on. The run leaves the whole table in target/errors.md.
 
-Four modelled errors have no row yet: EC2InstanceTypeInvalidException and SerialConsoleSessionLimitExceededException,
--UnavailableException and -UnsupportedException are about an instance's serial line, and the service has no serial lines
-yet: it never answers with them."""
+Three modelled errors have no row yet: SerialConsoleSessionLimitExceededException, -UnavailableException and
+-UnsupportedException are about an instance's serial line, and the service has no serial lines yet: it never answers with
+them."""
 
 import http.client
 import re
@@ -31,6 +31,7 @@ MODELLED = {
     "AuthException",
     "EC2InstanceNotFoundException",
     "EC2InstanceStateInvalidException",
+    "EC2InstanceTypeInvalidException",
     "EC2InstanceUnavailableException",
     "InvalidArgsException",
     "SerialConsoleAccessDisabledException",
@@ -182,6 +183,17 @@ def store_not_readable(setting, call):
 )
 def serial_console_switched_off(setting, call):
     del call.parameters["InstanceOSUser"]
+
+
+@row(
+    "EC2InstanceTypeInvalidException",
+    "The instance has no serial console\\.",
+    operation="SendSerialConsoleSSHPublicKey",
+)
+def serial_console_without_a_line(setting, call):
+    del call.parameters["InstanceOSUser"]
+    account = setting.dev.ready["account_id"]
+    call.while_ = setting.changed("accounts", "serial_console_access", 1, f"id = '{account}'")
 
 
 # Errors of the framework.

@@ -184,6 +184,18 @@ def test_certificates_are_reloaded_and_no_connection_is_lost(tmp_path):
         control_plane.stop()
 
 
+def test_there_are_no_faults_in_service(control_plane, tmp_path):
+    """What `dev` gives its control plane to cause them with is not taken by any other."""
+    control_plane.start()
+    url = f"http://{control_plane.addresses['admin']}/dev/faults"
+    assert run("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", url).stdout == "404"
+    control_plane.stop()
+    faults = tmp_path / "faults.json"
+    faults.write_text("[]")
+    done = run(DAEMON, "serve", "--config", control_plane.config, "--dev-faults", faults, check=False)
+    assert done.returncode == 1 and "faults can be caused in instance-connectd dev only" in done.stderr
+
+
 def test_a_second_init_is_refused(control_plane):
     before = {file: file.read_bytes() for file in control_plane.folder.rglob("*") if file.is_file()}
     done = run(DAEMON, "init", "--config", control_plane.config, check=False)

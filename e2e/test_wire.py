@@ -535,7 +535,7 @@ def inventory(dev):
             (STOPPED_INSTANCE, dev.ready["account_id"], "stopped"),
         ]:
             row = (instance, account, dev.region, f"{dev.region}a", state)
-            database.execute("INSERT INTO instances VALUES (?, ?, ?, ?, ?)", row)
+            database.execute("INSERT INTO instances (id, account, region, availability_zone, state) VALUES (?, ?, ?, ?, ?)", row)
         database.execute("UPDATE sequence SET value = value + 1")
     database.close()
 

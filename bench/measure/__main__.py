@@ -16,6 +16,7 @@ ALL = {
     "latency": benchmarks.latency,
     "sshd-command": benchmarks.sshd_command,
     "send-key": benchmarks.send_key,
+    "ssh": benchmarks.ssh,
     "sizes": benchmarks.sizes,
 }
 

@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import time
 
-from place import Agents, Dev, Moto, Nginx, NotAFigure, Swarm, processor_seconds, public_key
+from place import Agents, Dev, Moto, Nginx, NotAFigure, Sshd, Swarm, processor_seconds, public_key
 from report import Result, Row
 
 IN_FLIGHT = 64
@@ -251,6 +251,37 @@ def send_key(place):
         f"aws; /bin/true {true['p50_us'] / 1000:.2f} ms. The goal is against version 2 of the AWS CLI, which is not on PyPI"
     )
     result.raw = {"ours": mine, "aws": aws, "true": true}
+    return result
+
+
+def ssh(place):
+    """A command over ssh: with our program, by the generated configuration, and with a key that is in a file on both sides."""
+    result, rounds = Result("ssh"), 20
+    with Dev(place, os_user=None) as dev:
+        instance = dev.ready["instances"][0]
+        id, user = instance["instance_id"], instance["os_user"]
+        with Sshd(place, dev, instance) as standing:
+            config, program = place.disk / place.fresh("config"), place.program("instance-connect")
+            config.touch(mode=0o600)
+            install = [program, "ssh-config", "install", "--config", config, "--agents", place.memory, "--os-user", user,
+                       "--ready-file", dev.directory / "ready.json"]
+            subprocess.run(list(map(str, install)), check=True, stdout=subprocess.DEVNULL)
+            commands = [
+                [program, "ssh", "--ready-file", str(dev.directory / "ready.json"), f"{user}@{id}", "true"],
+                ["ssh", "-F", str(config), "-o", "BatchMode=yes", id, "true"],
+                standing.command("true"),
+            ]
+            programs(place, 1, *commands)
+            ours, configured, theirs = programs(place, rounds, *commands)
+    for what, figures in [("instance-connect ssh HOST true", ours), ("ssh HOST true, by ssh-config", configured)]:
+        row = Row(what, figures["p50_us"] / 1000, "ssh, a standing key", theirs["p50_us"] / 1000, (1.2, 1.1), at_most=True)
+        result.rows.append(row.format("{:.0f} ms"))
+    result.notes.append(
+        f"ssh: medians of {rounds} each, in turn; p90 {ours['p90_us'] / 1000:.0f} ms ours, {configured['p90_us'] / 1000:.0f} ms "
+        f"by ssh-config, {theirs['p90_us'] / 1000:.0f} ms with a standing key, to an sshd with the same settings but for the "
+        "key's file. Key, push and the machine's word are in ours"
+    )
+    result.raw = {"ours": ours, "ssh-config": configured, "standing key": theirs}
     return result
 
 

@@ -41,6 +41,8 @@ class Place:
         if len(str(below)) + len("/bench-12345678/dev00") > LONGEST_DEV_DIRECTORY:
             below = Path("/var/tmp")
         self.disk = self.directory("bench-", below)
+        # sshd starts our command as an unprivileged user.
+        self.disk.chmod(0o711)
         # Where the agents' run directory is on a machine: in memory.
         memory = Path("/dev/shm")
         self.memory = self.directory("bench-", memory if os.access(memory, os.W_OK) else self.disk)
@@ -114,14 +116,14 @@ class Process:
 class Dev(Process):
     """`instance-connectd dev`."""
 
-    def __init__(self, place, machines=1, without_machine=0, options=()):
+    # An account that everyone has, and that is not root, which machines deny.
+    def __init__(self, place, machines=1, without_machine=0, options=(), os_user="nobody"):
         self.directory = place.disk / place.fresh("dev")
         ready = self.directory / "ready.json"
         words = [place.program("instance-connectd"), "dev", "--dir", self.directory, "--sshd", place.sshd,
                  "--instances", machines, "--instances-without-machine", without_machine, *options]
-        if os.getuid() == 0:
-            # An account that everyone has, and that is not root, which machines deny.
-            words += ["--os-user", "nobody"]
+        if os.getuid() == 0 and os_user:
+            words += ["--os-user", os_user]
         super().__init__([str(word) for word in words], stdout=subprocess.DEVNULL)
         try:
             self.wait_for("instance-connectd dev", ready.exists)
@@ -195,6 +197,31 @@ class Swarm(Process):
             raise RuntimeError("the swarm did not start")
         self.instances = directory / "instances.txt"
         self.instances.write_text("".join(id + "\n" for id in json.loads(line)["instances"]))
+
+
+class Sshd(Process):
+    """The sshd of an instance of `dev` once more, but for whom it lets in: a key that stands in a file."""
+
+    def __init__(self, place, dev, instance):
+        directory, self.port = place.disk / place.fresh("sshd"), free_port()
+        directory.mkdir()
+        self.key = directory / "key"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", self.key], check=True)
+        theirs = (dev.directory / "instances" / instance["instance_id"] / "ssh" / "sshd_config").read_text()
+        kept = [line for line in theirs.splitlines() if not line.startswith("AuthorizedKeys")]
+        own = [f"AuthorizedKeysFile {self.key}.pub", "StrictModes no", f"ListenAddress 127.0.0.1:{self.port}"]
+        config = directory / "sshd_config"
+        config.write_text("\n".join([*kept, *own]) + "\n")
+        self.target, self.known_hosts = f"{instance['os_user']}@127.0.0.1", instance["known_hosts"]
+        self.alias = instance["instance_id"]
+        super().__init__([str(place.sshd), "-D", "-e", "-f", str(config)], stderr=subprocess.DEVNULL)
+        self.wait_for("sshd", lambda: accepts(f"127.0.0.1:{self.port}"))
+
+    def command(self, *words):
+        options = {"IdentitiesOnly": "yes", "IdentityAgent": "none", "BatchMode": "yes", "HostKeyAlias": self.alias,
+                   "UserKnownHostsFile": self.known_hosts, "GlobalKnownHostsFile": "none"}
+        flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        return ["ssh", "-F", "none", "-i", str(self.key), "-p", str(self.port), *flags, self.target, *words]
 
 
 class Attack(Process):

@@ -1,10 +1,11 @@
-// Makes one call with AWS's SDK for JavaScript: call.js OPERATION INPUT, the input as JSON. Prints the answer, or what the
-// SDK makes of an error. Endpoint, region and credentials come from the environment, as for anybody's script.
-const { EC2InstanceConnectClient, ...commands } = require("@aws-sdk/client-ec2-instance-connect");
-
-const [operation, input] = process.argv.slice(2);
+// Makes one call with AWS's SDK for JavaScript: call.js SERVICE OPERATION INPUT, the service as its package is named and the
+// input as JSON. Prints the answer, or what the SDK makes of an error. Endpoint, region and credentials come from the
+// environment, as for anybody's script.
+const [service, operation, input] = process.argv.slice(2);
+const sdk = require(`@aws-sdk/client-${service}`);
+const Client = sdk[Object.keys(sdk).find((name) => /^[A-Z]\w*Client$/.test(name))];
 const print = (value) => console.log(JSON.stringify(value));
-new EC2InstanceConnectClient({ maxAttempts: 1 }).send(new commands[`${operation}Command`](JSON.parse(input))).then(
+new Client({ maxAttempts: 1 }).send(new sdk[`${operation}Command`](JSON.parse(input))).then(
   ({ $metadata, ...body }) => print({ body, headerRequestId: $metadata.requestId }),
   (error) =>
     print({

@@ -2,7 +2,7 @@
 #![no_main]
 
 use instance_connect_core::api::{
-    ApiError, SendSerialConsoleSshPublicKey, SendSshPublicKey, route, well_formed,
+    ApiError, Protocol, SendSerialConsoleSshPublicKey, SendSshPublicKey, route, well_formed,
 };
 use instance_connect_core::limits;
 use instance_connect_core::sigv4::RequestHead;
@@ -59,10 +59,13 @@ fn check<T>(parsed: Result<T, ApiError>, accepted: impl FnOnce(&T)) {
     match parsed {
         Ok(parameters) => accepted(&parameters),
         Err(error) => {
-            let wire = error.to_wire();
+            let request = "0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11".parse().expect("a request id");
+            let wire = error.to_wire(Protocol::Json, &request);
             assert_eq!(wire.status, 400);
             assert!(wire.message.len() <= 16 * 1024 && !holds_private_key(&wire.message));
-            assert!(wire.body.bytes().all(|b| b >= b' ') && serde_json::from_str::<Value>(&wire.body).is_ok());
+            assert!(
+                wire.body.bytes().all(|b| b >= b' ') && serde_json::from_str::<Value>(&wire.body).is_ok()
+            );
         }
     }
 }

@@ -25,6 +25,8 @@ struct Arguments {
 enum Command {
     /// Send SendSSHPublicKey requests, signed before the clock starts
     Push(push::Arguments),
+    /// Send requests of EC2's query API, signed before the clock starts
+    Query(push::QueryArguments),
     /// Be clients that do not mean well, until standard input ends
     Attack(attack::Arguments),
     /// Be the agents of many instances, until standard input ends
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
     let result = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Into::into);
     let result = result.and_then(|runtime: tokio::runtime::Runtime| match &arguments.command {
         Command::Push(arguments) => runtime.block_on(push::run(arguments)),
+        Command::Query(arguments) => runtime.block_on(push::run_queries(arguments)),
         Command::Attack(arguments) => runtime.block_on(attack::run(arguments)),
         Command::Swarm(arguments) => runtime.block_on(swarm::run(arguments)),
         Command::RoundTrip(arguments) => runtime.block_on(swarm::round_trip(arguments)),

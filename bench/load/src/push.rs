@@ -1,9 +1,10 @@
 //! The client, the same for every server: keep-alive connections with one request under way on each. The requests are
-//! made and signed before the clock starts, so that in the measured time it does little but write and read.
+//! made and signed before the clock starts, so that in the measured time it does little but write and read. They are
+//! pushes, or ones of EC2's query API.
 
 use crate::clock;
 use crate::figures::summary;
-use crate::requests::{Target, signed};
+use crate::requests::{Target, query, signed};
 use anyhow::{Context as _, bail, ensure};
 use instance_connect_core::secret::Secret;
 use instance_connect_core::sigv4::Credentials;
@@ -21,11 +22,34 @@ use tokio::time::{sleep_until, timeout};
 /// How long an answer may take. The control plane waits 2 s for a machine.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// The longest answer.
+/// The longest answer: that of a push, and a part of a list.
 const ANSWER_BYTES: usize = 16 * 1024;
+const LIST_BYTES: usize = 4 * 1024 * 1024;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
+    #[command(flatten)]
+    load: Load,
+    /// A file of instance ids, one a line; requests go to them in turn
+    #[arg(long)]
+    instances: PathBuf,
+    /// OS users; the next one when all instances have had theirs
+    #[arg(long, value_delimiter = ',')]
+    users: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct QueryArguments {
+    #[command(flatten)]
+    load: Load,
+    /// What is asked, as a form: Action=..., with the request's number in the place of {}
+    #[arg(long)]
+    form: String,
+}
+
+/// Where requests go, how many, and how fast.
+#[derive(Debug, clap::Args)]
+struct Load {
     /// Where the server is: HOST:PORT, plain http
     #[arg(long)]
     server: String,
@@ -35,12 +59,6 @@ pub(crate) struct Arguments {
     access_key_id: String,
     #[arg(long, env = "AWS_SECRET_ACCESS_KEY", hide_env_values = true)]
     secret_access_key: String,
-    /// A file of instance ids, one a line; requests go to them in turn
-    #[arg(long)]
-    instances: PathBuf,
-    /// OS users; the next one when all instances have had theirs
-    #[arg(long, value_delimiter = ',')]
-    users: Vec<String>,
     /// How many requests to make
     #[arg(long)]
     requests: usize,
@@ -71,10 +89,27 @@ struct Run {
     errors: BTreeMap<String, u64>,
     connections: u64,
     answer_bytes: usize,
+    /// The longest answer there may be.
+    longest: usize,
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let requests = make_requests(arguments)?;
+    send(&arguments.load, make_requests(arguments)?, ANSWER_BYTES).await
+}
+
+/// Sends requests of EC2's query API.
+pub(crate) async fn run_queries(arguments: &QueryArguments) -> anyhow::Result<()> {
+    let QueryArguments { load, form } = arguments;
+    let (credentials, now) = (load.credentials(), clock::wall());
+    let signed = |number: usize| {
+        let form = form.replace("{}", &number.to_string());
+        query(&load.server, &load.region, &form, &credentials, now)
+    };
+    let requests = (0..load.requests).map(signed).collect::<anyhow::Result<_>>()?;
+    send(load, requests, LIST_BYTES).await
+}
+
+async fn send(arguments: &Load, requests: Vec<Vec<u8>>, longest: usize) -> anyhow::Result<()> {
     let request_bytes = requests.first().map_or(0, Vec::len);
     let room = requests.len().saturating_mul(if arguments.again { 16 } else { 1 });
     let (processor, start) = (clock::processor(), clock::now());
@@ -89,6 +124,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         errors: BTreeMap::new(),
         connections: 0,
         answer_bytes: 0,
+        longest,
     }));
     let connections = LocalSet::new();
     for _ in 0..arguments.in_flight {
@@ -117,19 +153,26 @@ fn make_requests(arguments: &Arguments) -> anyhow::Result<Vec<Vec<u8>>> {
         .with_context(|| format!("cannot read {}", arguments.instances.display()))?;
     let instances: Vec<&str> = file.lines().collect();
     ensure!(!instances.is_empty() && !arguments.users.is_empty(), "no instances, or no users");
-    let credentials = Credentials {
-        access_key_id: arguments.access_key_id.clone(),
-        secret_access_key: Secret::new(arguments.secret_access_key.clone().into_bytes()),
-        session_token: None,
-    };
+    let load = &arguments.load;
+    let credentials = load.credentials();
     let pairs =
         arguments.users.iter().flat_map(|user| instances.iter().map(move |instance| (instance, user)));
     let now = clock::wall();
-    let requests = pairs.cycle().take(arguments.requests).map(|(instance, os_user)| {
-        let target = Target { host: &arguments.server, region: &arguments.region, instance, os_user };
+    let requests = pairs.cycle().take(load.requests).map(|(instance, os_user)| {
+        let target = Target { host: &load.server, region: &load.region, instance, os_user };
         signed(&target, &credentials, now)
     });
     requests.collect()
+}
+
+impl Load {
+    fn credentials(&self) -> Credentials {
+        Credentials {
+            access_key_id: self.access_key_id.clone(),
+            secret_access_key: Secret::new(self.secret_access_key.clone().into_bytes()),
+            session_token: None,
+        }
+    }
 }
 
 impl Run {
@@ -170,9 +213,9 @@ impl Run {
 }
 
 async fn connection(run: Rc<RefCell<Run>>) {
-    let server = run.borrow().server.clone();
+    let (server, longest) = (run.borrow().server.clone(), run.borrow().longest);
     let mut open = None;
-    let mut buffer = vec![0; ANSWER_BYTES];
+    let mut buffer = vec![0; longest];
     while let Some(request) = { run.borrow_mut().next() } {
         let due = run.borrow_mut().due();
         let start = match due.filter(|due| *due > clock::now()) {
@@ -232,7 +275,9 @@ async fn read_answer(stream: &mut TcpStream, buffer: &mut [u8]) -> anyhow::Resul
         if body.len() < body_length {
             continue;
         }
-        let succeeded = status == "200" && body.windows(4).any(|window| window == b"true");
+        // An answer of EC2's query API is XML, and either a success or not 200.
+        let succeeded =
+            status == "200" && (body.starts_with(b"<") || body.windows(4).any(|window| window == b"true"));
         let error = (!succeeded).then(|| name_error(status, body));
         return Ok(Answer { bytes: length, error, keep_alive });
     }
@@ -274,6 +319,7 @@ impl Default for Run {
             errors: BTreeMap::new(),
             connections: 0,
             answer_bytes: 0,
+            longest: 0,
         }
     }
 }

@@ -14,9 +14,6 @@ pub(crate) struct Target<'a> {
     pub(crate) os_user: &'a str,
 }
 
-const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
-const OPERATION: &str = "AWSEC2InstanceConnectService.SendSSHPublicKey";
-
 /// One request, head and body, for a key that nobody has pushed before.
 pub(crate) fn signed(
     target: &Target<'_>,
@@ -28,22 +25,42 @@ pub(crate) fn signed(
     let body = format!(
         r#"{{"InstanceId": "{instance}", "InstanceOSUser": "{os_user}", "SSHPublicKey": "ssh-ed25519 {key}"}}"#
     );
-    let headers = [("content-type", CONTENT_TYPE), ("host", host), ("x-amz-target", OPERATION)];
-    let scope = SigningScope { region, service: "ec2-instance-connect" };
-    let signed = sign_headers("POST", "/", &headers, body.as_bytes(), credentials, scope, now);
+    let headers = [
+        ("content-type", "application/x-amz-json-1.1"),
+        ("host", host),
+        ("x-amz-target", "AWSEC2InstanceConnectService.SendSSHPublicKey"),
+    ];
+    post(&headers, &body, credentials, SigningScope { region, service: "ec2-instance-connect" }, now)
+}
+
+/// One request of EC2's query API.
+pub(crate) fn query(
+    host: &str,
+    region: &str,
+    form: &str,
+    credentials: &Credentials,
+    now: UnixSeconds,
+) -> anyhow::Result<Vec<u8>> {
+    let headers = [("content-type", "application/x-www-form-urlencoded; charset=utf-8"), ("host", host)];
+    post(&headers, form, credentials, SigningScope { region, service: "ec2" }, now)
+}
+
+fn post(
+    headers: &[(&str, &str)],
+    body: &str,
+    credentials: &Credentials,
+    scope: SigningScope<'_>,
+    now: UnixSeconds,
+) -> anyhow::Result<Vec<u8>> {
+    let signed = sign_headers("POST", "/", headers, body.as_bytes(), credentials, scope, now);
     let signed = signed.context("the request cannot be signed")?;
-    let request = format!(
-        "POST / HTTP/1.1\r\n\
-         Host: {host}\r\n\
-         Content-Type: {CONTENT_TYPE}\r\n\
-         X-Amz-Target: {OPERATION}\r\n\
-         User-Agent: instance-connect-bench-load\r\n\
-         X-Amz-Date: {}\r\n\
-         Authorization: {}\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        signed.amz_date,
-        signed.authorization,
-        body.len(),
+    let mut request = "POST / HTTP/1.1\r\nUser-Agent: instance-connect-bench-load\r\n".to_owned();
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    let (date, authorization, length) = (&signed.amz_date, &signed.authorization, body.len());
+    request += &format!(
+        "X-Amz-Date: {date}\r\nAuthorization: {authorization}\r\nContent-Length: {length}\r\n\r\n{body}"
     );
     Ok(request.into_bytes())
 }

@@ -15,6 +15,7 @@ mod enroll;
 mod files;
 mod first_contact;
 mod host;
+mod host_facts;
 mod host_keys;
 mod host_reports;
 mod identity;

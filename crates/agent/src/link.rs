@@ -3,16 +3,18 @@
 use crate::clock::MachineClock;
 use crate::connect::Socket;
 use crate::host::HostFiles;
+use crate::host_facts;
 use crate::host_keys;
 use crate::host_reports::{HostReport, HostReports};
 use crate::live_keys::LiveKeys;
 use crate::metadata::{Guest, Metadata, Serving};
 use crate::os_users::OsUsers;
 use crate::renewal::Renewal;
-use crate::run::random;
+use crate::run::{local_address, random};
 use crate::status::StatusFile;
 use futures_util::{SinkExt as _, StreamExt as _};
 use instance_connect_core::document::{BootId, BootInstant, DeadlineRefusal, OsUser};
+use instance_connect_core::host_facts::HostFacts;
 use instance_connect_core::link::{
     Ack, AckOutcome, AgentEvent, AgentFacts, AgentFrame, AgentLink, Capabilities, ClockWatch, Goodbye,
     GoodbyeCode, Grant, GrantId, HeldAnchors, MachineTerms, Refusal, Renew, Renewed, ReportedHostKeys,
@@ -43,6 +45,8 @@ pub(crate) struct Machine {
     pub(crate) host: HostFiles,
     /// Where sshd's host keys are.
     pub(crate) ssh_host_keys: PathBuf,
+    /// Where the distribution says which it is.
+    pub(crate) os_release: PathBuf,
     pub(crate) keys: LiveKeys,
     pub(crate) users: OsUsers,
     pub(crate) reports: HostReports,
@@ -93,6 +97,7 @@ pub(crate) async fn converse(
         machine,
         renewal,
         anchors_told: None,
+        facts_told: None,
         lookups: JoinSet::new(),
         server_clock: None,
     };
@@ -113,6 +118,8 @@ struct Conversation<'a> {
     renewal: Renewal,
     /// Whether the server knows of renewals and anchor sets, and the anchors that it was told of last.
     anchors_told: Option<Option<HeldAnchors>>,
+    /// What the server was told of this machine, and when that was looked at; nothing where it does not take it.
+    facts_told: Option<(HostFacts, BootInstant)>,
     /// Acks that wait to hear whether their OS user exists.
     lookups: JoinSet<(GrantId, OsUser, Option<bool>)>,
     /// The server's clock, once it has welcomed us.
@@ -235,6 +242,9 @@ impl Conversation<'_> {
                 if welcome.capabilities.contains(Capabilities::HOST_KEYS) {
                     self.report_host_keys().await?;
                 }
+                if welcome.capabilities.contains(Capabilities::HOST_FACTS) {
+                    self.report_host_facts().await?;
+                }
                 Ok(())
             }
             AgentEvent::ClockRead => self.make_up_for_lost_time(),
@@ -283,6 +293,13 @@ impl Conversation<'_> {
         let keys = host_keys::read(&self.machine.ssh_host_keys);
         let lines = keys.iter().filter_map(|key| key.line().parse().ok()).collect();
         self.send(&AgentFrame::HostKeys(ReportedHostKeys { lines })).await
+    }
+
+    async fn report_host_facts(&mut self) -> Result<(), Parting> {
+        let facts = host_facts::read(&self.machine.os_release, local_address(&self.socket));
+        let is_told = self.facts_told.as_ref().is_some_and(|(told, _)| *told == facts);
+        self.facts_told = Some((facts.clone(), self.machine.clock.boot()));
+        if is_told { Ok(()) } else { self.send(&AgentFrame::HostFacts(Box::new(facts))).await }
     }
 
     /// The ack comes after the file, always.
@@ -368,6 +385,10 @@ impl Conversation<'_> {
             self.send(&ping).await?;
         }
         self.tell_anchors().await?;
+        let looked_at = self.facts_told.as_ref().map(|(_, looked_at)| *looked_at);
+        if looked_at.is_some_and(|at| self.machine.clock.boot().since(at) >= limits::HOST_FACTS_LOOKED_AT) {
+            self.report_host_facts().await?;
+        }
         let request = self.renewal.request_if_due(self.machine.clock.now());
         self.renew(request).await
     }

@@ -31,6 +31,9 @@ use std::time::Duration;
 /// Where sshd has its host keys unless told otherwise.
 pub const SSH_DIRECTORY: &str = "/etc/ssh";
 
+/// Where the distribution says which it is.
+const OS_RELEASE: &str = "/etc/os-release";
+
 /// Which agent to run, and how.
 #[derive(Clone, Debug)]
 pub struct RunSettings {
@@ -50,6 +53,8 @@ pub struct RunSettings {
     pub os_users: OsUserSettings,
     /// Where sshd's host keys are (`ssh_host_*_key.pub`).
     pub ssh_host_keys: PathBuf,
+    /// Where the distribution says which it is (os-release(5)).
+    pub os_release: PathBuf,
     /// Who is to be told when the first link is open.
     pub notify: Option<NotifySocket>,
     /// Where the metadata service is asked, as far as the service manager has opened it.
@@ -68,6 +73,7 @@ impl RunSettings {
             tick: Duration::from_secs(1),
             os_users: OsUserSettings::default(),
             ssh_host_keys: PathBuf::from(SSH_DIRECTORY),
+            os_release: PathBuf::from(OS_RELEASE),
             notify: None,
             passed: Arc::default(),
         }
@@ -144,7 +150,7 @@ async fn link(machine: &mut Machine, mut stop: Pin<&mut (impl Future<Output = ()
     match connected {
         Ok(socket) => {
             if let Some(metadata) = &machine.metadata {
-                metadata.set_address(local_ipv4(&socket));
+                metadata.set_address(local_address(&socket).and_then(ipv4));
             }
             converse(socket, machine, stop).await
         }
@@ -156,9 +162,13 @@ async fn link(machine: &mut Machine, mut stop: Pin<&mut (impl Future<Output = ()
 }
 
 /// This machine's address, as those see it who are where the control plane is.
-fn local_ipv4(socket: &Socket) -> Option<Ipv4Addr> {
+pub(crate) fn local_address(socket: &Socket) -> Option<IpAddr> {
     let (stream, _) = socket.get_ref().get_ref();
-    match stream.local_addr().ok()?.ip().to_canonical() {
+    Some(stream.local_addr().ok()?.ip().to_canonical())
+}
+
+const fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
         IpAddr::V4(address) => Some(address),
         IpAddr::V6(_) => None,
     }
@@ -192,6 +202,7 @@ fn prepare(settings: RunSettings, metadata: Option<WatchedMetadata>) -> io::Resu
         tick,
         os_users,
         ssh_host_keys,
+        os_release,
         notify,
         passed,
     } = settings;
@@ -213,6 +224,7 @@ fn prepare(settings: RunSettings, metadata: Option<WatchedMetadata>) -> io::Resu
         metadata,
         is_told_of_twins: false,
         ssh_host_keys,
+        os_release,
         state: directories.state,
         keys: LiveKeys::open(&directories.run, &boot_id, now)?,
         users: OsUsers::new(os_users),

@@ -69,6 +69,12 @@ pub(crate) fn wrong_clock(service_ahead: i64) -> String {
     format!("this machine's clock is {amount} {unit} {which} the service's; set it, for example by NTP")
 }
 
+/// What is always left to do where the service has answered, and nobody knows better.
+pub(crate) const FIND_THE_REQUEST: &str = "--debug shows what was asked and answered; the service's operators find the request by its id in the audit log";
+
+/// What to look at where the service has no such instance.
+pub(crate) const CHECK_THE_INSTANCE: &str = "check the instance id and the region (--region)";
+
 /// What usually helps. The service's own text stays in front; this is only a pointer.
 fn hint_for(error: &Error, message: &str) -> Option<String> {
     if let Some(service_ahead) = error.wrong_clock() {
@@ -78,8 +84,14 @@ fn hint_for(error: &Error, message: &str) -> Option<String> {
         Error::AccessDenied(fault) if fault.message.contains(" to perform: instance-connect:") => {
             "ask an administrator for a policy that allows this action on this resource"
         }
+        Error::AccessDenied(fault) if fault.code == "UnauthorizedOperation" => {
+            "ask for a policy that allows this of EC2's actions, such as ec2:DescribeInstances, which finds instances"
+        }
         Error::AccessDenied(_) => {
             "ask for a policy that allows ec2-instance-connect:SendSSHPublicKey on this instance for this OS user"
+        }
+        Error::UnrecognizedClient(fault) if fault.code == "AuthFailure" => {
+            "EC2's API does not say which of it is wrong: the access key, its secret or the region; see --debug"
         }
         Error::UnrecognizedClient(_) => {
             "this service does not know the access key; --debug shows which key and which endpoint were used"
@@ -90,10 +102,13 @@ fn hint_for(error: &Error, message: &str) -> Option<String> {
         }
         Error::ExpiredToken(_) => "get new temporary credentials",
         Error::UnknownOperation(_) => "another service may be listening there; see --debug",
-        Error::Ec2InstanceNotFound(_) => "check the instance id and the region (--region)",
+        Error::Ec2InstanceNotFound(_) => CHECK_THE_INSTANCE,
         Error::Ec2InstanceStateInvalid(_) => "the instance must be running",
         Error::Ec2InstanceUnavailable(_) => "the instance cannot be reached at the moment; try again shortly",
         Error::Throttling(_) => "wait a moment and try again",
+        Error::Auth(_) => "`instance-connect whoami` says whose credentials these are",
+        Error::InvalidArgs(_) => "--debug shows what was sent",
+        Error::InvalidAnswer { .. } => "another service may be listening there; see --debug",
         Error::Tls { .. } if message.contains("UnknownIssuer") => {
             "name the service's certificate authority with --ca-bundle or AWS_CA_BUNDLE"
         }
@@ -106,17 +121,113 @@ fn hint_for(error: &Error, message: &str) -> Option<String> {
         Error::Configuration(text) if text.contains("plain http") => {
             "--allow-plain-http allows it, for networks where nobody can listen"
         }
-        Error::Credentials(text) if text.starts_with("no credentials") => {
-            "set the two variables, or run `aws configure`, or name a profile with --profile"
+        Error::Configuration(_) => {
+            "`instance-connect --help` has the options, variables and files that the configuration is taken from"
         }
+        Error::Credentials(text) => hint_for_credentials(text),
+        error if error.fault().is_some_and(|fault| fault.status >= 500) => {
+            "the service itself failed: try again shortly; its operators find the request by its id"
+        }
+        error if error.fault().is_some() => FIND_THE_REQUEST,
         _ => return None,
     };
     Some(hint.to_owned())
 }
 
+/// What usually helps where there are no credentials. Where people run the AWS CLI themselves, it has to do without our endpoint and our
+/// certificate authority, which their shell may export: our service would get the token by which they sign in.
+fn hint_for_credentials(text: &str) -> &'static str {
+    if text.starts_with("no credentials") {
+        return "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run `aws configure`, or name a profile with --profile";
+    }
+    if text.starts_with("the credential_process of ") {
+        return "the profile in ~/.aws/config names the program; run it by itself, and it may say more";
+    }
+    if !text.starts_with("`aws ") {
+        return "give AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY, or a profile that has both";
+    }
+    if text.contains(" on the PATH") {
+        return "install it, or have another machine's asked by a profile with \
+            `credential_process = ssh HOST env -u AWS_CA_BUNDLE AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true \
+            aws configure export-credentials --format process --profile NAME`";
+    }
+    let said = text.split_once(" failed (").map_or("", |(_, said)| said).to_ascii_lowercase();
+    let refused = said.contains("an error occurred (") && !said.contains("expired");
+    if !refused && ["sso", "token", "login", "expired"].iter().any(|word| said.contains(word)) {
+        return "sign in first: `env -u AWS_CA_BUNDLE AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true aws sso login --profile NAME`, \
+            or the same with `login` for `sso login`";
+    }
+    "see whether the profile works by itself: `env -u AWS_CA_BUNDLE AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true \
+        aws sts get-caller-identity --profile NAME`; what it assumes and by what is in ~/.aws/config"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_helps_where_there_are_no_credentials() {
+        for (text, expected) in [
+            ("no credentials: AWS_ACCESS_KEY_ID is not set", "set AWS_ACCESS_KEY_ID and"),
+            ("AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY", "give AWS_ACCESS_KEY_ID with"),
+            ("the credential_process of profile x failed (exit status: 1): no token", "the profile in"),
+            ("`aws x` cannot be asked: there is no AWS CLI, version 2, on the PATH", "install it, or"),
+            ("`aws x` failed (exit status: 255): Error loading SSO Token", "sign in first: "),
+            ("`aws x` failed (exit status: 255): Your session has expired.", "sign in first: "),
+            (
+                "`aws x` failed (exit status: 255): An error occurred (ExpiredToken) when calling",
+                "sign in first: ",
+            ),
+            // To sign in does not help a role that nobody may assume.
+            (
+                "`aws --profile sso` failed (exit status: 255): An error occurred (AccessDenied) when calling the AssumeRole \
+                 operation: User: x is not authorized to perform: sts:AssumeRole",
+                "see whether the profile works",
+            ),
+            (
+                "`aws x` failed (exit status: 255): An error occurred (InvalidClientTokenId) when calling",
+                "see whether the profile works",
+            ),
+            ("`aws --profile sso` took longer than 60 s and said nothing", "see whether the profile works"),
+            ("`aws x` printed no credentials in JSON (line 1, column 1)", "see whether the profile works"),
+        ] {
+            let failure = Failure::from(Error::Credentials(text.to_owned()));
+            let hint = failure.hint.unwrap();
+            assert!(hint.starts_with(expected), "{text}: {hint}");
+            assert!(!signs_in_at_our_service(&hint), "{hint}");
+        }
+    }
+
+    /// Neither do the documents tell anybody to show their sign-in to our service.
+    #[test]
+    fn the_documents_sign_in_elsewhere() {
+        for text in [
+            include_str!("../../../docs/command-line.md"),
+            include_str!("../../../docs/ssh.md"),
+            include_str!("../../../docs/ansible.md"),
+            include_str!("../../client/README.md"),
+        ] {
+            assert!(!signs_in_at_our_service(text));
+        }
+        assert!(signs_in_at_our_service("`aws sso login`"));
+    }
+
+    /// Whether a command of the AWS CLI that signs in, or needs it, is said without what keeps it away from our service.
+    fn signs_in_at_our_service(text: &str) -> bool {
+        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let commands = [
+            "aws sso login --profile",
+            "`aws sso login`",
+            "aws configure export-credentials --format",
+            "aws sts get-caller-identity --profile",
+        ];
+        let alone = "env -u AWS_CA_BUNDLE AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true ";
+        commands.iter().any(|command| {
+            let mut before = words.split(command).collect::<Vec<_>>();
+            before.pop();
+            before.iter().any(|before| !before.ends_with(alone))
+        })
+    }
 
     #[test]
     fn clocks() {

@@ -1,22 +1,40 @@
 //! `instance-connect`: what people use to reach a machine. Arguments are read, a command is run, and the outcome becomes
 //! an exit code; each command is a module.
 
+#[cfg(all(
+    not(debug_assertions),
+    any(
+        feature = "planted-any-peer-served",
+        feature = "planted-groups-of-any-key",
+        feature = "planted-names-in-doubt-taken",
+        feature = "planted-tags-as-templates",
+        feature = "planted-turns-ignored",
+    )
+))]
+compile_error!("a planted bug must never reach a release build");
+
 mod administration;
 mod arguments;
 mod audit;
 mod confirm;
 mod failure;
+mod instances;
 mod inventory;
+mod machine;
 mod output;
+mod progress;
 mod public_key;
 mod ready_file;
 mod send_key;
 mod service;
 mod ssh;
+mod ssh_config;
 mod target;
+mod whoami;
 
 use arguments::{Arguments, Command};
 use failure::{Exit, Failure};
+use ssh::Program;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -42,7 +60,14 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
     runtime.block_on(async {
         match arguments.command {
             Command::SendKey(options) => send_key::run(service, &options).await,
-            Command::Ssh(options) => ssh::run(service, options).await,
+            Command::Ssh(options) => ssh::run(Program::Ssh, service, &options.login, &options.rest).await,
+            Command::Sftp(options) => ssh::run(Program::Sftp, service, &options.login, &options.rest).await,
+            Command::Instances(options) => instances::run(service, &options).await,
+            Command::Whoami(options) => whoami::run(service, &options).await,
+            Command::SshConfig(command) => ssh_config::run(service, &command),
+            Command::Proxy(options) => ssh::proxy::run(service, &options).await,
+            Command::KnownHosts(options) => ssh::proxy::known_hosts(&options),
+            Command::AnsibleInventory(options) => instances::ansible_inventory(service, &options).await,
             Command::Audit(options) => audit::run(service, &options).await,
             Command::Apply(options) => inventory::apply(service, &options).await,
             Command::Export(options) => inventory::export(service, &options).await,

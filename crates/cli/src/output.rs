@@ -1,12 +1,27 @@
 //! Everything that is printed, in one place.
 
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use instance_connect_core::printable::printable;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 
-/// A result, on standard output. Whoever closed it does not want it.
-pub(crate) fn result(text: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+/// A result, on standard output. Whoever closed it does not want it; where it cannot be written, as on a full disk, the
+/// command has failed.
+pub(crate) fn result(text: &str) -> Result<(), Failure> {
+    part(text).map(drop)
+}
+
+/// A part of a long result. Whether there may be more: whoever closed standard output does not want it.
+pub(crate) fn part(text: &str) -> Result<bool, Failure> {
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::new(Exit::General, format!("cannot write the result: {error}"))),
+    }
+}
+
+/// What a question is about, on standard error: it is no result.
+pub(crate) fn asked_about(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// A failure with what to do about it, on standard error.
@@ -15,6 +30,11 @@ pub(crate) fn failure(failure: &Failure) {
     if let Some(text) = &failure.hint {
         hint(text);
     }
+}
+
+/// What is waited for, on standard error.
+pub(crate) fn waiting(what: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "waiting for {what}");
 }
 
 /// What to do, on standard error.

@@ -2,13 +2,15 @@
 
 use crate::arguments::ServiceOptions;
 use crate::failure::{self, Exit, Failure};
-use crate::output;
 use crate::ready_file::ReadyFile;
+use crate::{output, progress};
 use instance_connect_client::{Client, Environment, Event, RetryMode, Settings};
+use std::path::PathBuf;
 
-/// The ready file that was named, read.
+/// The ready file that was named, as an option or else in a variable, read.
 pub(crate) fn ready_file(options: &ServiceOptions) -> Result<Option<ReadyFile>, Failure> {
-    options.ready_file.as_deref().map(ReadyFile::read).transpose()
+    let in_variable = || std::env::var_os("INSTANCE_CONNECT_READY_FILE").map(PathBuf::from);
+    options.ready_file.clone().or_else(in_variable).as_deref().map(ReadyFile::read).transpose()
 }
 
 /// A client of the service.
@@ -41,7 +43,7 @@ pub(crate) fn client(options: &ServiceOptions, ready: Option<&mut ReadyFile>) ->
             .any(|variable| environment.get(variable).is_some());
     if let Some(credentials) = ready.filter(|_| !elsewhere && !named).and_then(ReadyFile::administrator) {
         debug(options, || "no credentials were named, so the administrator's of the ready file are used");
-        builder = builder.credentials(credentials);
+        builder = builder.credentials_from("the ready file, its administrator's", credentials);
     }
     if let Some(url) = options.endpoint_url.clone().or(ready_url) {
         builder = builder.endpoint_url(url);
@@ -90,6 +92,7 @@ pub(crate) fn debug<Text: AsRef<str>>(options: &ServiceOptions, text: impl FnOnc
 
 /// What is worth saying always, and the rest for `--debug`.
 fn observe(event: &Event<'_>, shows_steps: bool) {
+    progress::asks_for_credentials(matches!(event, Event::CredentialsAsked { .. }));
     match event {
         Event::ClockCorrected { seconds } => output::warning(&format!(
             "{}; the service's time is signed meanwhile",
@@ -111,8 +114,9 @@ fn observe(event: &Event<'_>, shows_steps: bool) {
         Event::Retrying { failure, pause } => {
             output::debug(&format!("trying again in {} ms after: {failure}", pause.as_millis()));
         }
+        Event::CredentialsAsked { of } => output::debug(&format!("asking {of} for credentials")),
         Event::CredentialsIssued { access_key_id, .. } => {
-            output::debug(&format!("access key {access_key_id} from the credential_process"));
+            output::debug(&format!("access key {access_key_id} was given"));
         }
         _ => {}
     }

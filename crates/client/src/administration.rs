@@ -1,6 +1,7 @@
 //! Administration of a self-hosted service: one signed call for all of its operations. AWS has no such thing.
 
-use crate::api::{Operation, Service};
+use crate::api::{Operation, Protocol, Service, members};
+use crate::endpoint::EndpointName;
 use instance_connect_core::administration::{self, SERVICE, TARGET};
 use serde_json::{Map, Value};
 use std::fmt;
@@ -41,8 +42,13 @@ impl Operation for Administer {
     /// The members of the answer.
     type Output = Map<String, Value>;
 
-    const SERVICE: Service =
-        Service { name: SERVICE, target: TARGET, largest_answer: LARGEST_ANSWER, is_for_once: true };
+    const SERVICE: Service = Service {
+        name: SERVICE,
+        endpoint: EndpointName::InstanceConnect,
+        protocol: Protocol::Json { target: TARGET },
+        largest_answer: LARGEST_ANSWER,
+        is_for_once: true,
+    };
 
     fn name(&self) -> &'static str {
         self.operation.name()
@@ -60,11 +66,8 @@ impl Operation for Administer {
         self.operation.tells_a_secret()
     }
 
-    fn output(
-        members: Map<String, Value>,
-        _request_id: Option<String>,
-    ) -> Result<Map<String, Value>, &'static str> {
-        Ok(members)
+    fn output(body: &[u8], _request_id: Option<String>) -> Result<Map<String, Value>, String> {
+        members(body)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The two operations, their parameters and their result (API version 2018-04-02).
 
 use crate::body::Body;
+use crate::endpoint::EndpointName;
 use serde_json::{Map, Value};
 
 /// Parameters of `SendSSHPublicKey`: a key for logging in over the network.
@@ -82,18 +83,53 @@ pub struct Pushed {
 pub(crate) struct Service {
     /// Its signing name.
     pub(crate) name: &'static str,
-    /// What its targets begin with.
-    pub(crate) target: &'static str,
+    /// Whose endpoint it has.
+    pub(crate) endpoint: EndpointName,
+    /// How it is spoken to.
+    pub(crate) protocol: Protocol,
     /// Largest answer read, in bytes.
     pub(crate) largest_answer: usize,
     /// Whether it takes each signature once: then no two attempts may have the same.
     pub(crate) is_for_once: bool,
 }
 
+/// A protocol of AWS's.
+pub(crate) enum Protocol {
+    /// AWS JSON 1.1: the operation stands in a header, its parameters are an object.
+    Json {
+        /// What its targets begin with.
+        target: &'static str,
+    },
+    /// The query protocol, and EC2's kind of it: the operation and its parameters are a form, answers are XML.
+    #[cfg(feature = "ec2")]
+    Query,
+}
+
+impl Protocol {
+    /// What the body of a request is.
+    pub(crate) fn content_type(&self) -> &'static str {
+        match self {
+            Self::Json { .. } => "application/x-amz-json-1.1",
+            #[cfg(feature = "ec2")]
+            Self::Query => "application/x-www-form-urlencoded; charset=utf-8",
+        }
+    }
+
+    /// `X-Amz-Target` of an operation.
+    pub(crate) fn target(&self, operation: &str) -> Option<String> {
+        match self {
+            Self::Json { target } => Some(format!("{target}.{operation}")),
+            #[cfg(feature = "ec2")]
+            Self::Query => None,
+        }
+    }
+}
+
 /// EC2 Instance Connect. A real answer is under 1 KiB; an error may carry a longer text.
 const EC2_INSTANCE_CONNECT: Service = Service {
     name: "ec2-instance-connect",
-    target: "AWSEC2InstanceConnectService",
+    endpoint: EndpointName::InstanceConnect,
+    protocol: Protocol::Json { target: "AWSEC2InstanceConnectService" },
     largest_answer: 64 * 1024,
     is_for_once: false,
 };
@@ -106,10 +142,10 @@ pub(crate) trait Operation {
     /// Its service.
     const SERVICE: Service;
 
-    /// The name in `X-Amz-Target`.
+    /// Its name, as in `X-Amz-Target` and `Action`.
     fn name(&self) -> &'static str;
 
-    /// The JSON body, members in the order of the model.
+    /// The body: of JSON, with members in the order of the model.
     fn body(&self) -> String;
 
     /// Whether it may be made again where nobody knows what came of it.
@@ -118,8 +154,8 @@ pub(crate) trait Operation {
     /// Whether the answer holds a secret, and must not be shown.
     fn tells_a_secret(&self) -> bool;
 
-    /// Reads a success, or says why it is none. The request id is that of the head.
-    fn output(members: Map<String, Value>, request_id: Option<String>) -> Result<Self::Output, &'static str>;
+    /// Reads the body of a success, or says why it is none. The request id is that of the head.
+    fn output(body: &[u8], request_id: Option<String>) -> Result<Self::Output, String>;
 }
 
 impl Operation for SendSshPublicKey {
@@ -150,8 +186,8 @@ impl Operation for SendSshPublicKey {
         false
     }
 
-    fn output(members: Map<String, Value>, request_id: Option<String>) -> Result<Pushed, &'static str> {
-        pushed(&members, request_id)
+    fn output(body: &[u8], request_id: Option<String>) -> Result<Pushed, String> {
+        pushed(body, request_id)
     }
 }
 
@@ -181,17 +217,23 @@ impl Operation for SendSerialConsoleSshPublicKey {
         false
     }
 
-    fn output(members: Map<String, Value>, request_id: Option<String>) -> Result<Pushed, &'static str> {
-        pushed(&members, request_id)
+    fn output(body: &[u8], request_id: Option<String>) -> Result<Pushed, String> {
+        pushed(body, request_id)
     }
 }
 
-fn pushed(members: &Map<String, Value>, request_id: Option<String>) -> Result<Pushed, &'static str> {
+/// The members of an answer in JSON.
+pub(crate) fn members(body: &[u8]) -> Result<Map<String, Value>, String> {
+    serde_json::from_slice(body).map_err(|error| error.to_string())
+}
+
+fn pushed(body: &[u8], request_id: Option<String>) -> Result<Pushed, String> {
+    let members = members(body)?;
     let in_body = members.get("RequestId").and_then(Value::as_str).map(str::to_owned);
     let success = match members.get("Success") {
         None | Some(Value::Null) => false,
         Some(Value::Bool(success)) => *success,
-        Some(_) => return Err("Success is neither true nor false"),
+        Some(_) => return Err("Success is neither true nor false".to_owned()),
     };
     Ok(Pushed { request_id: in_body.or(request_id), success })
 }

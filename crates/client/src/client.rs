@@ -4,6 +4,7 @@ use crate::api::{Operation, Pushed, SendSerialConsoleSshPublicKey, SendSshPublic
 use crate::clock::Correction;
 use crate::config::{ClientBuilder, Settings};
 use crate::credentials::Keyring;
+use crate::endpoint::EndpointName;
 use crate::error::Error;
 use crate::exchange::{read_answer, signed_request};
 use crate::observe::Event;
@@ -14,11 +15,11 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::sigv4::Credentials;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// A client of one endpoint. Clones share its connections, its credentials, what it may spend on retries and what it
+/// A client of one service. Clones share its connections, its credentials, what it may spend on retries and what it
 /// knows of the service's clock. It needs a tokio runtime with I/O and time.
 ///
 /// A call that is dropped before it is done leaves nothing behind; whether its push was carried out is then unknown.
@@ -28,7 +29,8 @@ pub struct Client(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     settings: Settings,
-    transport: Transport,
+    /// One for each endpoint that was called, that of pushes first.
+    transports: Mutex<Vec<Arc<Transport>>>,
     keyring: Keyring,
     quota: Quota,
     correction: Correction,
@@ -45,10 +47,11 @@ impl Client {
     /// # Errors
     /// [`Error::Configuration`] when the certificate authorities cannot be read.
     pub fn new(settings: Settings) -> Result<Self, Error> {
-        let transport = Transport::new(&settings)?;
+        let transport = Transport::new(settings.instance_connect.clone(), &settings)?;
+        let transports = Mutex::new(vec![Arc::new(transport)]);
         let keyring = Keyring::new(settings.credentials.clone(), settings.observer.clone());
         let (quota, correction) = (Quota::default(), Correction::default());
-        Ok(Self(Arc::new(Inner { settings, transport, keyring, quota, correction })))
+        Ok(Self(Arc::new(Inner { settings, transports, keyring, quota, correction })))
     }
 
     /// What it was made with.
@@ -133,24 +136,72 @@ impl Client {
         self.call(operation).await
     }
 
+    /// `DescribeInstances` of EC2: one page of the instances that are asked for.
+    ///
+    /// ```no_run
+    /// # use instance_connect_client::{Client, DescribeInstances, Error};
+    /// # async fn example(client: Client) -> Result<(), Error> {
+    /// // Action=DescribeInstances&Version=2016-11-15&Filter.1.Name=tag%3AName&Filter.1.Value.1=web-1
+    /// let page = client.describe_instances(&DescribeInstances::new().filter("tag:Name", ["web-1"])).await?;
+    /// for instance in &page.instances {
+    ///     println!("{} {:?}", instance.instance_id, instance.private_ip_address);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Ec2InstanceNotFound`](Error::Ec2InstanceNotFound) where an id was asked for and there is no such instance,
+    /// [`AccessDenied`](Error::AccessDenied); the others say who may call, or why there was no answer.
+    #[cfg(feature = "ec2")]
+    pub async fn describe_instances(
+        &self,
+        parameters: &crate::DescribeInstances,
+    ) -> Result<crate::InstancesPage, Error> {
+        self.call(parameters).await
+    }
+
+    /// `GetCallerIdentity` of STS: whose credentials these are.
+    ///
+    /// # Errors
+    /// Those that say who may call, or why there was no answer.
+    #[cfg(feature = "ec2")]
+    pub async fn caller_identity(&self) -> Result<crate::CallerIdentity, Error> {
+        self.call(&crate::ec2::GetCallerIdentity).await
+    }
+
     async fn call<O: Operation>(&self, operation: &O) -> Result<O::Output, Error> {
         // Not on the call's time: a program that gives credentials has a limit of its own, since somebody may have to
         // touch a token for it.
         let credentials = self.0.keyring.at(self.0.now(self.0.correction.seconds())).await?;
         let limit = self.0.settings.operation_timeout;
         let mut before = None;
-        match timeout(limit, self.0.attempts(operation, &credentials, &mut before)).await {
+        let transport = self.0.transport(O::SERVICE.endpoint)?;
+        match timeout(limit, self.0.attempts(operation, &transport, &credentials, &mut before)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(self.0.late("a call of", limit, before)),
+            Err(_) => Err(late("a call of", &transport, limit, before)),
         }
     }
 }
 
 impl Inner {
+    /// The connections to an endpoint. Services that have one endpoint share them.
+    fn transport(&self, name: EndpointName) -> Result<Arc<Transport>, Error> {
+        let endpoint = self.settings.endpoint(name)?;
+        let mut transports = self.transports.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(transport) = transports.iter().find(|transport| transport.endpoint() == endpoint) {
+            return Ok(Arc::clone(transport));
+        }
+        let transport = Arc::new(Transport::new(endpoint.clone(), &self.settings)?);
+        transports.push(Arc::clone(&transport));
+        Ok(transport)
+    }
+
     /// Attempts, until one succeeds or no other follows. The latest failure is left in `before`, for whoever stops this.
     async fn attempts<O: Operation>(
         &self,
         operation: &O,
+        transport: &Transport,
         credentials: &Credentials,
         before: &mut Option<Error>,
     ) -> Result<O::Output, Error> {
@@ -158,14 +209,15 @@ impl Inner {
         loop {
             let correction = self.correction.seconds();
             let request = signed_request(operation, &self.settings, credentials, self.now(correction))?;
-            let failure = match self.attempt(operation, request).await {
+            let failure = match self.attempt(operation, transport, request).await {
                 Ok(output) => {
                     attempts.succeeded();
                     return Ok(output);
                 }
                 Err(failure) => failure,
             };
-            let pause = self.pause_after(&mut attempts, &failure, correction);
+            let forgeable = !transport.endpoint().is_authentic();
+            let pause = self.pause_after(&mut attempts, &failure, correction, forgeable);
             // Where nothing was done, it may be done now.
             let may_repeat = operation.is_repeatable() || failure.says_nothing_was_done();
             let Some(pause) = pause.filter(|_| may_repeat) else { return Err(failure) };
@@ -178,19 +230,25 @@ impl Inner {
     async fn attempt<O: Operation>(
         &self,
         operation: &O,
+        transport: &Transport,
         request: Request<Full<Bytes>>,
     ) -> Result<O::Output, Error> {
         let limit = self.settings.attempt_timeout;
-        match timeout(limit, self.transport.exchange(request, O::SERVICE.largest_answer)).await {
+        match timeout(limit, transport.exchange(request, O::SERVICE.largest_answer)).await {
             Ok(answer) => read_answer(&answer?, operation, &self.settings, self.now(0)),
-            Err(_) => Err(self.late("an answer of", limit, None)),
+            Err(_) => Err(late("an answer of", transport, limit, None)),
         }
     }
 
     /// The pause before another attempt; `None` when there is none. The failed one was signed with this machine's time plus
-    /// `used`.
-    fn pause_after(&self, attempts: &mut Attempts<'_>, failure: &Error, used: i64) -> Option<Duration> {
-        let forgeable = !self.settings.endpoint.is_authentic();
+    /// `used`; `forgeable` is whether somebody on the way may have made its answer up.
+    fn pause_after(
+        &self,
+        attempts: &mut Attempts<'_>,
+        failure: &Error,
+        used: i64,
+        forgeable: bool,
+    ) -> Option<Duration> {
         if let Some(seconds) = self.correction.learn(failure, used, forgeable) {
             self.observe(&Event::ClockCorrected { seconds });
             return attempts.again_at_once().then_some(Duration::ZERO);
@@ -203,14 +261,14 @@ impl Inner {
         UnixSeconds(self.settings.surroundings.now().0.saturating_add(correction))
     }
 
-    fn late(&self, what: &str, limit: Duration, before: Option<Error>) -> Error {
-        let action = format!("{what} {}", self.settings.endpoint.address());
-        Error::Timeout { action, limit, before: before.map(Box::new) }
-    }
-
     fn observe(&self, event: &Event<'_>) {
         if let Some(observer) = &self.settings.observer {
             observer.0(event);
         }
     }
+}
+
+fn late(what: &str, transport: &Transport, limit: Duration, before: Option<Error>) -> Error {
+    let action = format!("{what} {}", transport.endpoint().address());
+    Error::Timeout { action, limit, before: before.map(Box::new) }
 }

@@ -42,31 +42,56 @@ impl Correction {
     }
 }
 
-/// How many seconds `date`, as in the header `Date`, is after `now`.
-pub(crate) fn seconds_ahead(date: &str, now: UnixSeconds) -> Option<i64> {
+/// The time of a header `Date`.
+pub(crate) fn in_header(date: &str) -> Option<UnixSeconds> {
     let timestamp = rfc2822::DateTimeParser::new().parse_timestamp(date).ok()?;
-    timestamp.as_second().checked_sub(now.0)
+    Some(UnixSeconds(timestamp.as_second()))
+}
+
+/// The service's time in the words by which it refuses a signature's: `… (20260301T124556Z - 5 min.)` (wire.md 1.10, row 8). Not
+/// every proxy leaves it its `Date`.
+pub(crate) fn in_words(message: &str) -> Option<UnixSeconds> {
+    let (_, time) = message.rsplit_once('(')?;
+    let timestamp: jiff::Timestamp = time.split(' ').next()?.parse().ok()?;
+    Some(UnixSeconds(timestamp.as_second()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// date -d '2026-11-22T18:24:56Z' +%s
+    const NOW: UnixSeconds = UnixSeconds(1_795_371_896);
+
     #[test]
     fn dates() {
-        // date -d '2026-11-22T18:24:56Z' +%s
-        let now = UnixSeconds(1_795_371_896);
-        for (date, ahead) in [
-            ("Sun, 22 Nov 2026 18:24:56 GMT", Some(0)),
-            ("Sun, 22 Nov 2026 18:25:56 GMT", Some(60)),
-            ("Sun, 22 Nov 2026 18:24:00 GMT", Some(-56)),
-            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(-1_795_371_896)),
+        for (date, time) in [
+            ("Sun, 22 Nov 2026 18:24:56 GMT", Some(NOW)),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(UnixSeconds(0))),
             ("Sun, 22 Nov 2026 18:24:56", None),
             ("2026-11-22T18:24:56Z", None),
             ("", None),
         ] {
-            assert_eq!(seconds_ahead(date, now), ahead, "{date}");
+            assert_eq!(in_header(date), time, "{date}");
         }
-        assert_eq!(seconds_ahead("Fri, 31 Dec 9999 23:59:59 GMT", UnixSeconds(i64::MIN)), None);
+    }
+
+    #[test]
+    fn words() {
+        for (message, time) in [
+            (
+                "Signature expired: 20261122T180000Z is now earlier than 20261122T181956Z (20261122T182456Z - 5 min.)",
+                Some(NOW),
+            ),
+            (
+                "Signature not yet current: 20261122T190000Z is still later than 20261122T182956Z (20261122T182456Z + 5 min.)",
+                Some(NOW),
+            ),
+            ("Signature expired: 20310211T020506Z is not later than 20310211T020510Z", None),
+            ("Signature expired: (", None),
+            ("", None),
+        ] {
+            assert_eq!(in_words(message), time, "{message}");
+        }
     }
 }

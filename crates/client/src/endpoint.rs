@@ -88,6 +88,54 @@ impl Endpoint {
     }
 }
 
+/// Whose endpoint it is. On a service of one's own all of them usually are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EndpointName {
+    /// EC2 Instance Connect.
+    InstanceConnect,
+    /// EC2.
+    #[cfg(feature = "ec2")]
+    Ec2,
+    /// The Security Token Service.
+    #[cfg(feature = "ec2")]
+    Sts,
+}
+
+impl EndpointName {
+    /// The variable that gives its URL.
+    pub(crate) fn variable(self) -> &'static str {
+        match self {
+            Self::InstanceConnect => "AWS_ENDPOINT_URL_EC2_INSTANCE_CONNECT",
+            #[cfg(feature = "ec2")]
+            Self::Ec2 => "AWS_ENDPOINT_URL_EC2",
+            #[cfg(feature = "ec2")]
+            Self::Sts => "AWS_ENDPOINT_URL_STS",
+        }
+    }
+
+    /// Its key in a `services` section.
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            Self::InstanceConnect => "ec2_instance_connect",
+            #[cfg(feature = "ec2")]
+            Self::Ec2 => "ec2",
+            #[cfg(feature = "ec2")]
+            Self::Sts => "sts",
+        }
+    }
+
+    /// What the host names of AWS's own begin with.
+    fn label(self) -> &'static str {
+        match self {
+            Self::InstanceConnect => "ec2-instance-connect",
+            #[cfg(feature = "ec2")]
+            Self::Ec2 => "ec2",
+            #[cfg(feature = "ec2")]
+            Self::Sts => "sts",
+        }
+    }
+}
+
 /// Which of the service's endpoints in a region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Variant {
@@ -121,11 +169,11 @@ const PARTITIONS: [Partition; 7] = [
 const AWS: Partition = Partition { prefix: "", domain: "amazonaws.com", dual_stack_domain: "api.aws" };
 
 /// The URL of AWS's own service in `region`.
-pub(crate) fn aws_url(region: &str, variant: Variant) -> String {
+pub(crate) fn aws_url(name: EndpointName, region: &str, variant: Variant) -> String {
     let partition = PARTITIONS.iter().find(|partition| partition.has(region)).unwrap_or(&AWS);
     let domain = if variant.dual_stack { partition.dual_stack_domain } else { partition.domain };
     let fips = if variant.fips { "-fips" } else { "" };
-    format!("https://ec2-instance-connect{fips}.{region}.{domain}")
+    format!("https://{}{fips}.{region}.{domain}", name.label())
 }
 
 impl Partition {

@@ -10,10 +10,6 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::sigv4::{Credentials, SigningScope, sign_headers};
-use serde_json::{Map, Value};
-
-/// The protocol: AWS JSON 1.1.
-const JSON: &str = "application/x-amz-json-1.1";
 
 /// What SDKs tell one call from another by.
 const INVOCATION_ID: &str = "amz-sdk-invocation-id";
@@ -49,10 +45,12 @@ pub(crate) fn signed_request<O: Operation>(
     now: UnixSeconds,
 ) -> Result<Request<Full<Bytes>>, Error> {
     let body = operation.body();
-    let endpoint = &settings.endpoint;
-    let target = format!("{}.{}", O::SERVICE.target, operation.name());
+    let endpoint = settings.endpoint(O::SERVICE.endpoint)?;
+    let content_type = O::SERVICE.protocol.content_type();
+    let target = O::SERVICE.protocol.target(operation.name());
     let invocation_id = O::SERVICE.is_for_once.then(|| invocation_id(settings));
-    let mut to_sign = vec![("content-type", JSON), ("host", &endpoint.authority), ("x-amz-target", &target)];
+    let mut to_sign = vec![("content-type", content_type), ("host", &endpoint.authority)];
+    to_sign.extend(target.as_deref().map(|target| ("x-amz-target", target)));
     to_sign.extend(invocation_id.as_deref().map(|id| (INVOCATION_ID, id)));
     let scope = SigningScope { region: &settings.region, service: O::SERVICE.name };
     let signed = sign_headers("POST", &endpoint.path, &to_sign, body.as_bytes(), credentials, scope, now);
@@ -62,8 +60,10 @@ pub(crate) fn signed_request<O: Operation>(
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(HOST, plain_value(&endpoint.authority)?);
     headers.insert(USER_AGENT, plain_value(&settings.user_agent)?);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
-    headers.insert(X_AMZ_TARGET, plain_value(&target)?);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Some(target) = &target {
+        headers.insert(X_AMZ_TARGET, plain_value(target)?);
+    }
     headers.insert(X_AMZ_DATE, plain_value(&signed.amz_date)?);
     if let Some(id) = &invocation_id {
         headers.insert(HeaderName::from_static(INVOCATION_ID), plain_value(id)?);
@@ -101,12 +101,7 @@ pub(crate) fn read_answer<O: Operation>(
         return Err(from_answer(answer, now));
     }
     let request_id = answer.request_id().map(str::to_owned);
-    let members = match serde_json::from_slice::<Map<String, Value>>(&answer.body) {
-        Ok(members) => members,
-        Err(error) => return Err(Error::InvalidAnswer { reason: error.to_string(), request_id }),
-    };
-    O::output(members, request_id.clone())
-        .map_err(|reason| Error::InvalidAnswer { reason: reason.to_owned(), request_id })
+    O::output(&answer.body, request_id.clone()).map_err(|reason| Error::InvalidAnswer { reason, request_id })
 }
 
 /// An id that no other attempt has. Nobody gains by guessing it.
@@ -144,6 +139,7 @@ fn shown(value: &HeaderValue) -> &str {
 mod tests {
     use super::*;
     use crate::{Client, Environment, Pushed, Secret, SendSerialConsoleSshPublicKey, SendSshPublicKey};
+    use serde_json::Value;
 
     #[test]
     fn signed_as_botocore_signs() {

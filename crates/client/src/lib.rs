@@ -2,7 +2,11 @@
 
 #[cfg(all(
     not(debug_assertions),
-    any(feature = "planted-any-date-believed", feature = "planted-any-peer-admitted")
+    any(
+        feature = "planted-any-date-believed",
+        feature = "planted-any-peer-admitted",
+        feature = "planted-sign-ins-at-our-endpoint"
+    )
 ))]
 compile_error!("a planted bug must never reach a release build");
 
@@ -14,6 +18,8 @@ mod client;
 mod clock;
 mod config;
 mod credentials;
+#[cfg(feature = "ec2")]
+mod ec2;
 mod endpoint;
 mod environment;
 mod error;
@@ -31,6 +37,8 @@ pub use administration::Administer;
 pub use api::{Pushed, SendSerialConsoleSshPublicKey, SendSshPublicKey};
 pub use client::Client;
 pub use config::{ClientBuilder, Settings};
+#[cfg(feature = "ec2")]
+pub use ec2::{CallerIdentity, DescribeInstances, Ec2Instance, InstancesPage};
 pub use environment::Environment;
 pub use error::{Error, Fault};
 #[cfg(feature = "administration")]

@@ -47,7 +47,12 @@ pub enum Event<'a> {
         /// How many seconds the service's clock is ahead; negative when it is behind.
         seconds: i64,
     },
-    /// A `credential_process` gave credentials.
+    /// A program is asked for credentials: a `credential_process`, or the AWS CLI.
+    CredentialsAsked {
+        /// What it is, for people.
+        of: &'a str,
+    },
+    /// It gave them.
     CredentialsIssued {
         /// The id of their access key.
         access_key_id: &'a str,

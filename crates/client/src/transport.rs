@@ -56,8 +56,7 @@ struct Kept {
 
 impl Transport {
     /// Nothing is connected yet; only the certificate authorities are read here.
-    pub(crate) fn new(settings: &Settings) -> Result<Self, Error> {
-        let endpoint = settings.endpoint.clone();
+    pub(crate) fn new(endpoint: Endpoint, settings: &Settings) -> Result<Self, Error> {
         let tls = if endpoint.tls {
             let host = endpoint.host.clone();
             let name = ServerName::try_from(host)
@@ -73,6 +72,11 @@ impl Transport {
             observer: settings.observer.clone(),
             kept: Mutex::default(),
         })
+    }
+
+    /// Where they go.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// Sends a request and reads its answer whole, if that has at most `largest` bytes.

@@ -9,6 +9,7 @@ use crate::iam::{self, AccessRequest, Decision, Denial, Explanation, RequestedAc
 use crate::ids::{AccessKeyId, InstanceId, Region};
 use crate::inventory::{Instance, Inventory, Status, User, instance_arn};
 use crate::origin::Origin;
+use crate::query;
 use crate::secret::Secret;
 use crate::sigv4::Verified;
 use std::sync::Arc;
@@ -61,7 +62,7 @@ impl InstanceOperation for SendSerialConsoleSshPublicKey {
 
 /// Proof that the caller may do the operation to its target, which it carries so that no other can be resolved: an
 /// instance, or for what is administered nothing more than the operation itself says.
-/// Only [`authorize`] and [`authorize_administration`] make one.
+/// Only [`authorize`], [`authorize_administration`] and [`authorize_query`] make one.
 #[derive(Debug)]
 pub struct Authorized<Op, Target = Arc<Instance>> {
     operation: Op,
@@ -81,7 +82,8 @@ impl<Op, Target> Authorized<Op, Target> {
         &self.caller
     }
 
-    /// The statement that allowed it; `None` for the account's root, which needs none.
+    /// The statement that allowed it; `None` for the account's root, which needs none, and where several instances were
+    /// allowed by more than one.
     pub fn decided_by(&self) -> Option<&StatementRef> {
         self.decided_by.as_ref()
     }
@@ -215,6 +217,83 @@ fn may_push(
     allowed(&target.request(caller, action, region, origin)).ok()
 }
 
+/// Proof that the caller may do an operation of the query protocol to each of these instances, which are all that it names.
+pub type AuthorizedQuery = Authorized<query::Request, Vec<Arc<Instance>>>;
+
+impl AuthorizedQuery {
+    /// The instances that it may be done to: those that it changes. For what it reads there are none.
+    pub fn instances(&self) -> &[Arc<Instance>] {
+        &self.target
+    }
+}
+
+/// Judges an operation of the query protocol by the caller's policies: for each instance that it changes by itself, and only
+/// if it may be done to all of them, it may be done. Whether they exist is said as [`authorize`] says it.
+///
+/// # Errors
+/// [`ApiError::Suspended`], [`ApiError::AccessDenied`], or that the account has no such instance.
+pub fn authorize_query(
+    caller: Verified<Caller>,
+    operation: query::Operation,
+    request: query::Request,
+    inventory: &Inventory,
+    region: &Region,
+    origin: &Origin,
+) -> Result<AuthorizedQuery, ApiError> {
+    judge_query(caller.into_inner(), operation, request, inventory, region, origin)
+}
+
+/// Judges it once more on a newer inventory, as [`authorize_administration_again`] does.
+///
+/// # Errors
+/// As [`authorize_query`], and [`ApiError::Suspended`] for an access key that is no longer good.
+pub fn authorize_query_again(
+    authorized: AuthorizedQuery,
+    operation: query::Operation,
+    inventory: &Inventory,
+    region: &Region,
+    origin: &Origin,
+) -> Result<AuthorizedQuery, ApiError> {
+    let Authorized { operation: request, caller, .. } = authorized;
+    let (_, caller) = claimed_caller(inventory, &caller.access_key).ok_or(ApiError::Suspended)?;
+    judge_query(caller, operation, request, inventory, region, origin)
+}
+
+fn judge_query(
+    caller: Caller,
+    operation: query::Operation,
+    request: query::Request,
+    inventory: &Inventory,
+    region: &Region,
+    origin: &Origin,
+) -> Result<AuthorizedQuery, ApiError> {
+    let caller = in_use(caller, inventory)?;
+    if !operation.is_judged() {
+        return Ok(Authorized { operation: request, caller, target: Vec::new(), decided_by: None });
+    }
+    let instances = request.instances();
+    let mut decided_by = None;
+    if instances.is_empty() {
+        let (caller, resource) = (&caller.user, "*");
+        let action = RequestedAction::Query { operation, tags: &request.tags_for(None) };
+        let asked = AccessRequest { caller, action, resource, resource_tags: None, region, origin };
+        decided_by = allowed(&asked)?;
+    }
+    #[cfg(feature = "planted-first-instance-judged")]
+    let instances = instances.get(..1).unwrap_or_default();
+    for (position, id) in instances.iter().enumerate() {
+        let target = Target::of(&caller.user, id, inventory, region);
+        let tags = request.tags_for(target.instance.map(Arc::as_ref));
+        let action = RequestedAction::Query { operation, tags: &tags };
+        let allowed_by = allowed(&target.request(&caller.user, action, region, origin))?;
+        // A record names one statement: none rather than one that decided a part of it.
+        decided_by = allowed_by.filter(|statement| position == 0 || decided_by.as_ref() == Some(statement));
+    }
+    let found = query::find(inventory, &caller.user.account, region, instances)?;
+    let target = found.into_iter().map(Arc::clone).collect();
+    Ok(Authorized { operation: request, caller, target, decided_by })
+}
+
 /// The caller, if neither it nor its account is suspended.
 fn in_use(caller: Caller, inventory: &Inventory) -> Result<Caller, ApiError> {
     let account = inventory.accounts.get(&caller.user.account);
@@ -306,9 +385,11 @@ impl<'a> Target<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Protocol;
     use crate::document::UnixSeconds;
     use crate::iam::Policy;
     use crate::inventory::{Account, UserKind};
+    use crate::sigv4::Query;
     use administration::Operation;
     use std::collections::{BTreeMap, HashMap};
 
@@ -330,7 +411,8 @@ mod tests {
         Caller { user: Arc::new(user), access_key: "AKIAEXAMPLEEXAMPLE01".parse().unwrap() }
     }
 
-    fn is_allowed(statements: &str, operation: Operation, body: &str) -> bool {
+    /// A caller with these statements, an inventory without instances, and where the caller's request is from.
+    fn setting(statements: &str) -> (Caller, Inventory, Origin) {
         let caller = caller(statements);
         let id = caller.user.account.clone();
         let account = Account { id: id.clone(), status: Status::Active, serial_console_access: false };
@@ -342,9 +424,43 @@ mod tests {
             user_agent: String::new(),
             tls: None,
         };
+        (caller, inventory, origin)
+    }
+
+    fn is_allowed(statements: &str, operation: Operation, body: &str) -> bool {
+        let (caller, inventory, origin) = setting(statements);
         let (request, _) = administration::Request::parse(operation, body.as_bytes()).unwrap();
         let region = "us-east-1".parse().unwrap();
         judge_administration(caller, operation, request, &inventory, &region, &origin).is_ok()
+    }
+
+    /// Catches `planted-first-instance-judged`.
+    #[test]
+    fn each_instance_of_a_request_is_asked_for() {
+        let on = |effect: &str, instance: &str| {
+            let resource = format!("arn:aws:ec2:*:*:instance/{instance}");
+            format!(r#"{{"Effect":"{effect}","Action":"ec2:StopInstances","Resource":"{resource}"}}"#)
+        };
+        let both = |one: String, other: String| format!("{one},{other}");
+        for (statements, expected) in [
+            // Who may do it to both learns that there are none.
+            (on("Allow", "*"), "InvalidInstanceID.NotFound"),
+            (both(on("Allow", ONE), on("Allow", OTHER)), "InvalidInstanceID.NotFound"),
+            (on("Allow", ONE), "UnauthorizedOperation"),
+            (on("Allow", OTHER), "UnauthorizedOperation"),
+            (both(on("Allow", "*"), on("Deny", ONE)), "UnauthorizedOperation"),
+            (both(on("Allow", "*"), on("Deny", OTHER)), "UnauthorizedOperation"),
+        ] {
+            let form = format!("InstanceId.1={ONE}&InstanceId.2={OTHER}");
+            let parameters = query::Parameters::read(&Query::default(), form.as_bytes()).unwrap();
+            let operation = query::Operation::StopInstances;
+            let request = query::Request::read(operation, parameters).unwrap();
+            let (caller, inventory, origin) = setting(&statements);
+            let region = "us-east-1".parse().unwrap();
+            let judged = judge_query(caller, operation, request, &inventory, &region, &origin);
+            let ec2 = Protocol::Query(query::Service::Ec2);
+            assert_eq!(judged.unwrap_err().code(ec2), expected, "{statements}");
+        }
     }
 
     /// Catches `planted-other-instance-unasked`.

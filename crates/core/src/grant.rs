@@ -6,6 +6,7 @@ use crate::ids::{BootId, Fingerprint, InstanceId, OsUser, RequestId};
 use crate::inventory::InstanceState;
 use crate::limits;
 use instance_connect_document::{DocumentTerms, EncodeError, ServerInstant, SigningKey, UnixSeconds};
+use std::time::Duration;
 
 /// A pushed key with its terms.
 #[derive(Clone, Debug)]
@@ -53,6 +54,15 @@ impl Grant {
             expires_at: UnixSeconds(wall.0.saturating_add(lifetime.as_secs().try_into().unwrap_or(0))),
             deadline: monotonic.after(lifetime),
         })
+    }
+
+    /// The same grant, ending at most this long after its issue.
+    #[must_use]
+    pub fn ending_after(mut self, lifetime: Duration) -> Self {
+        let sooner = limits::GRANT_LIFETIME.saturating_sub(lifetime);
+        self.deadline = self.deadline.before(sooner);
+        self.expires_at.0 = self.expires_at.0.saturating_sub(sooner.as_secs().try_into().unwrap_or(0));
+        self
     }
 
     /// The request that pushed it.

@@ -15,6 +15,28 @@ text_id! {
     "an availability zone is 6 to 32 letters, digits, hyphens and underscores, such as us-east-1a"
 }
 
+text_id! {
+    /// An instance type such as `t3.micro` or `m7i.metal-24xl`: a family, a dot and a size.
+    InstanceType,
+    |text| {
+        let is_part = |part: &str| {
+            part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') && !part.is_empty()
+        };
+        text.len() <= 32 && text.split_once('.').is_some_and(|(family, size)| is_part(family) && is_part(size))
+    },
+    "an instance type is a family, a dot and a size in lower-case letters, digits and hyphens, such as t3.micro"
+}
+
+text_id! {
+    /// The id of the image that an instance was made from, such as `ami-0123456789abcdef0`.
+    ImageId,
+    |text| {
+        let is_hex = |hex: &str| hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        text.strip_prefix("ami-").is_some_and(|hex| (8..=28).contains(&hex.len()) && is_hex(hex))
+    },
+    "an image id is ami- and 8 to 28 lower-case hex digits"
+}
+
 impl AvailabilityZone {
     /// The region that the stock host scripts take a machine in this zone to be in: the zone without its last letter. They
     /// give up at zones of other forms than `^([a-z]+-){2,3}[0-9][a-z]$` (wire.md 3.3).

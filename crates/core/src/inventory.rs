@@ -1,14 +1,21 @@
 //! The inventory as decisions see it: one consistent snapshot in memory. Stores load it; nothing here knows how.
 
+mod instances;
+
+use crate::host_facts::{Addresses, Architecture, HostClaims};
 use crate::iam::Policy;
 use crate::ids::{
-    AccessKeyId, AccountId, AvailabilityZone, GroupName, InstanceId, PolicyName, Region, UserId, UserName,
+    AccessKeyId, AccountId, AvailabilityZone, GroupName, ImageId, InstanceId, InstanceType, PolicyName,
+    Region, UserId, UserName,
 };
 use crate::link::limits::ANCHORS_WITHHELD;
 use crate::revocation::Revocations;
 use crate::secret::Secret;
 use instance_connect_document::UnixSeconds;
+pub use instances::Instances;
+use rpds::HashTrieMapSync;
 use std::collections::{BTreeMap, HashMap};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +24,8 @@ use std::time::Duration;
 pub struct Inventory {
     /// The change sequence this snapshot reflects; every committed change raises it.
     pub sequence: u64,
+    /// The random id of the change that raised it last: a store that was restored counts on from where it was, with others.
+    pub change_id: [u8; 16],
     /// The account that was made first: its principals make and suspend the others. `None` before there is any.
     pub management_account: Option<AccountId>,
     /// Accounts by id.
@@ -25,12 +34,13 @@ pub struct Inventory {
     pub users: HashMap<UserId, Arc<User>>,
     /// Access keys by id, active and inactive.
     pub access_keys: HashMap<AccessKeyId, AccessKey>,
-    /// Instances by id.
-    pub instances: HashMap<InstanceId, Arc<Instance>>,
-    /// Which of them are guests, by their host.
-    pub guests: Guests,
+    /// The instances.
+    pub instances: Instances,
     /// The agent identity of each instance that was ever enrolled.
-    pub agents: HashMap<InstanceId, AgentIdentity>,
+    pub agents: HashTrieMapSync<InstanceId, AgentIdentity>,
+    /// What their agents say of their machines, as far as it is shown. It is not in the instances themselves, which policies
+    /// look at.
+    pub claims: HashTrieMapSync<InstanceId, HostClaims>,
     /// From when on pushes have to be signed, where keys were revoked.
     pub revocations: Revocations,
 }
@@ -44,33 +54,53 @@ impl Inventory {
         self.users.values().find(is_it)
     }
 
-    /// The instances that the agent of this one answers for besides its own.
-    pub fn guests_of(&self, host: &InstanceId) -> impl Iterator<Item = &Arc<Instance>> {
-        let is_guest = |guest: &&Arc<Instance>| guest.host.as_ref() == Some(host);
-        // What the instances themselves say counts: an index of others can hide a guest, and makes none.
-        self.guests.ids(host).iter().filter_map(|id| self.instances.get(id)).filter(is_guest)
-    }
-}
-
-/// The guests of each host: an index of the instances, so that nobody who asks for those of one host looks at all.
-#[derive(Clone, Debug, Default)]
-pub struct Guests(HashMap<InstanceId, Vec<InstanceId>>);
-
-impl Guests {
-    /// The index of these instances. The guests of a host are in the order of their ids.
-    pub fn of(instances: &HashMap<InstanceId, Arc<Instance>>) -> Self {
-        let mut guests: HashMap<InstanceId, Vec<InstanceId>> = HashMap::new();
-        for instance in instances.values() {
-            if let Some(host) = &instance.host {
-                guests.entry(host.clone()).or_default().push(instance.id.clone());
-            }
+    /// Where an instance is found: what operators say. Where they say no address at all, it is what its agent says. One of each
+    /// would be worse than none: clients take a public address before a private one, and would follow the agent's. One that is
+    /// gone for good is found nowhere.
+    pub fn addresses(&self, instance: &Instance) -> Addresses {
+        if instance.state == InstanceState::Terminated {
+            return Addresses::default();
         }
-        guests.values_mut().for_each(|guests| guests.sort());
-        Self(guests)
+        let pinned = instance.details.addresses();
+        if !pinned.is_empty() && cfg!(not(feature = "planted-claims-preferred")) {
+            return pinned;
+        }
+        // Whoever asks which instance is at an address is told of the one that operators have said, and of no other.
+        let is_anothers = |address| {
+            self.instances.is_pinned(&instance.account, address)
+                && cfg!(not(feature = "planted-pinned-address-claimed"))
+        };
+        self.claims(instance).addresses.filter(|address| !is_anothers(address))
     }
 
-    fn ids(&self, host: &InstanceId) -> &[InstanceId] {
-        self.0.get(host).map_or(&[], Vec::as_slice)
+    /// What processor an instance has, as its agent says.
+    pub fn architecture(&self, instance: &Instance) -> Option<Architecture> {
+        self.claims(instance).architecture
+    }
+
+    /// What an instance's own agent says, unless the instance is gone, another's agent answers for it, or two machines hold
+    /// its identity: then nobody knows which of them has said it.
+    fn claims(&self, instance: &Instance) -> HostClaims {
+        let is_active = |agent: &AgentIdentity| agent.state == AgentState::Active;
+        let is_shown = instance.state != InstanceState::Terminated
+            && instance.host.is_none()
+            && self.agents.get(&instance.id).is_some_and(is_active);
+        let claims = self.claims.get(&instance.id).filter(|_| is_shown);
+        claims.copied().unwrap_or_default()
+    }
+
+    /// The account's instances from this id on, in the order of their ids.
+    pub fn instances_from<'i, 'a>(
+        &'i self,
+        account: &AccountId,
+        first: &'a str,
+    ) -> impl Iterator<Item = &'i Arc<Instance>> + use<'i, 'a> {
+        self.instances.of_account(account, first)
+    }
+
+    /// The instances that the agent of this one answers for besides its own.
+    pub fn guests_of(&self, host: &InstanceId) -> impl Iterator<Item = &Arc<Instance>> + use<'_> {
+        self.instances.of_host(host)
     }
 }
 
@@ -199,6 +229,18 @@ impl InstanceState {
             Self::Stopped => "stopped",
         }
     }
+
+    /// EC2's number of the state, as in `instanceState.code` (wire.md 9.4).
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Pending => 0,
+            Self::Running => 16,
+            Self::ShuttingDown => 32,
+            Self::Terminated => 48,
+            Self::Stopping => 64,
+            Self::Stopped => 80,
+        }
+    }
 }
 
 /// A machine that keys can be pushed to.
@@ -219,6 +261,32 @@ pub struct Instance {
     /// The instance whose agent answers for this one: a hypervisor, say, with this as its guest. `None`: its own. Set by
     /// operators; a host is itself no guest, and of the same account and region.
     pub host: Option<InstanceId>,
+    /// What operators say of it beside its place.
+    pub details: InstanceDetails,
+    /// When it was added here, or started last.
+    pub launched_at: UnixSeconds,
+}
+
+/// What operators say of an instance, for people and tools that look for it. No decision rests on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InstanceDetails {
+    /// What kind of machine it is.
+    pub instance_type: Option<InstanceType>,
+    /// The image it was made from.
+    pub image_id: Option<ImageId>,
+    /// Its IPv4 address within its network.
+    pub private_ip: Option<Ipv4Addr>,
+    /// Its IPv4 address in the internet.
+    pub public_ip: Option<Ipv4Addr>,
+    /// Its IPv6 address.
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+impl InstanceDetails {
+    /// Where operators say that it is found.
+    pub const fn addresses(&self) -> Addresses {
+        Addresses { private_ip: self.private_ip, public_ip: self.public_ip, ipv6: self.ipv6 }
+    }
 }
 
 impl Instance {
@@ -529,35 +597,108 @@ mod tests {
         assert_eq!((again.enrolled, again.used, again.newest), (6, 6, 6));
     }
 
-    #[test]
-    fn a_host_has_its_guests() {
-        let [host, first, second, other] =
-            ["i-00000000000000001", "i-00000000000000002", "i-00000000000000003", "i-00000000000000004"]
-                .map(|id| id.parse::<InstanceId>().unwrap());
-        let instance = |id: &InstanceId, host: Option<&InstanceId>| Instance {
-            id: id.clone(),
+    fn addresses(private_ip: &str, public_ip: &str, ipv6: &str) -> Addresses {
+        Addresses {
+            private_ip: private_ip.parse().ok(),
+            public_ip: public_ip.parse().ok(),
+            ipv6: ipv6.parse().ok(),
+        }
+    }
+
+    /// One that operators say is there.
+    fn instance(id: &str, Addresses { private_ip, public_ip, ipv6 }: Addresses) -> Instance {
+        Instance {
+            id: id.parse().unwrap(),
             account: "111122223333".parse().unwrap(),
             region: "us-east-1".parse().unwrap(),
             availability_zone: "us-east-1a".parse().unwrap(),
             state: InstanceState::Running,
             tags: BTreeMap::new(),
-            host: host.cloned(),
-        };
-        assert_eq!(instance(&first, None).machine(), &first);
-        assert_eq!(instance(&first, Some(&host)).machine(), &host);
+            host: None,
+            details: InstanceDetails { private_ip, public_ip, ipv6, ..InstanceDetails::default() },
+            launched_at: UnixSeconds(0),
+        }
+    }
 
-        let records = [(&host, None), (&second, Some(&host)), (&first, Some(&host)), (&other, None)];
-        let instances = records.map(|(id, host)| (id.clone(), Arc::new(instance(id, host)))).into();
-        let mut inventory = Inventory { guests: Guests::of(&instances), instances, ..Inventory::default() };
-        let guests = |inventory: &Inventory, host| {
-            inventory.guests_of(host).map(|guest| guest.id.clone()).collect::<Vec<_>>()
+    /// These instances, and an agent of each that claims to be there.
+    fn claimed_by_all(instances: &[Instance], addresses: Addresses) -> Inventory {
+        let mut inventory = Inventory {
+            instances: instances.iter().cloned().map(Arc::new).collect(),
+            ..Inventory::default()
         };
-        assert_eq!(guests(&inventory, &host), [first.clone(), second.clone()]);
-        assert_eq!((guests(&inventory, &first), guests(&inventory, &other)), (vec![], vec![]));
-        // An index that was not made again gives nobody another's guest.
-        inventory.instances.insert(first.clone(), Arc::new(instance(&first, Some(&other))));
-        inventory.instances.remove(&second);
-        assert_eq!(guests(&inventory, &host), []);
+        for Instance { id, .. } in instances {
+            let claims = HostClaims { addresses, architecture: Some(Architecture::Arm64) };
+            inventory.claims.insert_mut(id.clone(), claims);
+            inventory.agents.insert_mut(id.clone(), AgentIdentity::enrolled(id, None, UnixSeconds(0)));
+        }
+        inventory
+    }
+
+    /// Catches `planted-claims-preferred`. An agent that lies does not lead those away whom operators have told where to go, nor
+    /// by an address of a kind that they have not spoken of: clients take a public one first.
+    #[test]
+    fn what_operators_say_of_addresses_stands_alone() {
+        let claimed = addresses("10.9.9.9", "8.8.4.4", "2001:db8::99");
+        for (pinned, expected) in [
+            (addresses("", "", ""), claimed),
+            (addresses("10.0.1.9", "", ""), addresses("10.0.1.9", "", "")),
+            (addresses("", "192.0.2.9", ""), addresses("", "192.0.2.9", "")),
+            (addresses("", "", "2001:db8::9"), addresses("", "", "2001:db8::9")),
+        ] {
+            let instance = instance("i-00000000000000001", pinned);
+            let inventory = claimed_by_all(std::slice::from_ref(&instance), claimed);
+            assert_eq!(inventory.addresses(&instance), expected);
+            assert_eq!(Inventory::default().addresses(&instance), pinned, "no agent has said anything");
+        }
+    }
+
+    /// Catches `planted-pinned-address-claimed`. Clients that know no host keys ask which instance is at an address.
+    #[test]
+    fn a_claim_of_what_is_pinned_for_another_is_not_shown() {
+        let claimed = addresses("10.9.9.9", "8.8.4.4", "2001:db8::99");
+        let liar = instance("i-00000000000000001", Addresses::default());
+        let other = |pinned| instance("i-00000000000000002", pinned);
+        let foreign = Instance { account: "444455556666".parse().unwrap(), ..other(claimed) };
+        let gone = Instance { state: InstanceState::Terminated, ..other(claimed) };
+        for (other, expected) in [
+            (other(addresses("10.9.9.9", "", "")), addresses("", "8.8.4.4", "2001:db8::99")),
+            (other(addresses("", "8.8.4.4", "")), addresses("10.9.9.9", "", "2001:db8::99")),
+            (other(claimed), Addresses::default()),
+            (other(addresses("10.9.9.8", "", "")), claimed),
+            // Nobody knows of another account's, and a machine that is gone keeps nobody from where it was.
+            (foreign, claimed),
+            (gone, claimed),
+        ] {
+            let inventory = claimed_by_all(&[liar.clone(), other.clone()], claimed);
+            assert_eq!(inventory.addresses(&liar), expected, "{:?}", other.details);
+        }
+    }
+
+    #[test]
+    fn claims_are_shown_of_an_instance_that_is_there_and_has_an_agent_of_its_own() {
+        let claimed = addresses("10.9.9.9", "", "");
+        let own = instance("i-00000000000000001", Addresses::default());
+        let guest = Instance { host: Some("i-00000000000000002".parse().unwrap()), ..own.clone() };
+        let in_state = |state| Instance { state, ..own.clone() };
+        let active = AgentState::Active;
+        for (instance, agent, is_shown) in [
+            (own.clone(), active, true),
+            (in_state(InstanceState::Stopped), active, true),
+            (in_state(InstanceState::Terminated), active, false),
+            (guest, active, false),
+            (own.clone(), AgentState::Suspended, false),
+            (own.clone(), AgentState::Revoked, false),
+        ] {
+            let mut inventory = claimed_by_all(std::slice::from_ref(&instance), claimed);
+            let identity = inventory.agents[&instance.id].clone();
+            inventory.agents.insert_mut(instance.id.clone(), AgentIdentity { state: agent, ..identity });
+            let expected = if is_shown { claimed } else { Addresses::default() };
+            assert_eq!(inventory.addresses(&instance), expected, "{instance:?} {agent:?}");
+            let architecture = is_shown.then_some(Architecture::Arm64);
+            assert_eq!(inventory.architecture(&instance), architecture, "{instance:?} {agent:?}");
+        }
+        let gone = Instance { state: InstanceState::Terminated, ..instance("i-00000000000000001", claimed) };
+        assert!(Inventory::default().addresses(&gone).is_empty(), "whatever operators have said");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use crate::places::ConnectionLimits;
 use crate::sigv4::ClockWindow;
 use crate::throttle::Rate;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Largest request body of the control API, in bytes. A push is under 5 KiB; AWS JSON services refuse far less than 64 KiB.
@@ -19,7 +20,7 @@ pub const USER_AGENT: usize = 1024;
 /// some hundred.
 pub const PROXY_HEADER: usize = 2048;
 
-/// Longest `Host` in a record, in characters: the longest name of DNS, and a port.
+/// Longest `Host` in a record or an answer, in characters: the longest name of DNS, and a port.
 pub const HOST: usize = 260;
 
 /// Longest user agent in the record of a refused request, in characters: SDKs need less, and whoever fills it on purpose
@@ -33,7 +34,7 @@ pub const REFUSALS_RECORDED: u32 = 30;
 /// Refused requests of one source recorded in a minute, so that one that is loud does not hide the others.
 pub const REFUSALS_RECORDED_PER_SOURCE: u32 = 5;
 
-/// Longest line of the audit log that is read back, in bytes: a key of 4096 characters, a user agent and an error message
+/// Longest line of the audit log that is written or read back, in bytes: a key of 4096 characters, a user agent and an error message
 /// of which each character is an escape.
 pub const AUDIT_LINE: u64 = 256 * 1024;
 
@@ -51,6 +52,10 @@ pub const SMALLEST_AUDIT_FILE: u64 = 4 * 1024;
 
 /// The most that may be set for it, in bytes: each start reads two files, also of this length in less than a minute.
 pub const LARGEST_AUDIT_FILE: u64 = 1024 * 1024 * 1024;
+
+/// How long ago a change was signed at most, in whole seconds, that is taken for another one of the same second: it is made and
+/// arrives meanwhile.
+pub const SIGNED_JUST_NOW: Duration = Duration::from_secs(2);
 
 /// How far apart an intent and its record may be written: a push lasts [`DELIVERY_WAIT`] and two commits.
 pub const AUDIT_INTENT_AGE: Duration = Duration::from_secs(60);
@@ -113,6 +118,48 @@ pub const TAG_KEY: usize = 128;
 
 /// Longest tag value, in characters: EC2's own bound, and IAM's.
 pub const TAG_VALUE: usize = 256;
+
+/// Longest instance type, image id or address in a request, in characters: IPv6 takes 45.
+pub const INSTANCE_DETAIL: usize = 64;
+
+/// Parameters of a request of the query protocol: a thousand ids, and as much again.
+pub const QUERY_PARAMETERS: usize = 2048;
+
+/// Names and values of all of them, decoded, in bytes. What is on record of them takes three times as much at most, and fits
+/// into [`AUDIT_LINE`] with all else.
+pub const QUERY_TEXT: usize = 64 * 1024;
+
+/// Longest part of a parameter that a message repeats, in characters.
+pub const QUERY_NAME: usize = 128;
+
+/// Filters in one request: EC2's own bound.
+pub const FILTERS: usize = 50;
+
+/// Values of all filters in one request: EC2's own bound.
+pub const FILTER_VALUES: usize = 200;
+
+/// Longest name or value of a filter, in characters: EC2's own bound.
+pub const FILTER_TEXT: usize = 255;
+
+/// Instances, or tags, in one answer of the query protocol: EC2's own bounds, the higher one also where none is asked for, so
+/// that nobody gets a million at once.
+pub const DESCRIBED: RangeInclusive<usize> = 5..=1000;
+
+/// An answer that lists has no more once it is about so long, in bytes: what is left has a part of its own.
+pub const DESCRIBED_BYTES: usize = 1024 * 1024;
+
+/// Steps in which an answer that lists is found, some tens of milliseconds: what is not looked at by then has a part of its
+/// own. A step is a character that a filter compares.
+pub const DESCRIBED_STEPS: usize = 4_000_000;
+
+/// What it takes to look at one thing at all, in these steps: of a million each is somewhere else in memory.
+pub const DESCRIBED_THING: usize = 64;
+
+/// Instance types in one answer: EC2's own bounds.
+pub const DESCRIBED_TYPES: RangeInclusive<usize> = 5..=100;
+
+/// Instances that one request of the query protocol changes, in one transaction of the store, while others wait.
+pub const INSTANCES_CHANGED: usize = 100;
 
 /// What an answer of an administrative operation lists at most: IAM's own default.
 pub const PAGE: usize = 100;

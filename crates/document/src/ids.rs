@@ -30,7 +30,7 @@ macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $valid:expr, $reason:literal) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Box<str>);
+        pub struct $name(::std::sync::Arc<str>);
 
         impl $name {
             /// The id as text.

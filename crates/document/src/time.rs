@@ -51,6 +51,12 @@ impl ServerInstant {
         Self(self.0.saturating_add(nanoseconds(duration)))
     }
 
+    /// The instant `duration` earlier; the epoch itself where that does not fit.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(nanoseconds(duration)))
+    }
+
     /// Time from `earlier` to `self`; zero when `earlier` is not earlier.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -1,10 +1,12 @@
-//! The admin listener, for those who watch: `/metrics`, `/healthz`, `/readyz`. It takes nothing and changes nothing.
+//! The admin listener, for those who watch: `/metrics`, `/healthz`, `/readyz`. It takes nothing and changes nothing, but for
+//! the faults that `dev` lets one cause.
 
 use crate::agents_tls::AgentsTls;
 use crate::api::ClockGuard;
 use crate::audit_log::AuditLog;
 use crate::connections::{self, Acceptance, Listener};
 use crate::drain::Drain;
+use crate::faults::{self, Control};
 use crate::http::{self, Body, Whole};
 use crate::inventory::LiveInventory;
 use crate::metrics::{self, Metrics, Observed};
@@ -43,6 +45,8 @@ pub(crate) struct Admin {
     pub(crate) stock: Arc<StockSigners>,
     /// Whether they accept connections, by their names.
     pub(crate) listeners: [(&'static str, Arc<Acceptance>); 2],
+    /// Faults and calls seen, in `dev`.
+    pub(crate) control: Option<Control>,
 }
 
 impl Admin {
@@ -50,7 +54,8 @@ impl Admin {
     pub(crate) async fn serve(self: Arc<Self>, listener: Listener) {
         connections::accept(listener, TrustedProxies::default(), |stream, connection| {
             let admin = Arc::clone(&self);
-            http::serve(stream, connection, BODY, move |request| {
+            let body = if self.control.is_some() { faults::BODY } else { BODY };
+            http::serve(stream, connection, body, move |request| {
                 let admin = Arc::clone(&admin);
                 async move { Ok::<_, Infallible>(admin.answer(request).await) }
             })
@@ -59,6 +64,11 @@ impl Admin {
     }
 
     async fn answer(self: Arc<Self>, request: Whole) -> Response<Body> {
+        if let Some(control) = &self.control
+            && request.uri().path().starts_with(faults::PATH)
+        {
+            return control.answer(&request);
+        }
         if request.method() != Method::GET {
             return response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET is what this is for\n".to_owned());
         }
@@ -174,6 +184,7 @@ mod tests {
                 agents_tls: Arc::new(AgentsTls::new(Arc::new(pki), names, world.now).unwrap()),
                 stock: StockSigners::of_tests().await,
                 listeners: [("public", Arc::default()), ("agents", Arc::default())],
+                control: None,
             });
             Self { admin, clock, directory }
         }

@@ -1,6 +1,7 @@
 //! The agents listener: enrolment, and the links (docs/link.md).
 
 mod enroll;
+mod host_facts;
 mod host_keys;
 mod identity;
 mod link;

@@ -2,6 +2,7 @@
 
 use crate::audit_log::AuditLog;
 use crate::connections::{self, Connection, Listener};
+use crate::faults::{Faults, Noted};
 use crate::http::{self, Body, BodyError, Late, Whole};
 use crate::inventory::LiveInventory;
 use crate::links::{Delivered, DeliveryError, Links, lock};
@@ -16,7 +17,8 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Response, StatusCode};
 use instance_connect_core::api::{
-    self, ApiError, Operation, SendSerialConsoleSshPublicKey, SendSshPublicKey, success_body, well_formed,
+    self, ApiError, Operation, Protocol, SendSerialConsoleSshPublicKey, SendSshPublicKey, SerialConsoleError,
+    success_body, well_formed,
 };
 use instance_connect_core::audit::{self, AuditedRequest, Line, Outcome, Refused, Share};
 use instance_connect_core::authz::{Caller, authorize, claimed_caller};
@@ -24,9 +26,10 @@ use instance_connect_core::document::{ServerInstant, UnixSeconds};
 use instance_connect_core::environment::{Clock, Random};
 use instance_connect_core::grant::Grant;
 use instance_connect_core::ids::{AccessKeyId, Region, RequestId};
-use instance_connect_core::inventory::Inventory;
+use instance_connect_core::inventory::{Instance, InstanceState, Inventory};
 use instance_connect_core::limits;
 use instance_connect_core::origin::Origin;
+use instance_connect_core::query::Parameters;
 use instance_connect_core::revocation::SignedPush;
 use instance_connect_core::sigv4::{
     AuthenticationError, ClockWindow, Expected, Presented, UsedSignature, Verified,
@@ -62,6 +65,8 @@ pub(crate) struct Api {
     pub(crate) proxies: Proxies,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) traces: traces::RequestSpans,
+    /// What `dev` lets one make go wrong; in production nothing.
+    pub(crate) faults: Faults,
 }
 
 impl Api {
@@ -125,6 +130,7 @@ impl Api {
         peer: IpAddr,
         tls: Option<TlsSession>,
     ) -> Response<Body> {
+        let noted = self.faults.arrived(&request, self.clock.as_ref()).await;
         let origin = Origin {
             request: new_ids::request_id(self.random.as_ref()),
             time: self.clock.wall(),
@@ -135,33 +141,40 @@ impl Api {
         let begun = self.clock.monotonic();
         let traced = self.traces.begin(&origin.request, request.headers(), begun);
         let span = log::request_span(&origin.request, traces::trace_id(&traced));
-        self.answer_from(request, &origin, begun, &traced).instrument(span).instrument(traced.clone()).await
+        let claimed = Claimed { noted, ..Claimed::default() };
+        self.answer_from(request, claimed, &origin, begun, &traced)
+            .instrument(span)
+            .instrument(traced.clone())
+            .await
     }
 
     async fn answer_from(
         &self,
         request: Whole,
+        mut claimed: Claimed,
         origin: &Origin,
         begun: ServerInstant,
         traced: &Span,
     ) -> Response<Body> {
         let admitted =
             self.throttled(Limit::Source, |throttle, now| throttle.admit_source(origin.source, now));
-        let mut claimed = Claimed::default();
         let (result, late) = match admitted {
             Ok(()) => (self.handle(request, origin, &mut claimed).await, None),
             Err(error) => {
+                claimed.protocol = spoken(request);
                 self.sample(origin, &error, &claimed);
                 (Err(error), Some(Late))
             }
         };
         kill_point("answer-before");
-        let (mut response, code) = response(&origin.request, &result);
+        let (mut response, code) = response(claimed.protocol, &origin.request, result);
         if let Some(late) = late {
             response.extensions_mut().insert(late);
         }
         traces::answered(traced, claimed.operation, code, response.status());
-        self.metrics.answered(claimed.operation, code, self.clock.monotonic().since(begun));
+        let now = self.clock.monotonic();
+        self.metrics.answered(claimed.operation, code, now.since(begun));
+        self.faults.answered(claimed.noted, origin, claimed.access_key, now, code, &mut response);
         response
     }
 
@@ -174,7 +187,10 @@ impl Api {
     ) -> Result<String, ApiError> {
         let (parts, body) = request.into_parts();
         match self.authenticate(&parts, body, origin, claimed) {
-            Ok(call) => self.perform(call, origin).await,
+            Ok(call) => {
+                self.faults.fail(&mut claimed.noted, &call.caller.get().user)?;
+                self.perform(call, origin).await
+            }
             Err(error) => {
                 self.count_unauthenticated(origin, &error);
                 self.sample(origin, &error, claimed);
@@ -194,34 +210,43 @@ impl Api {
     ) -> Result<Call, ApiError> {
         let target = parts.uri.to_string();
         let head = http::read_head(parts, &target)?;
-        api::speaks_json(&head)?;
+        claimed.protocol = Protocol::of(&head)?;
         let body = body.map_err(|error| match error {
             BodyError::TooLarge => ApiError::RequestTooLarge,
             BodyError::Incomplete => ApiError::Serialization,
             BodyError::TooSlow => ApiError::RequestTimeout,
         })?;
-        if !well_formed(&body) {
-            return Err(ApiError::Serialization);
-        }
-        let operation = api::route(&head)?;
+        let (operation, parameters) = match claimed.protocol {
+            Protocol::Json if !well_formed(&body) => return Err(ApiError::Serialization),
+            Protocol::Json => (api::route(&head)?, Parameters::default()),
+            Protocol::Query(service) => {
+                let mut parameters = Parameters::read(head.query(), &body)?;
+                (Operation::Query(parameters.operation(service)?), parameters)
+            }
+        };
         claimed.operation = Some(operation);
         self.clock_guard.admit(origin.time).map_err(|error| self.readiness.lost(&error))?;
         let (region, window) = (self.region.as_str(), self.clock_window);
         let expected = Expected { region, service: operation.service(), now: origin.time, window };
         let presented = Presented::read(&head, &expected)?;
         claimed.access_key = presented.access_key_id().cloned();
+        self.faults.judge_clock(&mut claimed.noted, &head, &expected)?;
         let inventory = self.inventory.current().map_err(|error| self.readiness.lost(&error))?;
         self.readiness.kept();
         let key = presented.access_key_id().and_then(|claimed| claimed_caller(&inventory, claimed));
         let caller = presented.verify(&body, key)?;
         let used = presented.used().ok_or(AuthenticationError::Mismatch)?;
-        Ok(Call { operation, caller, body, inventory, used })
+        // Filters are compared with it, so it is as long as a name and a port can be.
+        let host = head.header("host").unwrap_or_default().chars().take(limits::HOST).collect();
+        Ok(Call { operation, caller, body, parameters, host, inventory, used })
     }
 
     /// Performs an operation for a verified caller, and records what came of it before anyone is told.
     async fn perform(&self, call: Call, origin: &Origin) -> Result<String, ApiError> {
-        if let Operation::Administer(operation) = call.operation {
-            return self.administer(operation, call, origin).await;
+        match call.operation {
+            Operation::Administer(operation) => return self.administer(operation, call, origin).await,
+            Operation::Query(operation) => return self.query(operation, call, origin).await,
+            Operation::SendSshPublicKey | Operation::SendSerialConsoleSshPublicKey => {}
         }
         let mut audited = AuditedRequest::new(origin, call.caller.get(), call.operation, &self.region);
         let result = self.operate(call, origin, &mut audited).await;
@@ -249,7 +274,7 @@ impl Api {
         let event_id = new_ids::uuid(self.random.as_ref());
         if let Outcome::Failure(error @ ApiError::Throttling) = outcome {
             // Nothing was done, and a loop that has run away must not fill the log.
-            let code = error.code();
+            let code = error.code(audited.protocol());
             self.audit.refuse(Share::Callers, origin.source, code, || audited.record(outcome, &event_id));
             return Ok(());
         }
@@ -264,13 +289,38 @@ impl Api {
         self.audit.commit(line).instrument(traces::audit_write()).await.map_err(internal)
     }
 
+    /// Puts on disk that this is about to be done.
+    pub(crate) async fn commit_intent(&self, audited: &AuditedRequest) -> Result<(), ApiError> {
+        kill_point("intent-before");
+        self.commit(audited.intent()).await?;
+        kill_point("intent-after");
+        Ok(())
+    }
+
+    /// Makes a change that is decided on the newest inventory, and returns when this process decides by it. One change at a
+    /// time: what it is decided on holds until it is made.
+    pub(crate) async fn in_turn<T>(
+        &self,
+        change: impl AsyncFnOnce(Arc<Inventory>) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
+        let _turn = self.inventory.turn().await;
+        let follow = async || {
+            let followed = self.inventory.refresh().await;
+            followed.map_err(|error| internal(format!("{error:#}")))
+        };
+        follow().await?;
+        let made = change(self.inventory.current().map_err(internal)?).await?;
+        follow().await?;
+        Ok(made)
+    }
+
     async fn operate(
         &self,
         call: Call,
         origin: &Origin,
         audited: &mut AuditedRequest,
     ) -> Result<Delivered, ApiError> {
-        let Call { operation, caller, body, inventory, used } = call;
+        let Call { operation, caller, body, inventory, used, .. } = call;
         self.throttled(Limit::Principal, |throttle, now| throttle.admit_caller(&caller, now))?;
         match operation {
             Operation::SendSshPublicKey => {
@@ -279,7 +329,7 @@ impl Api {
             Operation::SendSerialConsoleSshPublicKey => {
                 self.push_serial(caller, &body, &inventory, origin, audited)
             }
-            Operation::Administer(_) => Err(internal("administration is no push")),
+            Operation::Administer(_) | Operation::Query(_) => Err(internal("this is no push")),
         }
     }
 
@@ -301,11 +351,10 @@ impl Api {
         self.throttled(Limit::Instance, |throttle, now| throttle.admit_operation(&authorized, now))?;
         let grant =
             Grant::issue(&authorized, origin.request.clone(), self.clock.wall(), self.clock.monotonic())?;
+        let grant = self.faults.shorten(grant);
         let account = &authorized.instance().account;
         inventory.revocations.admit(&SignedPush::of(&grant, account, signed_at))?;
-        kill_point("intent-before");
-        self.commit(audited.intent()).await?;
-        kill_point("intent-after");
+        self.commit_intent(audited).await?;
         let sent = self.links.deliver(grant).instrument(traces::delivery()).await;
         self.metrics.sent(&sent);
         let delivered = sent.map_err(delivery_error)?;
@@ -320,7 +369,8 @@ impl Api {
         Ok(delivered)
     }
 
-    /// `SendSerialConsoleSSHPublicKey`: verified, parsed and authorised; no account can switch the console on yet.
+    /// `SendSerialConsoleSSHPublicKey`: verified, parsed and authorised. No instance has a serial line yet, so with the
+    /// console switched on that is what is said: another error would have its caller try again.
     fn push_serial(
         &self,
         caller: Verified<Caller>,
@@ -335,7 +385,14 @@ impl Api {
             .in_scope(|| authorize(caller, parameters, inventory, &self.region, origin))?;
         audited.decided_by(authorized.decided_by());
         self.throttled(Limit::Instance, |throttle, now| throttle.admit_operation(&authorized, now))?;
-        Err(ApiError::SerialConsoleAccessDisabled)
+        let Instance { account, state, .. } = &**authorized.instance();
+        if inventory.accounts.get(account).is_none_or(|account| !account.serial_console_access) {
+            return Err(ApiError::SerialConsoleAccessDisabled);
+        }
+        if *state != InstanceState::Running {
+            return Err(ApiError::InstanceStateInvalid { state: state.as_str() });
+        }
+        Err(ApiError::SerialConsole(SerialConsoleError::InstanceType))
     }
 
     /// Asks the throttle, where there is one.
@@ -359,7 +416,7 @@ impl Api {
 
     /// Counts a request of nobody we know, and puts a few of them on record.
     fn sample(&self, origin: &Origin, error: &ApiError, claimed: &Claimed) {
-        let code = error.code();
+        let code = error.code(claimed.protocol);
         self.audit.refuse(Share::Strangers, origin.source, code, || {
             let event_id = new_ids::uuid(self.random.as_ref());
             let access_key = claimed.access_key.as_ref();
@@ -368,11 +425,21 @@ impl Api {
     }
 }
 
+/// The protocol in which a request is answered that nobody looks at any further.
+fn spoken(request: Whole) -> Protocol {
+    let (parts, _) = request.into_parts();
+    let target = parts.uri.to_string();
+    let head = http::read_head(&parts, &target).ok();
+    head.and_then(|head| Protocol::of(&head).ok()).unwrap_or_default()
+}
+
 /// What a request says of itself, before anything of it is verified.
 #[derive(Debug, Default)]
 struct Claimed {
+    protocol: Protocol,
     operation: Option<Operation>,
     access_key: Option<AccessKeyId>,
+    noted: Noted,
 }
 
 /// A request of a verified caller.
@@ -380,6 +447,10 @@ pub(crate) struct Call {
     pub(crate) operation: Operation,
     pub(crate) caller: Verified<Caller>,
     pub(crate) body: Bytes,
+    /// Those of the query protocol, but for the operation's name.
+    pub(crate) parameters: Parameters,
+    /// By which name, and port, the service was reached: signed with all else.
+    pub(crate) host: String,
     pub(crate) inventory: Arc<Inventory>,
     pub(crate) used: UsedSignature,
 }
@@ -447,29 +518,38 @@ pub(crate) fn user_agent(headers: &HeaderMap) -> String {
     String::from_utf8_lossy(value).chars().take(limits::USER_AGENT).collect()
 }
 
-/// The answer on the wire (wire.md 1.5, 1.8), and what it is counted as.
-fn response(request: &RequestId, result: &Result<String, ApiError>) -> (Response<Body>, &'static str) {
-    let (status, code, body) = match result {
-        Ok(body) => (200, None, body.clone()),
+/// The answer on the wire (wire.md 1.5, 1.8, 9.4, 9.6), and what it is counted as.
+fn response(
+    protocol: Protocol,
+    request: &RequestId,
+    result: Result<String, ApiError>,
+) -> (Response<Body>, &'static str) {
+    #[cfg(not(feature = "planted-doubtful-connection-kept"))]
+    let is_doubtful = matches!(result, Err(ApiError::MalformedHead(_)));
+    let (status, code, body, retry_after) = match result {
+        Ok(body) => (200, None, body, None),
         Err(error) => {
-            let wire = error.to_wire();
-            (wire.status, Some(wire.code), wire.body)
+            let wire = error.to_wire(protocol, request);
+            (wire.status, Some(wire.code), wire.body, error.retry_after())
         }
     };
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(api::CONTENT_TYPE));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(protocol.content_type()));
     if let Ok(id) = HeaderValue::from_str(request.as_str()) {
         headers.insert("x-amzn-requestid", id);
     }
     #[cfg(not(feature = "planted-doubtful-connection-kept"))]
-    if matches!(result, Err(ApiError::MalformedHead(_))) {
+    if is_doubtful {
         // What follows on this connection may be the rest of this request, whatever it looks like.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    if let Some(code) = code {
+    if let (Protocol::Json, Some(code)) = (protocol, code) {
         headers.insert("x-amzn-errortype", HeaderValue::from_static(code));
+    }
+    if let Some(Ok(milliseconds)) = retry_after.map(|wait| u64::try_from(wait.as_millis())) {
+        headers.insert("x-amz-retry-after", milliseconds.into());
     }
     (response, code.unwrap_or(metrics::SUCCESS))
 }

@@ -181,7 +181,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// [`AuditUnavailable`] when it cannot be written, now or before: the writer never goes on past a failure, since
-    /// what is on disk is then unknown.
+    /// what is on disk is then unknown. A line that is too long to be read back is not written, and stops no other.
     pub(crate) async fn commit(&self, line: Line) -> Result<(), AuditUnavailable> {
         #[cfg(feature = "planted-audit-skipped")]
         if String::from_utf8_lossy(line.as_bytes()).contains("AwsApiCall") {
@@ -189,6 +189,10 @@ impl AuditLog {
         }
         #[cfg(test)]
         if self.failing.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(AuditUnavailable);
+        }
+        if line.is_too_long() {
+            // Whoever reads the log would stop here, or pass it over.
             return Err(AuditUnavailable);
         }
         let (committed, on_disk) = oneshot::channel();

@@ -8,6 +8,7 @@ use crate::audit_log::AuditLog;
 use crate::config::{Settings, Source};
 use crate::connections::Listener;
 use crate::drain::Drain;
+use crate::faults::{Control, Faults};
 use crate::inventory::LiveInventory;
 use crate::links::Links;
 use crate::master_key::MasterKeyPlace;
@@ -28,6 +29,7 @@ use instance_connect_store::{MasterKey, SqliteStore, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
@@ -68,6 +70,19 @@ pub struct Arguments {
     /// Once it accepts connections, say where: one line of JSON on standard output
     #[arg(long, hide = true)]
     print_addresses: bool,
+    /// The faults that `dev` begins with; it lets others be caused
+    #[arg(long, value_name = "FILE", hide = true)]
+    dev_faults: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// Faults, in a control plane that `dev` has started.
+    fn faults(&self, listening: Listening) -> anyhow::Result<Option<Faults>> {
+        let Some(file) = &self.dev_faults else { return Ok(None) };
+        let directory = self.configuration.file().parent().unwrap_or_else(|| Path::new(""));
+        let Listening { public, agents, admin } = listening;
+        Faults::of_dev(file, directory, &[public, agents, admin]).map(Some)
+    }
 }
 
 /// Runs a control plane until it is told to stop (SIGTERM, SIGINT) and has finished what was under way.
@@ -82,27 +97,26 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let traces = destination.as_ref().map(Traces::to).transpose().context("traces")?;
     log::start(settings.log_format, settings.log_level, traces.as_ref());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result =
-        runtime.block_on(serve(settings, traces, inherited, arguments.print_addresses, notify.as_ref()));
+    let result = runtime.block_on(serve(arguments, settings, traces, inherited, notify.as_ref()));
     // What still runs has had its time.
     runtime.shutdown_background();
     result
 }
 
 async fn serve(
+    arguments: &Arguments,
     settings: Settings,
     traces: Option<Traces>,
     inherited: Inherited,
-    print_addresses: bool,
     notify: Option<&NotifySocket>,
 ) -> anyhow::Result<()> {
     let mut stop = Stop::listen(&[SignalKind::terminate(), SignalKind::interrupt()])?;
     let drain_timeout = settings.drain_timeout;
     let running = tokio::select! {
-        running = start(settings, traces, inherited, notify) => running?,
+        running = start(arguments, settings, traces, inherited, notify) => running?,
         () = stop.wait() => return Ok(()),
     };
-    if print_addresses {
+    if arguments.print_addresses {
         writeln!(std::io::stdout(), "{}", serde_json::to_string(&running.listening)?)?;
     }
     tell(notify, State::Ready);
@@ -165,6 +179,7 @@ pub(crate) struct Listening {
 
 /// Starts everything; when it returns, all listeners accept connections.
 async fn start(
+    arguments: &Arguments,
     settings: Settings,
     traces: Option<Traces>,
     mut inherited: Inherited,
@@ -201,6 +216,7 @@ async fn start(
         agents: agents_listener.local_addr()?,
         admin: admin_listener.local_addr()?,
     };
+    let faults = arguments.faults(listening)?;
     let agents = Arc::new(Agents {
         region: region.clone(),
         inventory: Arc::clone(&inventory),
@@ -230,6 +246,7 @@ async fn start(
         proxies: settings.public.proxies,
         metrics: Arc::clone(&metrics),
         traces: traces::RequestSpans::default(),
+        faults: faults.clone().unwrap_or_default(),
     };
 
     let connections = Arc::<Drain>::default();
@@ -258,6 +275,7 @@ async fn start(
             ("public", Arc::clone(&public.acceptance)),
             ("agents", Arc::clone(&at_agents.acceptance)),
         ],
+        control: faults.map(|faults| Control::new(faults, listening.admin)),
     });
 
     let (pki, followed, drawn) = (Arc::clone(&pki), Arc::clone(&inventory), Arc::clone(&random));

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use instance_connect_core::document::ServerInstant;
 use instance_connect_core::environment::Clock;
 use instance_connect_core::inventory::Inventory;
-use instance_connect_store::{PolicyWarning, Store};
+use instance_connect_store::{PolicyWarning, Snapshot, Store};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -55,7 +55,9 @@ impl LiveInventory {
             asking: tokio::sync::Mutex::default(),
             turn: tokio::sync::Mutex::default(),
         };
-        inventory.reload().await.context("cannot load the inventory")?;
+        let asked_at = inventory.clock.monotonic();
+        let loaded = inventory.store.inventory().await.context("cannot load the inventory")?;
+        inventory.take(loaded, asked_at);
         Ok(inventory)
     }
 
@@ -104,22 +106,23 @@ impl LiveInventory {
         }
     }
 
-    /// Loads the snapshot again if the store has changed: it is then no older than this call.
+    /// Brings the snapshot up to date if the store has changed: it is then no older than this call.
     pub(crate) async fn refresh(&self) -> anyhow::Result<()> {
         let _asking = self.asking.lock().await;
         let asked_at = self.clock.monotonic();
-        let sequence = self.store.sequence().await?;
-        if sequence == self.snapshot.load().sequence {
+        let (sequence, known) = (self.store.sequence().await?, self.snapshot.load_full());
+        if sequence == known.sequence {
             self.confirmed_at.store(asked_at.0, Ordering::Relaxed);
             return Ok(());
         }
-        self.reload().await
+        let asked_at = self.clock.monotonic();
+        let loaded = self.store.inventory_since(known).await?;
+        self.take(loaded, asked_at);
+        Ok(())
     }
 
-    /// Loads the snapshot. Only one does at a time.
-    async fn reload(&self) -> anyhow::Result<()> {
-        let asked_at = self.clock.monotonic();
-        let loaded = self.store.inventory().await?;
+    /// Decisions are made on this snapshot from now on. Only one is taken at a time.
+    fn take(&self, loaded: Snapshot, asked_at: ServerInstant) {
         for problem in &loaded.problems {
             tracing::error!(%problem, "part of the inventory could not be used");
         }
@@ -128,7 +131,6 @@ impl LiveInventory {
         self.snapshot.store(Arc::new(loaded.inventory));
         self.confirmed_at.store(asked_at.0, Ordering::Relaxed);
         self.changed.send_replace(sequence);
-        Ok(())
     }
 
     /// Logs each warning once: at the start, or when its policy is put. Snapshots change more often than policies.

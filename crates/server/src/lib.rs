@@ -12,6 +12,7 @@ pub mod control_plane;
 mod descriptors;
 pub mod dev;
 mod drain;
+mod faults;
 mod http;
 pub mod init;
 mod inventory;
@@ -26,6 +27,7 @@ mod os_accounts;
 mod pki;
 mod proxies;
 mod public_tls;
+mod query;
 pub mod rotate_anchor;
 pub mod rotate_master_key;
 pub mod rotate_stock_signer;
@@ -41,10 +43,12 @@ mod traces;
         feature = "planted-anchors-believed",
         feature = "planted-any-socket-used",
         feature = "planted-audit-skipped",
+        feature = "planted-change-replayed",
         feature = "planted-clones-unnoticed",
         feature = "planted-doubtful-connection-kept",
         feature = "planted-enrolments-unthrottled",
         feature = "planted-events-of-others",
+        feature = "planted-faults-in-service",
         feature = "planted-guests-of-others",
         feature = "planted-interrupted-skipped",
         feature = "planted-late-hellos-believed",

@@ -57,6 +57,7 @@ pub(crate) struct Slot {
     confirmations: watch::Sender<()>,
     live: LiveKeys,
     pub(crate) host_keys: Spaced,
+    pub(crate) host_facts: Spaced,
     pub(crate) anchors: Spaced,
     pub(crate) renewals: Spaced,
     reports: Mutex<Reports>,
@@ -325,6 +326,7 @@ impl Links {
                 confirmations: watch::Sender::new(()),
                 live: LiveKeys::default(),
                 host_keys: Spaced::by(link::limits::HOST_KEY_REPORTS),
+                host_facts: Spaced::by(link::limits::HOST_FACT_REPORTS),
                 anchors: Spaced::by(link::limits::ANCHOR_REPORTS),
                 renewals: Spaced::by(link::limits::RENEWAL_INTERVAL),
                 reports: Mutex::new(Reports {
@@ -559,8 +561,10 @@ impl Drop for ForgetGrant<'_> {
 }
 
 /// What this server can do beyond protocol version 1.
-pub(crate) const CAPABILITIES: Capabilities =
-    Capabilities::RENEWAL.with(Capabilities::HOST_KEYS).with(Capabilities::METADATA);
+pub(crate) const CAPABILITIES: Capabilities = Capabilities::RENEWAL
+    .with(Capabilities::HOST_KEYS)
+    .with(Capabilities::METADATA)
+    .with(Capabilities::HOST_FACTS);
 
 /// No code of this crate can panic while it holds one of its locks with what is in it half changed.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -12,8 +12,10 @@ use std::os::fd::AsFd as _;
 const BACKLOG: i32 = 4096;
 
 /// Bytes of answers that the kernel keeps for one client. Left to itself it keeps up to several MiB, and a client that
-/// sends and never reads would be worked for until those are full. Several of the largest frames of a link fit.
-const SEND_BUFFER: usize = 32 * 1024;
+/// sends and never reads would be worked for until those are full. Several of the largest frames of a link fit, and two of
+/// the largest TCP segments, which are those of the loopback interface: were there room for one, the rest of a long answer
+/// would wait 40 ms for each to be acknowledged.
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// The sockets that this process was started with (sd_listen_fds(3)), by their names.
 #[derive(Debug, Default)]

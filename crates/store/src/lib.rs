@@ -24,14 +24,15 @@ pub use names::AuthorityName;
 pub use seal::{MasterKey, MasterKeyError, SealError};
 pub use sqlite::SqliteStore;
 pub use store::{
-    AccountDetails, Authority, GroupDetails, PolicyFault, PolicyOwner, PolicyWarning, Problem, RedeemError,
-    RedeemRefusal, Snapshot, Store, UserDetails,
+    AccountDetails, Authority, GroupDetails, InstanceChange, PolicyFault, PolicyOwner, PolicyWarning,
+    Problem, RedeemError, RedeemRefusal, Snapshot, Store, UserDetails,
 };
 
 #[cfg(all(
     not(debug_assertions),
     any(
         feature = "planted-boundary-lost",
+        feature = "planted-changed-agents-missed",
         feature = "planted-guests-of-guests",
         feature = "planted-seal-without-row",
         feature = "planted-sequence-skipped",

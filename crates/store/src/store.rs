@@ -4,20 +4,22 @@ use crate::{AuthorityName, PolicyName, SealError, StoreError};
 use async_trait::async_trait;
 use instance_connect_core::audit::OperatorEvent;
 use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::host_facts::{HostFacts, HostFactsReport, ReportedFacts};
 use instance_connect_core::host_key::{HostKeyReport, HostKeys, KnownHostKeys};
 use instance_connect_core::iam::PolicyError;
 use instance_connect_core::ids::{
     AccessKeyId, AccountId, Fingerprint, GroupName, InstanceId, UserId, UserName,
 };
 use instance_connect_core::inventory::{
-    AccessKey, Account, AgentChange, AgentIdentity, AnchorChange, AnchorRotation, Instance, InstanceState,
-    Inventory, JoinToken, Status, StockChange, StockRotation, policy_arn,
+    AccessKey, Account, AgentChange, AgentIdentity, AnchorChange, AnchorRotation, Instance, InstanceDetails,
+    InstanceState, Inventory, JoinToken, Status, StockChange, StockRotation, policy_arn,
 };
 use instance_connect_core::revocation::Revocation;
 use instance_connect_core::secret::Secret;
 use instance_connect_core::sigv4::UsedSignature;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 /// The inventory, kept durably.
 ///
@@ -40,6 +42,11 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Everything decisions need, as of one moment.
     async fn inventory(&self) -> Result<Snapshot, StoreError>;
+
+    /// The same, for whoever has an inventory of this store already: of the instances and their agents those are read that
+    /// have changed since. All of them are where it is not sure what has: the inventory is too old, or the store was restored
+    /// from a backup.
+    async fn inventory_since(&self, known: Arc<Inventory>) -> Result<Snapshot, StoreError>;
 
     /// Adds an account.
     async fn create_account(&self, account: &Account) -> Result<(), StoreError>;
@@ -184,9 +191,20 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Adds an instance to an account, with a host as [`Self::set_instance_host`] does.
     async fn create_instance(&self, instance: &Instance) -> Result<(), StoreError>;
 
-    /// Says which state an instance is in.
-    async fn set_instance_state(&self, instance: &InstanceId, state: InstanceState)
-    -> Result<(), StoreError>;
+    /// Says which state an instance is in. One that was not running and is now was launched `now`.
+    async fn set_instance_state(
+        &self,
+        instance: &InstanceId,
+        state: InstanceState,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError>;
+
+    /// Replaces what operators say of an instance.
+    async fn put_instance_details(
+        &self,
+        instance: &InstanceId,
+        details: &InstanceDetails,
+    ) -> Result<(), StoreError>;
 
     /// Says which instance's agent answers for an instance; `None`: its own. A host is another instance of the same account
     /// and region, not terminated, and no guest; nor is a guest anybody's host. Whatever becomes of a host later, it stays
@@ -202,6 +220,14 @@ pub trait Store: fmt::Debug + Send + Sync {
         &self,
         instance: &InstanceId,
         tags: &BTreeMap<String, String>,
+    ) -> Result<(), StoreError>;
+
+    /// Makes a change to each of several instances, all or none, as [`Self::put_instance_tags`] and
+    /// [`Self::set_instance_state`] do.
+    async fn change_instances(
+        &self,
+        changes: &BTreeMap<InstanceId, InstanceChange>,
+        now: UnixSeconds,
     ) -> Result<(), StoreError>;
 
     /// What IAM knows of an account, as it is stored: for administration, which shows and changes it. Decisions are made on
@@ -260,6 +286,32 @@ pub trait Store: fmt::Debug + Send + Sync {
         take_from: Option<&InstanceId>,
     ) -> Result<HostKeys, StoreError>;
 
+    /// What the agents of these instances say of their machines; where one has said nothing it is left out.
+    async fn host_facts(
+        &self,
+        instances: &[InstanceId],
+    ) -> Result<BTreeMap<InstanceId, ReportedFacts>, StoreError>;
+
+    /// What [`Self::report_host_facts`] would come to, without keeping anything.
+    async fn judge_host_facts(
+        &self,
+        instance: &InstanceId,
+        generation: u64,
+        facts: &HostFacts,
+    ) -> Result<HostFactsReport, StoreError>;
+
+    /// Keeps what an instance's agent says of its machine, and says what came of it. Of a terminated instance what was said
+    /// last stays. A generation that is not the agent's own is [`Entity::Agent`](crate::Entity::Agent) not found; another
+    /// enrolment and a revocation forget what the agent before has said. The sequence is raised only where the snapshot is
+    /// another: where the claims of these facts are.
+    async fn report_host_facts(
+        &self,
+        instance: &InstanceId,
+        generation: u64,
+        facts: &HostFacts,
+        now: UnixSeconds,
+    ) -> Result<HostFactsReport, StoreError>;
+
     /// Keeps that keys of an account were revoked, for as long as a push that was signed before can be good. Of more than
     /// [`REVOCATIONS`](crate::REVOCATIONS) of one account, the oldest of the instance that has the most come to stand for all keys
     /// on that instance; where no instance has two, the oldest of all for all keys of the account.
@@ -309,6 +361,15 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// The key pair of this name, if there is one.
     async fn authority(&self, name: &AuthorityName) -> Result<Option<Authority>, StoreError>;
+}
+
+/// What becomes of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InstanceChange {
+    /// It has these tags, and no others.
+    Tags(BTreeMap<String, String>),
+    /// It is in this state.
+    State(InstanceState),
 }
 
 /// What IAM knows of an account, each thing under its name.

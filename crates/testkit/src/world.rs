@@ -6,7 +6,7 @@ use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::iam::Policy;
 use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId, Region, UserId};
 use instance_connect_core::inventory::{
-    AccessKey, Account, Guests, Instance, InstanceState, Inventory, Status, User, UserKind,
+    AccessKey, Account, Instance, InstanceDetails, InstanceState, Inventory, Status, User, UserKind,
 };
 use instance_connect_core::limits::CLOCK_WINDOW;
 use instance_connect_core::origin::Origin;
@@ -76,8 +76,18 @@ impl World {
         let availability_zone = "us-east-1a".parse().unwrap();
         let (state, tags) = (InstanceState::Running, BTreeMap::new());
         let id = instance.clone();
-        let record = Instance { id, account, region, availability_zone, state, tags, host: None };
-        inventory.instances.insert(instance, Arc::new(record));
+        let record = Instance {
+            id,
+            account,
+            region,
+            availability_zone,
+            state,
+            tags,
+            host: None,
+            details: InstanceDetails::default(),
+            launched_at: world.now,
+        };
+        inventory.instances.put(Arc::new(record));
         let (id, account, name) = (world.user.clone(), world.account.clone(), "alice".parse().unwrap());
         let (kind, status, policies) = (UserKind::IamUser, Status::Active, Vec::new());
         let record = User {
@@ -119,9 +129,9 @@ impl World {
 
     /// Changes the instance.
     pub fn change_instance(&mut self, change: impl FnOnce(&mut Instance)) {
-        let instance = self.inventory.instances.get_mut(&self.instance).unwrap();
-        change(Arc::make_mut(instance));
-        self.inventory.guests = Guests::of(&self.inventory.instances);
+        let mut instance = Arc::clone(self.inventory.instances.get(&self.instance).unwrap());
+        change(Arc::make_mut(&mut instance));
+        self.inventory.instances.put(instance);
     }
 
     /// This world with a guest of its instance, which is then the one that requests are about.
@@ -130,8 +140,7 @@ impl World {
         let mut guest = Arc::clone(self.inventory.instances.get(&self.instance).unwrap());
         Arc::make_mut(&mut guest).id = world.instance.clone();
         Arc::make_mut(&mut guest).host = Some(self.instance.clone());
-        world.inventory.instances.insert(world.instance.clone(), guest);
-        world.inventory.guests = Guests::of(&world.inventory.instances);
+        world.inventory.instances.put(guest);
         world
     }
 

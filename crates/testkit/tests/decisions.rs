@@ -7,8 +7,9 @@ use instance_connect_core::api::{AccessDenied, ApiError, SendSshPublicKey};
 use instance_connect_core::authz::{self, authorize};
 use instance_connect_core::document::{BootId, ServerInstant, SigningKey};
 use instance_connect_core::grant::Grant;
-use instance_connect_core::iam::{Action, Decision, Denial, PolicyKind, StatementRef};
-use instance_connect_core::inventory::{InstanceState, Status, UserKind};
+use instance_connect_core::host_facts::HostFacts;
+use instance_connect_core::iam::{Action, Decision, Denial, Policy, PolicyKind, StatementRef};
+use instance_connect_core::inventory::{InstanceState, Instances, Status, UserKind};
 use instance_connect_core::sigv4::AuthenticationError;
 use instance_connect_core::ssh_key::KeyTypes;
 use instance_connect_testkit::{KEY_LINE, World};
@@ -46,6 +47,35 @@ fn issue_in_zone(world: &World, zone: &str) -> Result<Grant, ApiError> {
 fn issue(world: &World) -> Result<Grant, ApiError> {
     let request = "0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11".parse().unwrap();
     Grant::issue(&world.authorized("deploy")?, request, world.now, ServerInstant(7_000_000_000))
+}
+
+/// An agent says of its machine what it likes: nobody is let in by it, nobody kept out, and a policy for pushes asks for it in vain.
+#[test]
+fn what_agents_claim_decides_nothing() {
+    const BY_ADDRESS: &str = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow",
+        "Action":"ec2-instance-connect:SendSSHPublicKey","Resource":"*",
+        "Condition":{"IpAddress":{"ec2-instance-connect:privateIpAddress":"10.0.1.9/32"}}}}"#;
+    assert_ne!(
+        Policy::parse("policy", BY_ADDRESS).unwrap().warnings(),
+        [""; 0],
+        "it is never true, and its author is told"
+    );
+    let facts = HostFacts {
+        architecture: "x86_64".parse().unwrap(),
+        addresses: vec!["10.0.1.9".parse().unwrap()],
+        ..HostFacts::default()
+    };
+    for (policies, is_let_in) in
+        [(&[ALLOW_DEPLOY][..], true), (&[ALLOW_DEPLOY, DENY_ALL], false), (&[], false)]
+    {
+        let mut world = World::new();
+        world.set_policies(policies);
+        let before = world.authorized("deploy").map(|authorized| authorized.decided_by().cloned());
+        assert_eq!(before.is_ok(), is_let_in, "{policies:?}");
+        world.inventory.claims.insert_mut(world.instance.clone(), facts.claims());
+        let claimed = world.authorized("deploy").map(|authorized| authorized.decided_by().cloned());
+        assert_eq!(claimed, before, "{policies:?}");
+    }
 }
 
 #[test]
@@ -134,7 +164,7 @@ fn an_operation_is_explained_as_it_is_judged() {
 #[test]
 fn what_does_not_exist_is_said_only_after_an_allow() {
     let mut world = World::new();
-    world.inventory.instances.clear();
+    world.inventory.instances = Instances::default();
     let not_found = ApiError::InstanceNotFound { instance: "i-0123456789abcdef0".into() };
     assert_eq!(world.authorized("deploy").unwrap_err(), not_found);
     world.set_policies(&[]);

@@ -451,8 +451,7 @@ impl ServerLink {
     /// Answers a ping when the server's clock shows what `now` is on the machine's.
     pub(crate) async fn answer_ping_at(&mut self, now: BootInstant) {
         let AgentFrame::Ping(ping) = self.receive().await else { panic!("no ping") };
-        let server_time = server_time(now);
-        self.send(ServerFrame::Pong(Pong { sent_at: ping.sent_at, server_time })).await;
+        self.send(ServerFrame::Pong(Pong { sent_at: ping.sent_at, server_time: server_time(now) })).await;
     }
 
     /// Sends a grant and waits for its ack.

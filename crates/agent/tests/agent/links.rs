@@ -1,14 +1,15 @@
 //! Links that come and go, and what stays.
 
-use crate::control_plane::{ControlPlane, PATIENCE};
+use crate::control_plane::{ControlPlane, PATIENCE, server_time};
 use crate::machine::{BOOT, Machine, OTHER_BOOT, Push, boot, mode};
 use instance_connect_agent::{MachineClock as _, NotifySocket, RunFailure, RunSettings, run};
 use instance_connect_core::document::{
-    Fingerprint, Offer, RemoteHost, Section, SessionChange, SessionEvent, SessionId, merge,
+    BootInstant, Fingerprint, Offer, RemoteHost, Section, SessionChange, SessionEvent, SessionId, merge,
 };
+use instance_connect_core::host_facts::HostFacts;
 use instance_connect_core::link::{
     AckOutcome, AgentFrame, Capabilities, EnrollErrorCode, Goodbye, GoodbyeCode, HostKeyText, KeyUse,
-    Offered, Ping, ServerFrame, UseEvent, limits,
+    Offered, Ping, Pong, ServerFrame, UseEvent, limits,
 };
 use std::fs;
 use std::io::ErrorKind;
@@ -47,6 +48,57 @@ async fn the_machines_host_keys_are_reported_with_each_link() {
         link.send(ServerFrame::Goodbye(Goodbye::new(GoodbyeCode::ShuttingDown, "for a test"))).await;
     }
     // One that does not take them is not sent any: the first frame after its welcome is the ack.
+    let mut link = control_plane.accept(&*machine.clock).await;
+    let push = Push::default();
+    assert_eq!(link.grant(&machine.sign(&push), machine.clock.in_a_minute()).await, INSTALLED);
+}
+
+/// With each link; and on it once they have changed, which is looked for once a minute.
+#[tokio::test]
+async fn the_machines_facts_are_reported_and_follow_a_change() {
+    let mut control_plane = ControlPlane::start().await;
+    let machine = Machine::start(&control_plane);
+    // In one step, as packages do it: half of a file would be another change.
+    let write = |id: &str| {
+        let new = machine.path("os-release.new");
+        fs::write(&new, format!("ID={id}\nPRETTY_NAME='D 12'\n")).unwrap();
+        fs::rename(new, machine.path("os-release")).unwrap();
+    };
+    write("first");
+    let mut link = control_plane.accept_raw().await;
+    link.welcome_with(Capabilities::HOST_FACTS, &*machine.clock).await;
+    let AgentFrame::HostFacts(told) = link.receive().await else { panic!("no host facts") };
+    assert_eq!((told.os_id.as_str(), told.os_name.as_str()), ("first", "D 12"));
+    assert_eq!(told.architecture.as_str(), std::env::consts::ARCH);
+    // It reaches this control plane from an address at which nobody else finds it.
+    assert!(told.addresses.iter().all(|address| !address.ip().is_loopback()));
+
+    // For as long as nothing has changed, nothing is said but pings; and what has changed is said within a minute.
+    let mut is_changed = false;
+    let changed = loop {
+        machine.clock.advance(limits::PING_INTERVAL);
+        match link.receive().await {
+            AgentFrame::Ping(Ping { sent_at }) => {
+                let server_time = server_time(sent_at);
+                link.send(ServerFrame::Pong(Pong { sent_at, server_time })).await;
+                let is_looked_at = sent_at.since(BootInstant(0)) > Duration::from_secs(1000 + 2 * 60);
+                if is_looked_at && !is_changed {
+                    write("second");
+                    is_changed = true;
+                }
+            }
+            AgentFrame::HostFacts(facts) if is_changed => break facts,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(*changed, HostFacts { os_id: "second".parse().unwrap(), ..(*told).clone() });
+    link.send(ServerFrame::Goodbye(Goodbye::new(GoodbyeCode::ShuttingDown, "for a test"))).await;
+    let mut next = control_plane.accept_raw().await;
+    next.welcome_with(Capabilities::HOST_FACTS, &*machine.clock).await;
+    assert_eq!(next.receive().await, AgentFrame::HostFacts(changed));
+    next.send(ServerFrame::Goodbye(Goodbye::new(GoodbyeCode::ShuttingDown, "for a test"))).await;
+
+    // A server that does not take them is not sent any: the first frame after its welcome is the ack.
     let mut link = control_plane.accept(&*machine.clock).await;
     let push = Push::default();
     assert_eq!(link.grant(&machine.sign(&push), machine.clock.in_a_minute()).await, INSTALLED);

@@ -108,6 +108,7 @@ impl Machine {
             tick: Duration::from_millis(5),
             os_users: OsUserSettings { passwd: self.path("passwd"), id_command: self.path("id") },
             ssh_host_keys: self.path("ssh"),
+            os_release: self.path("os-release"),
             ..RunSettings::new(self.directories.clone(), boot(BOOT))
         }
     }

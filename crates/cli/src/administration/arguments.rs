@@ -3,9 +3,10 @@
 use crate::arguments::OutputFormat;
 use clap::{Args, Subcommand, ValueEnum};
 use instance_connect_core::ids::{
-    AccessKeyId, AccountId, AvailabilityZone, Fingerprint, GroupName, InstanceId, OsUser, PolicyName,
-    UserName,
+    AccessKeyId, AccountId, AvailabilityZone, Fingerprint, GroupName, ImageId, InstanceId, InstanceType,
+    OsUser, PolicyName, UserName,
 };
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// Administration of a self-hosted service.
@@ -28,6 +29,10 @@ pub(crate) enum Administration {
     /// See the machines' agents, revoke them and arm them again
     Agent(AgentOptions),
     /// Take pushed keys from the machines before their minute is over
+    ///
+    /// A key is refused from the answer on, and so is every push of it that was signed before. Logins that are open stay open; to
+    /// refuse new pushes too, suspend the user first. What could not be reached is withdrawn as soon as its agent is back, and expires
+    /// within its minute in any case.
     Revoke(RevokeOptions),
     /// Have machines trust who signs for the distributions' own host package
     Signer(SignerOptions),
@@ -370,6 +375,8 @@ pub(crate) enum Instance {
         /// A tag, which policies can ask for
         #[arg(long = "tag", value_name = "KEY=VALUE")]
         tags: Vec<Tag>,
+        #[command(flatten)]
+        details: Details,
     },
     /// List the instances, with their agents' links
     List,
@@ -421,6 +428,24 @@ pub(crate) enum Instance {
         #[arg(long)]
         none: bool,
     },
+    /// Say what kind of machine an instance is and where it is found; what is not given is not said any more
+    SetDetails {
+        #[arg(value_name = "INSTANCE")]
+        id: InstanceId,
+        #[command(flatten)]
+        details: Details,
+    },
+    /// Pin the addresses that an instance's agent says: from then on they are your word, whatever it says
+    ///
+    /// Where you have said no address of an instance, those that its agent says are shown by EC2's API and used by ssh. An agent
+    /// can say what it likes; compare them with what the machine itself shows: `ip address`
+    PinFacts {
+        #[arg(value_name = "INSTANCE")]
+        id: InstanceId,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Set tags; others stay
     Tag {
         #[arg(value_name = "INSTANCE")]
@@ -446,6 +471,26 @@ pub(crate) enum Instance {
         #[arg(long, value_name = "https://HOST:PORT")]
         server: Option<String>,
     },
+}
+
+/// What is said of an instance, for people and tools that look it up
+#[derive(Args)]
+pub(crate) struct Details {
+    /// What kind of machine it is, such as t3.micro
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) instance_type: Option<InstanceType>,
+    /// The image it was made from
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) image_id: Option<ImageId>,
+    /// Its IPv4 address within its network
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) private_ip: Option<Ipv4Addr>,
+    /// Its IPv4 address in the internet
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) public_ip: Option<Ipv4Addr>,
+    /// Its IPv6 address
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) ipv6: Option<Ipv6Addr>,
 }
 
 /// The machines' agents
@@ -521,9 +566,6 @@ options! {
     SignerOptions: Signer;
 }
 
-/// A key is refused from the answer on, and so is every push of it that was signed before. Logins that are open stay open; to
-/// refuse new pushes too, suspend the user first.
-/// What could not be reached is withdrawn as soon as its agent is back, and expires within its minute in any case.
 #[derive(Args)]
 #[command(after_help = "\
   instance-connect revoke --user alice                     all that alice has pushed, on every machine

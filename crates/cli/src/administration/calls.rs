@@ -1,11 +1,11 @@
 //! From commands to calls.
 
 use super::arguments::{
-    AccessKey, Account, AccountSettings, Agent, Group, Instance, Owner, Policy, RevokeOptions, SerialConsole,
-    Signer, Tag, User,
+    AccessKey, Account, AccountSettings, Agent, Details, Group, Instance, Owner, Policy, RevokeOptions,
+    SerialConsole, Signer, Tag, User,
 };
 use super::show::Shown;
-use super::{host_keys, policy_arn};
+use super::{host_facts, host_keys, policy_arn};
 use crate::failure::{Exit, Failure};
 use instance_connect_client::{Administer, AdministrativeOperation as O, Client};
 use instance_connect_core::ids::{GroupName, InstanceId, UserName};
@@ -271,16 +271,30 @@ pub(crate) fn access_key(command: &AccessKey) -> Call {
     }
 }
 
+fn with_details(request: Administer, details: &Details) -> Administer {
+    let Details { instance_type, image_id, private_ip, public_ip, ipv6 } = details;
+    request
+        .with("InstanceType", instance_type.as_ref().map(|of| of.as_str()))
+        .with("ImageId", image_id.as_ref().map(|id| id.as_str()))
+        .with("PrivateIpAddress", private_ip.map(|address| address.to_string()))
+        .with("PublicIpAddress", public_ip.map(|address| address.to_string()))
+        .with("Ipv6Address", ipv6.map(|address| address.to_string()))
+}
+
 pub(crate) async fn instance(command: &Instance, client: &Client) -> Result<Call, Failure> {
     Ok(match command {
         Instance::Set { id, accept_host_keys: _, take_from, yes } => {
             host_keys::accept(id, take_from.as_ref(), *yes, client).await?
         }
-        Instance::Create { availability_zone, id, tags } => call(O::CreateInstance)
-            .with("InstanceId", id.as_ref().map(|id| id.as_str()))
-            .with("AvailabilityZone", availability_zone.as_str())
-            .with("Tags", some_tags(tags))
-            .shown(Shown::Parts(&[("Instance", "Instance.InstanceId"), ("ARN", "Instance.Arn")])),
+        Instance::PinFacts { id, yes } => host_facts::pin(id, *yes, client).await?,
+        Instance::Create { availability_zone, id, tags, details } => with_details(
+            call(O::CreateInstance)
+                .with("InstanceId", id.as_ref().map(|id| id.as_str()))
+                .with("AvailabilityZone", availability_zone.as_str())
+                .with("Tags", some_tags(tags)),
+            details,
+        )
+        .shown(Shown::Parts(&[("Instance", "Instance.InstanceId"), ("ARN", "Instance.Arn")])),
         Instance::List => call(O::DescribeInstances).shown(Shown::Table {
             list: "Instances",
             columns: &[
@@ -298,6 +312,12 @@ pub(crate) async fn instance(command: &Instance, client: &Client) -> Result<Call
                 ("ARN", "Instances.0.Arn"),
                 ("State", "Instances.0.State"),
                 ("Zone", "Instances.0.AvailabilityZone"),
+                ("Type", "Instances.0.InstanceType"),
+                ("Image", "Instances.0.ImageId"),
+                ("Private address", "Instances.0.PrivateIpAddress"),
+                ("Public address", "Instances.0.PublicIpAddress"),
+                ("IPv6 address", "Instances.0.Ipv6Address"),
+                ("Launched at", "Instances.0.LaunchTime"),
                 ("Tags", "Instances.0.Tags"),
                 ("Host", "Instances.0.HostInstanceId"),
                 ("Agent's link", "Instances.0.Agent.Link"),
@@ -306,6 +326,12 @@ pub(crate) async fn instance(command: &Instance, client: &Client) -> Result<Call
                 ("Enrolled at", "Instances.0.Agent.EnrolledAt"),
                 ("Host keys", "Instances.0.HostKeys"),
                 ("Host keys not accepted", "Instances.0.PendingHostKeys"),
+                ("Its agent says: host name", "Instances.0.HostFacts.HostName"),
+                ("Its agent says: system", "Instances.0.HostFacts.OsName"),
+                ("Its agent says: kernel", "Instances.0.HostFacts.Kernel"),
+                ("Its agent says: architecture", "Instances.0.HostFacts.Architecture"),
+                ("Its agent says: addresses", "Instances.0.HostFacts.Addresses"),
+                ("Its agent says so since", "Instances.0.HostFacts.ReportedAt"),
             ]))
         }
         Instance::SetState { id, state } => call(O::SetInstanceState)
@@ -319,6 +345,10 @@ pub(crate) async fn instance(command: &Instance, client: &Client) -> Result<Call
                 || format!("instance {id} is nobody's guest; its own agent answers for it"),
                 |host| format!("instance {id} is a guest of {host}, whose agent answers for it"),
             )),
+        Instance::SetDetails { id, details } => {
+            with_details(call(O::SetInstanceDetails).with("InstanceId", id.as_str()), details)
+                .done(format!("instance {id} is described anew"))
+        }
         Instance::Tag { id, tags: set } => call(O::CreateTags)
             .with("Resources", vec![id.as_str()])
             .with("Tags", tags(set))

@@ -25,13 +25,13 @@ pub(super) async fn accept(
     if fingerprints.is_empty() {
         return Err(Failure::new(Exit::Parameter, format!("{id} has no host keys that wait to be accepted")));
     }
-    output::result(&format!("accepted: {}", cell(&answer, "Instances.0.HostKeys")));
-    output::result(&format!("reported: {}", cell(&answer, "Instances.0.PendingHostKeys")));
+    output::asked_about(&format!("accepted: {}", cell(&answer, "Instances.0.HostKeys")));
+    output::asked_about(&format!("reported: {}", cell(&answer, "Instances.0.PendingHostKeys")));
     let mut question = format!("Shall {id} be known by what it has reported?");
     let mut done = format!("instance {id} has the new host keys");
     if let Some(other) = take_from {
         let theirs = describe(other, client).await?;
-        output::result(&format!("accepted of {other}: {}", cell(&theirs, "Instances.0.HostKeys")));
+        output::asked_about(&format!("accepted of {other}: {}", cell(&theirs, "Instances.0.HostKeys")));
         question = format!("Shall {id} be known by what it has reported, and {other} by none of it?");
         done = format!("{done}; those of them that {other} had are taken from it");
     }
@@ -45,6 +45,7 @@ pub(super) async fn accept(
     Ok(Call { request, shown: Shown::Sentence(done) })
 }
 
-async fn describe(id: &InstanceId, client: &Client) -> Result<Map<String, Value>, Failure> {
+/// An instance as administration shows it.
+pub(super) async fn describe(id: &InstanceId, client: &Client) -> Result<Map<String, Value>, Failure> {
     whole(client, Administer::new(O::DescribeInstances).with("InstanceIds", vec![id.as_str()])).await
 }

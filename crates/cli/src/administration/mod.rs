@@ -3,13 +3,14 @@
 pub(crate) mod arguments;
 mod calls;
 mod cloud_init;
+mod host_facts;
 mod host_keys;
 pub(crate) mod show;
 
 use crate::arguments::{OutputFormat, ServiceOptions};
 use crate::failure::{Exit, Failure};
 use crate::inventory::Offline;
-use crate::{output, service};
+use crate::{output, progress, service};
 use arguments::{Administration, Format};
 use instance_connect_client::{
     Administer, AdministrativeOperation as Operation, Client, Surroundings as _, System,
@@ -41,9 +42,9 @@ pub(crate) async fn run(service: &ServiceOptions, command: &Administration) -> R
     let answer = whole(&client, call.request).await?;
     warn(&answer);
     match format {
-        OutputFormat::Json => output::result(&show::json(&answer)?),
+        OutputFormat::Json => output::result(&show::json(&answer)?)?,
         OutputFormat::Text => {
-            output::result(&call.shown.text(&answer));
+            output::result(&call.shown.text(&answer))?;
             call.shown.steps().into_iter().for_each(output::steps);
         }
     }
@@ -64,9 +65,10 @@ fn offline<'a>(service: &'a ServiceOptions, command: &'a arguments::Policy) -> O
 
 /// Makes a call, and for a list as many as it takes to have all of it.
 pub(crate) async fn whole(client: &Client, request: Administer) -> Result<Map<String, Value>, Failure> {
-    let mut all = client.administer(&request).await?;
+    let mut all = progress::step(progress::ANSWER, client.administer(&request)).await?;
     while let Some(marker) = all.remove("Marker").filter(Value::is_string) {
-        let next = client.administer(&request.clone().with("Marker", marker)).await?;
+        let request = request.clone().with("Marker", marker);
+        let next = progress::step(progress::ANSWER, client.administer(&request)).await?;
         for (name, value) in next {
             match (all.get_mut(&name), value) {
                 (Some(Value::Array(values)), Value::Array(more)) => values.extend(more),

@@ -124,13 +124,27 @@ pub(crate) fn table(columns: &[(&str, &str)], rows: &[Value]) -> String {
     let header: Vec<String> = columns.iter().map(|(name, _)| (*name).to_owned()).collect();
     let cells = rows.iter().filter_map(Value::as_object);
     let cells = cells.map(|row| columns.iter().map(|(_, path)| cell(row, path)).collect());
-    let lines: Vec<Vec<String>> = std::iter::once(header).chain(cells).collect();
-    let width = |column: usize| {
-        lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    aligned(&std::iter::once(header).chain(cells).collect::<Vec<_>>())
+}
+
+/// Widest that a column is made, in characters. What is longer pushes aside what is behind it in its own line: a text of others
+/// does not make every line long.
+const WIDEST: usize = 64;
+
+/// Lines of cells, one column below the other.
+pub(crate) fn aligned(lines: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = Vec::new();
+    for line in lines {
+        widths.resize(widths.len().max(line.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.chars().count().min(WIDEST));
+        }
+    }
     let line = |cells: &Vec<String>| {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        let padded = cells.iter().zip(&widths).map(|(cell, width)| {
+            // Not by a format, which panics at a width above 65,535.
+            format!("{cell}{}", " ".repeat(width.saturating_sub(cell.chars().count())))
+        });
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     lines.iter().map(line).collect::<Vec<_>>().join("\n")
@@ -212,6 +226,18 @@ mod tests {
             "NAME        LINK  TAGS\na\\u{1b}[2J  open  k=v\\n\nbb          -     -"
         );
         assert_eq!(text(&shown, &json!({})), "NAME  LINK  TAGS");
+    }
+
+    /// Fifty tags whose every character takes eight to be shown.
+    #[test]
+    fn whoever_may_tag_an_instance_does_not_spoil_the_table() {
+        let tag = json!({ "Key": "\u{e000}".repeat(128), "Value": "\u{e000}".repeat(256) });
+        let row = |name: &str, tags: usize| json!({ "Tags": vec![tag.clone(); tags], "Name": name });
+        let table = table(&[("TAGS", "Tags"), ("NAME", "Name")], &[row("tagged", 50), row("plain", 0)]);
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines[0], format!("TAGS{}  NAME", " ".repeat(60)));
+        assert!(lines[1].len() > 65_535 && lines[1].ends_with("  tagged"));
+        assert_eq!(lines[2], format!("-{}  plain", " ".repeat(63)));
     }
 
     #[test]

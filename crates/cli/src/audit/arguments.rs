@@ -19,6 +19,9 @@ pub(crate) struct AuditOptions {
 #[derive(Subcommand)]
 pub(crate) enum Audit {
     /// Check files of a log, without the service: exits 0 if nobody has changed a line, and else 1
+    ///
+    /// Whoever can write all files can also make the chain anew. Keep the newest value, which this prints, where they cannot write, and
+    /// give it to the next run with --expect: then neither what was changed before it nor what was cut off there goes unseen.
     Verify(VerifyOptions),
     /// Show what has happened, newest first: in your account, or by principals of the management account in all
     Query(QueryOptions),
@@ -85,8 +88,6 @@ fn time(text: &str) -> Result<UnixSeconds, String> {
     parse_time(text).ok_or_else(|| "a time is written like 2031-02-11T02:05:06Z".to_owned())
 }
 
-/// Whoever can write all files can also make the chain anew. Keep the newest value, which this prints, where they cannot
-/// write, and give it to the next run with --expect: then neither what was changed before it nor what was cut off there goes unseen.
 #[derive(Args)]
 pub(crate) struct VerifyOptions {
     /// Files of one log, oldest first; or the directory of `audit.log` and its finished files

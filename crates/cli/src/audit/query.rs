@@ -5,8 +5,7 @@ use super::files;
 use crate::administration::show;
 use crate::arguments::{OutputFormat, ServiceOptions};
 use crate::failure::{Exit, Failure};
-use crate::output;
-use crate::service;
+use crate::{output, progress, service};
 use instance_connect_client::{Administer, AdministrativeOperation as Operation, Client};
 use instance_connect_core::audit::{AttributeKey, Event, EventFilter};
 use instance_connect_core::document::UnixSeconds;
@@ -211,8 +210,8 @@ async fn look_up(
     let (mut events, mut token) = (Vec::new(), Value::Null);
     while events.len() < most {
         let page = limits::EVENTS.min(most - events.len());
-        let mut answer =
-            client.administer(&request.clone().with("MaxResults", page).with("NextToken", token)).await?;
+        let request = request.clone().with("MaxResults", page).with("NextToken", token);
+        let mut answer = progress::step(progress::ANSWER, client.administer(&request)).await?;
         if let Some(Value::Array(more)) = answer.remove("Events") {
             events.extend(more);
         }
@@ -246,8 +245,7 @@ fn show_all(events: &[Value], format: OutputFormat) -> Result<(), Failure> {
             let rows = events.iter().map(row).collect::<Result<Vec<_>, _>>()?;
             show::table(COLUMNS, &rows)
         }
-    });
-    Ok(())
+    })
 }
 
 /// The record itself, with what of it is in different places.

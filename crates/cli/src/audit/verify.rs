@@ -33,7 +33,7 @@ pub(super) fn run(options: &VerifyOptions, format: OutputFormat) -> Result<u8, F
     output::result(&match format {
         OutputFormat::Json => show::json(&findings.json(options))?,
         OutputFormat::Text => findings.text(options),
-    });
+    })?;
     Ok(u8::from(!findings.is_intact(options)))
 }
 

@@ -6,7 +6,7 @@ use super::file::Inventory;
 use super::plan::{Plan, Step};
 use crate::confirm::confirm;
 use crate::failure::{Exit, Failure};
-use crate::output;
+use crate::{output, progress};
 use instance_connect_client::{Client, Error};
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -30,10 +30,10 @@ pub(super) async fn run(client: &Client, options: &ApplyOptions) -> Result<u8, F
     }
     let plan = Plan::new(&current, &wanted, options.prune)?;
     if plan.steps.is_empty() {
-        output::result("Everything is as the file says.");
+        output::result("Everything is as the file says.")?;
         return Ok(0);
     }
-    output::result(&plan.text());
+    output::result(&plan.text())?;
     if options.dry_run {
         return Ok(WOULD_CHANGE);
     }
@@ -46,16 +46,20 @@ pub(super) async fn run(client: &Client, options: &ApplyOptions) -> Result<u8, F
 /// One step after the other. Where one fails the rest is not tried: it may depend on it.
 async fn carry_out(client: &Client, steps: &[Step]) -> Result<u8, Failure> {
     for (done, step) in steps.iter().enumerate() {
-        if let Err(error) = make(client, step).await {
+        if let Err(error) = progress::step(progress::ANSWER, make(client, step)).await {
             let mut failure = Failure::from(error);
             failure.message = format!("{}: {}", step.sentence, failure.message);
-            for (position, step) in steps.iter().enumerate() {
+            let outcomes = steps.iter().enumerate().map(|(position, step)| {
                 let outcome = match position.cmp(&done) {
                     Ordering::Less => "done",
                     Ordering::Equal => "failed",
                     Ordering::Greater => "not done",
                 };
-                output::result(&format!("{outcome}: {}", step.sentence));
+                format!("{outcome}: {}", step.sentence)
+            });
+            // What the service has said is worth more than that this could not be written.
+            if let Err(lost) = output::result(&outcomes.collect::<Vec<_>>().join("\n")) {
+                output::failure(&lost);
             }
             let advice =
                 format!("{done} of {} changes were made; run it again to make the others", steps.len());
@@ -65,7 +69,7 @@ async fn carry_out(client: &Client, steps: &[Step]) -> Result<u8, Failure> {
             });
         }
     }
-    output::result(&format!("{} changes made.", steps.len()));
+    output::result(&format!("{} changes made.", steps.len()))?;
     Ok(0)
 }
 

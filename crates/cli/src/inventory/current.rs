@@ -6,7 +6,7 @@ use crate::administration::whole;
 use crate::failure::{Exit, Failure};
 use instance_connect_client::{Administer, AdministrativeOperation as O, Client};
 use instance_connect_core::ids::UserName;
-use instance_connect_core::inventory::{InstanceState, Status};
+use instance_connect_core::inventory::{InstanceDetails, InstanceState, Status};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -173,6 +173,16 @@ struct InstanceDetail {
     tags: Vec<Tag>,
     #[serde(rename = "HostInstanceId")]
     host: Option<String>,
+    #[serde(rename = "InstanceType")]
+    instance_type: Option<String>,
+    #[serde(rename = "ImageId")]
+    image_id: Option<String>,
+    #[serde(rename = "PrivateIpAddress")]
+    private_ip: Option<String>,
+    #[serde(rename = "PublicIpAddress")]
+    public_ip: Option<String>,
+    #[serde(rename = "Ipv6Address")]
+    ipv6: Option<String>,
 }
 
 impl InstanceDetail {
@@ -183,6 +193,13 @@ impl InstanceDetail {
             state: state.ok_or_else(|| unreadable("the service has an instance in an unknown state"))?,
             tags: tags(self.tags),
             host: self.host.as_deref().map(parse).transpose()?,
+            details: InstanceDetails {
+                instance_type: self.instance_type.as_deref().map(parse).transpose()?,
+                image_id: self.image_id.as_deref().map(parse).transpose()?,
+                private_ip: self.private_ip.as_deref().map(parse).transpose()?,
+                public_ip: self.public_ip.as_deref().map(parse).transpose()?,
+                ipv6: self.ipv6.as_deref().map(parse).transpose()?,
+            },
         })
     }
 }

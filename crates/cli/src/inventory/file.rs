@@ -3,9 +3,9 @@
 use crate::failure::{Exit, Failure};
 use instance_connect_core::administration::PolicyDocument;
 use instance_connect_core::ids::{
-    AccountId, AvailabilityZone, GroupName, InstanceId, PolicyName, Region, UserName,
+    AccountId, AvailabilityZone, GroupName, ImageId, InstanceId, InstanceType, PolicyName, Region, UserName,
 };
-use instance_connect_core::inventory::{InstanceState, Status};
+use instance_connect_core::inventory::{InstanceDetails, InstanceState, Status};
 use instance_connect_core::printable::printable;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::fs::File;
 use std::io::Read;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::str::FromStr;
 
@@ -102,6 +103,24 @@ pub(super) struct Instance {
     /// The instance whose agent answers for it, if that is another one.
     #[serde(deserialize_with = "some", default)]
     pub(super) host: Option<InstanceId>,
+    #[serde(with = "Details", default)]
+    pub(super) details: InstanceDetails,
+}
+
+/// What is said of it beside its place.
+#[derive(Default, Deserialize)]
+#[serde(remote = "InstanceDetails", deny_unknown_fields)]
+struct Details {
+    #[serde(deserialize_with = "some", default)]
+    instance_type: Option<InstanceType>,
+    #[serde(deserialize_with = "some", default)]
+    image_id: Option<ImageId>,
+    #[serde(deserialize_with = "some", default)]
+    private_ip: Option<Ipv4Addr>,
+    #[serde(deserialize_with = "some", default)]
+    public_ip: Option<Ipv4Addr>,
+    #[serde(deserialize_with = "some", default)]
+    ipv6: Option<Ipv6Addr>,
 }
 
 const fn running() -> InstanceState {

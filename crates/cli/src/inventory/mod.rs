@@ -25,7 +25,7 @@ pub(crate) async fn export(service: &ServiceOptions, _: &ExportOptions) -> Resul
     let mut current = current::read(&client).await?;
     // What is gone for good is nothing to bring about again.
     current.instances.retain(|_, instance| instance.state != InstanceState::Terminated);
-    output::result(write::toml(&current).trim_end());
+    output::result(write::toml(&current).trim_end())?;
     Ok(0)
 }
 

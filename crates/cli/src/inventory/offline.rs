@@ -12,7 +12,9 @@ use instance_connect_core::iam::{Decision, Policy};
 use instance_connect_core::ids::{
     AccountId, InstanceId, OsUser, PolicyName, Region, RequestId, UserId, UserName,
 };
-use instance_connect_core::inventory::{self as core, InstanceState, Status, UserKind, policy_arn};
+use instance_connect_core::inventory::{
+    self as core, InstanceDetails, InstanceState, Status, UserKind, policy_arn,
+};
 use instance_connect_core::origin::Origin;
 use instance_connect_core::printable::printable;
 use std::collections::BTreeSet;
@@ -36,7 +38,7 @@ impl Offline<'_> {
     /// Answers it. The exit code is 0 if the push would succeed as far as the file knows, else 1.
     pub(crate) fn answer(&self) -> Result<u8, Failure> {
         let (text, succeeds) = self.explain(&Inventory::read(self.file)?)?;
-        output::result(&text);
+        output::result(&text)?;
         Ok(u8::from(!succeeds))
     }
 
@@ -172,7 +174,7 @@ fn parse(name: &str, document: &str) -> Result<Arc<Policy>, Failure> {
 /// What decisions need of the rest: the instances, with their tags.
 fn instances(file: &Inventory, account: &AccountId, region: &Region) -> core::Inventory {
     let instances = file.instances.iter().map(|(id, instance)| {
-        let instance = core::Instance {
+        Arc::new(core::Instance {
             id: id.clone(),
             account: account.clone(),
             region: region.clone(),
@@ -180,8 +182,10 @@ fn instances(file: &Inventory, account: &AccountId, region: &Region) -> core::In
             state: instance.state,
             tags: instance.tags.clone(),
             host: instance.host.clone(),
-        };
-        (id.clone(), Arc::new(instance))
+            // No policy asks for the rest.
+            details: InstanceDetails::default(),
+            launched_at: UnixSeconds(0),
+        })
     });
     core::Inventory { instances: instances.collect(), ..core::Inventory::default() }
 }

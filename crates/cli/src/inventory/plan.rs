@@ -7,6 +7,7 @@ use super::document::compact;
 use super::file::{Group, Inventory, User};
 use crate::failure::Failure;
 use checks::{check_account, check_hosts, check_references};
+pub(super) use compare::members;
 use compare::{Holder, compare_hosts, compare_instances, compare_users, set_state, show_document};
 use instance_connect_client::{Administer, AdministrativeOperation as O};
 use instance_connect_core::ids::{AccountId, GroupName};

@@ -1,7 +1,8 @@
 //! An inventory as the text of its file: the same inventory is the same text.
 
 use super::file::{Documents, Inventory, User};
-use instance_connect_core::inventory::Status;
+use super::plan::members;
+use instance_connect_core::inventory::{InstanceDetails, Status};
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
@@ -40,6 +41,7 @@ pub(super) fn toml(inventory: &Inventory) -> String {
         file.text("state", instance.state.as_str());
         file.optional("host", instance.host.as_ref());
         file.tags(&instance.tags);
+        file.details(&instance.details);
     }
     file.0
 }
@@ -83,6 +85,14 @@ impl Writer {
             tags.iter().map(|(name, value)| format!("{} = {}", key(name), quoted(value))).collect();
         if !tags.is_empty() {
             self.line("tags", &format!("{{ {} }}", tags.join(", ")));
+        }
+    }
+
+    fn details(&mut self, details: &InstanceDetails) {
+        let shown: Vec<String> =
+            members(details).map(|(name, _, value)| format!("{name} = {}", quoted(&value))).collect();
+        if !shown.is_empty() {
+            self.line("details", &format!("{{ {} }}", shown.join(", ")));
         }
     }
 

@@ -49,7 +49,9 @@ pub(super) async fn run(
 ) -> Result<u8, Failure> {
     let mut child = command.kill_on_drop(true).spawn().map_err(|error| match error.kind() {
         ErrorKind::NotFound => {
-            Failure::new(Exit::General, "there is no ssh on this machine").hint("install the OpenSSH client")
+            let program = command.as_std().get_program().display();
+            Failure::new(Exit::General, format!("there is no {program} on this machine"))
+                .hint("install the OpenSSH client")
         }
         _ => cannot("start ssh", error),
     })?;

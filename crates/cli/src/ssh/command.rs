@@ -1,15 +1,49 @@
-//! The `ssh` command line. ssh takes the first value it is given for an option, and the command line comes before its
+//! The command line of `ssh`, or of `sftp`, which passes most of it on to `ssh`. ssh takes the first value it is given for an option, and the command line comes before its
 //! files; so what must hold stands first, the caller's own options follow, and what is merely better stands last.
 
 use super::place::{KNOWN_HOSTS, PUBLIC_KEY, SOCKET};
 use super::route::Route;
 use crate::failure::{Exit, Failure};
-use std::ffi::{OsStr, OsString};
+use instance_connect_core::shell;
+use std::ffi::OsString;
 use std::path::Path;
 use tokio::process::Command;
 
-/// The letters of ssh's options that take a value (OpenSSH 9; `-P` took none before 9.4, when it did nothing).
-const LETTERS_WITH_VALUE: &str = "BbcDEeFIiJLlmOoPpQRSWw";
+/// The program that is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Program {
+    Ssh,
+    Sftp,
+}
+
+impl Program {
+    /// Its name, also as a command of ours.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ssh => "ssh",
+            Self::Sftp => "sftp",
+        }
+    }
+
+    /// The letters of its options that take a value (OpenSSH 9; ssh's `-P` took none before 9.4, when it did nothing).
+    fn letters_with_value(self) -> &'static str {
+        match self {
+            Self::Ssh => "BbcDEeFIiJLlmOoPpQRSWw",
+            Self::Sftp => "BbcDFiJloPRSsX",
+        }
+    }
+
+    /// What to use instead of an option that has a place of its own on our command line: the program would take ours and ignore
+    /// the other without a word.
+    fn instead_of(self, letter: char) -> Option<&'static str> {
+        match (self, letter) {
+            (Self::Ssh, 'l') => Some("USER@INSTANCE or --os-user instead of -l"),
+            (Self::Ssh, 'p') => Some("--port instead of -p"),
+            (Self::Sftp, 'P') => Some("--port instead of -P"),
+            _ => None,
+        }
+    }
+}
 
 /// The caller's arguments for ssh, taken apart.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -24,7 +58,7 @@ pub(super) struct SshArguments {
 
 impl SshArguments {
     /// Options up to the first word that is none; the rest is the remote command.
-    pub(super) fn split(arguments: &[OsString]) -> Result<Self, Failure> {
+    pub(super) fn split(program: Program, arguments: &[OsString]) -> Result<Self, Failure> {
         let mut split = Self::default();
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
@@ -37,9 +71,11 @@ impl SshArguments {
             if letters == "-" {
                 break;
             }
-            let with_value = letters.find(|letter| LETTERS_WITH_VALUE.contains(letter));
+            let with_value = letters.find(|letter| program.letters_with_value().contains(letter));
             let (flags, value) = letters.split_at(with_value.unwrap_or(letters.len()));
-            refuse_ours(value)?;
+            if let Some(instead) = value.chars().next().and_then(|letter| program.instead_of(letter)) {
+                return Err(Failure::new(Exit::Parameter, format!("use {instead}")));
+            }
             if flags.contains('A') {
                 split.forward_agent = true;
             }
@@ -53,23 +89,22 @@ impl SshArguments {
             }
         }
         split.command.extend(rest.cloned());
+        if program == Program::Sftp && !split.command.is_empty() {
+            let message = "sftp takes no command here, but what it is told on standard input, or by -b FILE";
+            return Err(Failure::new(Exit::Parameter, message));
+        }
         Ok(split)
     }
 }
 
-/// Options with a place of their own on our command line; ssh would take ours and ignore these without a word.
-fn refuse_ours(option: &str) -> Result<(), Failure> {
-    let instead = match option.chars().next() {
-        Some('l') => "USER@INSTANCE or --os-user instead of -l",
-        Some('p') => "--port instead of -p",
-        _ => return Ok(()),
-    };
-    Err(Failure::new(Exit::Parameter, format!("use {instead}")))
-}
-
 /// The command, with the agent, the public key and the host keys in `place`.
-pub(super) fn ssh_command(place: &Path, route: &Route, arguments: &SshArguments) -> Result<Command, Failure> {
-    let mut command = Command::new("ssh");
+pub(super) fn command(
+    program: Program,
+    place: &Path,
+    route: &Route,
+    arguments: &SshArguments,
+) -> Result<Command, Failure> {
+    let mut command = Command::new(program.name());
     let mut set = |option: String| {
         command.arg("-o").arg(option);
     };
@@ -98,7 +133,11 @@ pub(super) fn ssh_command(place: &Path, route: &Route, arguments: &SshArguments)
     // The address as it is, whatever the caller's files make of it.
     set(format!("HostName={}", route.host.replace('%', "%%")));
     set("CanonicalizeHostname=no".to_owned());
-    command.args(["-p", &route.port.to_string(), "-l", route.user.as_str()]);
+    let port = route.port.to_string();
+    match program {
+        Program::Ssh => command.args(["-p", &port, "-l", route.user.as_str()]),
+        Program::Sftp => command.args(["-P", &port]),
+    };
 
     command.args(&arguments.options);
 
@@ -110,7 +149,12 @@ pub(super) fn ssh_command(place: &Path, route: &Route, arguments: &SshArguments)
     let forward = if arguments.forward_agent { callers_agent()? } else { "no".to_owned() };
     command.arg("-o").arg(format!("ForwardAgent={forward}"));
 
-    command.arg("--").arg(format!("{}@{}", route.user, route.host));
+    // To sftp, what follows a colon is a path.
+    let host = match program {
+        Program::Sftp if route.host.contains(':') => format!("[{}]", route.host),
+        _ => route.host.clone(),
+    };
+    command.arg("--").arg(format!("{}@{host}", route.user));
     command.args(&arguments.command);
     Ok(command)
 }
@@ -133,18 +177,8 @@ fn callers_agent() -> Result<String, Failure> {
 /// The command as one would type it.
 pub(super) fn shown(command: &Command) -> String {
     let command = command.as_std();
-    let words = std::iter::once(command.get_program()).chain(command.get_args()).map(quoted);
-    words.collect::<Vec<_>>().join(" ")
-}
-
-fn quoted(word: &OsStr) -> String {
-    let word = word.to_string_lossy();
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_=./:@%+,".contains(&b);
-    if !word.is_empty() && word.bytes().all(plain) {
-        word.into_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| shell::quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -152,7 +186,25 @@ mod tests {
     use super::*;
 
     fn split(arguments: &[&str]) -> Result<SshArguments, Failure> {
-        SshArguments::split(&arguments.iter().map(OsString::from).collect::<Vec<_>>())
+        split_for(Program::Ssh, arguments)
+    }
+
+    fn split_for(program: Program, arguments: &[&str]) -> Result<SshArguments, Failure> {
+        SshArguments::split(program, &arguments.iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn options_of_sftp() {
+        let options = ["-q", "-b", "batch", "-l", "100", "-o", "SendEnv=X"];
+        let split = split_for(Program::Sftp, &options).unwrap();
+        assert_eq!((split.options, split.command.len()), (options.map(OsString::from).to_vec(), 0));
+        for arguments in [&["-P", "22"][..], &["file"], &["--", "file"]] {
+            assert_eq!(
+                split_for(Program::Sftp, arguments).unwrap_err().exit,
+                Exit::Parameter,
+                "{arguments:?}"
+            );
+        }
     }
 
     #[test]
@@ -202,6 +254,6 @@ mod tests {
     fn shown_as_typed() {
         let mut command = Command::new("ssh");
         command.args(["-p", "22", "a@b", "echo 'x'", ""]);
-        assert_eq!(shown(&command), r"ssh -p 22 a@b 'echo '\''x'\''' ''");
+        assert_eq!(shown(&command), r"ssh -p 22 a@b 'echo '\''x'\' ''");
     }
 }

@@ -1,12 +1,12 @@
 //! The host keys that the service has pinned for a machine.
 
-use super::route::Route;
 use crate::arguments::ServiceOptions;
 use crate::failure::Failure;
-use crate::output;
 use crate::service::{debug, is_aws};
+use crate::{output, progress};
 use instance_connect_client::{Administer, AdministrativeOperation, Client, Error};
 use instance_connect_core::host_key::{HostKey, HostKeys};
+use instance_connect_core::ids::{InstanceId, OsUser};
 use instance_connect_core::printable::printable;
 use serde_json::{Map, Value};
 
@@ -16,7 +16,7 @@ pub(super) enum Told {
     /// It was not asked.
     NotAsked,
     /// These are to be trusted.
-    Pinned,
+    Pinned(HostKeys),
     /// None are, and what the machine reports waits to be accepted: it was not the first, or another instance has one of the keys.
     Waiting,
     /// None are, and none wait.
@@ -26,16 +26,19 @@ pub(super) enum Told {
 }
 
 impl Told {
-    /// What to do, where ssh does not believe the machine.
-    pub(super) fn hint(&self, route: &Route) -> Option<String> {
-        let instance = &route.instance;
-        let own = "or name a file with the machine's own in --known-hosts";
+    /// The keys that are to be trusted.
+    pub(super) fn keys(&self) -> Option<&HostKeys> {
+        if let Self::Pinned(keys) = self { Some(keys) } else { None }
+    }
+
+    /// What to do, where ssh does not believe the machine. `own` is how the caller trusts a key without the service.
+    pub(super) fn hint(&self, instance: &InstanceId, own: &str) -> Option<String> {
         let text = match self {
             Self::NotAsked => return None,
-            Self::Pinned => {
+            Self::Pinned(_) => {
                 format!(
                     "if ssh refuses the host key: it is not one that the service has accepted; {}",
-                    advice(route)
+                    advice(instance)
                 )
             }
             Self::Waiting => format!(
@@ -57,20 +60,21 @@ impl Told {
     }
 }
 
-/// Asks the service by which keys the machine proves itself, unless the caller has said where they are. A service that does
+/// Asks the service by which keys the machine proves itself. A service that does
 /// not tell, as AWS's, leaves that to the caller's own known hosts: no key is trusted unseen either way.
 pub(super) async fn ask(
     service: &ServiceOptions,
     client: &Client,
-    route: &mut Route,
+    instance: &InstanceId,
+    user: &OsUser,
 ) -> Result<Told, Failure> {
-    if route.known_hosts.is_some() || is_aws(client) {
+    if is_aws(client) {
         return Ok(Told::NotAsked);
     }
     let request = Administer::new(AdministrativeOperation::GetHostKeys)
-        .with("InstanceId", route.instance.as_str())
-        .with("InstanceOSUser", route.user.as_str());
-    let answer = match client.administer(&request).await {
+        .with("InstanceId", instance.as_str())
+        .with("InstanceOSUser", user.as_str());
+    let answer = match progress::step("the host keys of the instance", client.administer(&request)).await {
         Ok(answer) => answer,
         Err(
             error @ (Error::Transport { .. }
@@ -94,22 +98,17 @@ pub(super) async fn ask(
     }
     if is_change_pending {
         output::warning(&format!(
-            "{} reports other host keys than are accepted; {}",
-            route.instance,
-            advice(route)
+            "{instance} reports other host keys than are accepted; {}",
+            advice(instance)
         ));
     }
-    let lines = keys.iter().map(|key| format!("{} {key}\n", route.instance));
-    route.known_hosts = Some(lines.collect());
-    route.by_instance_id = true;
-    Ok(Told::Pinned)
+    Ok(Told::Pinned(keys))
 }
 
 /// What to do where a machine proves itself by another key than the service told.
-fn advice(route: &Route) -> String {
+fn advice(instance: &InstanceId) -> String {
     format!(
-        "if they were changed on purpose, an administrator accepts them: instance-connect instance set {} --accept-host-keys",
-        route.instance
+        "if they were changed on purpose, an administrator accepts them: instance-connect instance set {instance} --accept-host-keys"
     )
 }
 

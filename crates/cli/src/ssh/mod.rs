@@ -1,5 +1,6 @@
 //! `ssh`: a key made for this one login, pushed, and offered to the machine's OpenSSH by the system's `ssh`. The private
 //! key lives in this process alone: `ssh` reaches it through an agent that knows no other key and ends with the push.
+//! `proxy` does the same for an `ssh` that somebody else has started.
 
 mod agent;
 mod child;
@@ -7,46 +8,75 @@ mod command;
 mod host_keys;
 mod key;
 mod place;
+pub(crate) mod proxy;
 mod route;
 
-use crate::arguments::{ServiceOptions, SshOptions};
-use crate::failure::{Exit, Failure};
+pub(crate) use command::Program;
+
+use crate::arguments::{LoginOptions, ServiceOptions};
+use crate::failure::{CHECK_THE_INSTANCE, Exit, Failure};
+use crate::machine::{self, Host};
+use crate::ready_file::ReadyFile;
 use crate::service::debug;
-use crate::{output, send_key, service};
+use crate::{output, progress, send_key, service};
 use child::Signals;
-use command::{SshArguments, shown, ssh_command};
+use command::{SshArguments, command, shown};
+use host_keys::Told;
 use instance_connect_client::SendSshPublicKey;
 use instance_connect_core::limits::GRANT_LIFETIME;
 use key::Key;
 use place::Place;
 use route::Route;
+use std::ffi::OsString;
 
 /// ssh's own failure, not that of the remote command.
 const SSH_FAILED: u8 = 255;
 
-pub(crate) async fn run(service: &ServiceOptions, options: SshOptions) -> Result<u8, Failure> {
+pub(crate) async fn run(
+    program: Program,
+    service: &ServiceOptions,
+    options: &LoginOptions,
+    rest: &[OsString],
+) -> Result<u8, Failure> {
     let mut ready = service::ready_file(service)?;
-    let mut route = Route::find(&options, ready.as_ref())?;
-    let arguments = SshArguments::split(&options.rest)?;
-    if options.dry_run {
-        let command = ssh_command(&place::planned()?, &route, &arguments)?;
-        output::result(&shown(&command));
+    let arguments = SshArguments::split(program, rest)?;
+    let is_known = Route::is_known(options, ready.as_ref());
+    // Whoever only wants to see the command needs no credentials for it.
+    let client =
+        (!options.dry_run || !is_known).then(|| service::client(service, ready.as_mut())).transpose()?;
+    let looked_up = match &client {
+        Some(client) if !is_known => {
+            let host = Host::Id(options.target.instance.clone());
+            let found = machine::find(&host, options.address, None, client).await;
+            Some(found.map_err(|failure| or_a_host(failure, ready.as_ref()))?)
+        }
+        _ => None,
+    };
+    let mut route = Route::find(options, ready.as_ref(), looked_up)?;
+    let Some(client) = client.filter(|_| !options.dry_run) else {
+        let command = command(program, &place::planned()?, &route, &arguments)?;
+        output::result(&shown(&command))?;
         return Ok(0);
-    }
-    let client = service::client(service, ready.as_mut())?;
+    };
 
-    let told = host_keys::ask(service, &client, &mut route).await?;
+    let told = match route.known_hosts {
+        Some(_) => Told::NotAsked,
+        None => host_keys::ask(service, &client, &route.instance, &route.user).await?,
+    };
+    if let Some(keys) = told.keys() {
+        route.trust(keys);
+    }
 
     // From here on a signal is ours to handle, so that the directory below is always removed.
     let mut signals = Signals::listen()?;
     let key = Key::generate()?;
     let place = Place::create(&key.line(), route.known_hosts.as_deref())?;
     let listener = agent::listen(&place.socket())?;
-    let mut command = ssh_command(place.path(), &route, &arguments)?;
+    let mut command = command(program, place.path(), &route, &arguments)?;
 
     let push = SendSshPublicKey::new(route.instance.as_str(), route.user.as_str(), key.line());
     let answer = tokio::select! {
-        answer = client.send_ssh_public_key(&push) => answer?,
+        answer = progress::step("the key to be put in place", client.send_ssh_public_key(&push)) => answer?,
         code = signals.first() => return Ok(code),
     };
     if !answer.success {
@@ -58,11 +88,24 @@ pub(crate) async fn run(service: &ServiceOptions, options: SshOptions) -> Result
         child::run(&mut command, agent::serve_for(GRANT_LIFETIME, listener, key), &mut signals).await?;
     if code == SSH_FAILED {
         // What ssh says of host keys does not help: it knows nothing of the service, and may name a file that we made.
-        if let Some(hint) = told.hint(&route) {
+        if let Some(hint) =
+            told.hint(&route.instance, "or name a file with the machine's own in --known-hosts")
+        {
             output::hint(&hint);
         }
     }
     Ok(code)
+}
+
+/// What to do where a machine is not found.
+fn or_a_host(failure: Failure, ready: Option<&ReadyFile>) -> Failure {
+    if failure.hint.as_deref() != Some(CHECK_THE_INSTANCE) {
+        return failure;
+    }
+    match ready.map(ReadyFile::ids) {
+        Some(ids) => failure.hint(format!("the ready file has these instances: {ids}; or give --host")),
+        None => failure.hint(format!("{CHECK_THE_INSTANCE}; or give the machine's address by --host")),
+    }
 }
 
 /// What cannot be set up on this machine.

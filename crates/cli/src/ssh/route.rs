@@ -1,8 +1,10 @@
-//! Where a login goes and how the machine proves itself: from the options, else from the ready file.
+//! Where a login goes and how the machine proves itself: from the options, else from the ready file, else as it was looked up.
 
-use crate::arguments::SshOptions;
+use crate::arguments::LoginOptions;
 use crate::failure::{Exit, Failure};
+use crate::machine::Machine;
 use crate::ready_file::{Entry, ReadyFile};
+use instance_connect_core::host_key::HostKeys;
 use instance_connect_core::ids::{InstanceId, OsUser};
 use std::path::Path;
 
@@ -22,18 +24,32 @@ pub(super) struct Route {
 }
 
 impl Route {
-    /// Puts the route together.
-    pub(super) fn find(options: &SshOptions, ready: Option<&ReadyFile>) -> Result<Self, Failure> {
+    /// Whether options or ready file say where the machine is.
+    pub(super) fn is_known(options: &LoginOptions, ready: Option<&ReadyFile>) -> bool {
+        let entry = ready.and_then(|file| file.instance(&options.target.instance));
+        options.host.is_some() || entry.is_some_and(|entry| entry.ssh_host.is_some())
+    }
+
+    /// Puts the route together. What was looked up counts where nobody has said it.
+    pub(super) fn find(
+        options: &LoginOptions,
+        ready: Option<&ReadyFile>,
+        looked_up: Option<Machine>,
+    ) -> Result<Self, Failure> {
         let instance = options.target.instance.clone();
         let entry = ready.and_then(|file| file.instance(&instance));
         let user = options.target.user(options.os_user.as_ref(), entry.and_then(Entry::user))?;
         let in_file = entry.and_then(|entry| entry.ssh_host.clone());
-        let Some(host) = options.host.clone().or(in_file) else { return Err(no_address(&instance, ready)) };
+        let host = options.host.clone().or(in_file);
+        let Some(host) = host.or_else(|| looked_up.map(|machine| machine.host)) else {
+            let message = format!("no address for {instance}");
+            return Err(Failure::new(Exit::Parameter, message).hint("give --host"));
+        };
         if !is_address(&host) {
             return Err(Failure::new(Exit::Parameter, format!("{host:?} is not a host name or an address")));
         }
-        // A host named by option is not the file's, so neither are its port and its key.
-        let entry = entry.filter(|_| options.host.is_none());
+        // Another host than the file's has not its port and its key.
+        let entry = entry.filter(|entry| options.host.is_none() && entry.ssh_host.is_some());
         let port = options.port.or_else(|| entry?.ssh_port).unwrap_or(22);
         let known_hosts = match (&options.known_hosts, entry) {
             (Some(file), _) => Some(read(file)?),
@@ -43,14 +59,12 @@ impl Route {
         let by_instance_id = known_hosts.as_deref().is_some_and(|lines| names(lines, &instance));
         Ok(Self { instance, user, host, port, known_hosts, by_instance_id })
     }
-}
 
-fn no_address(instance: &InstanceId, ready: Option<&ReadyFile>) -> Failure {
-    match ready {
-        Some(file) => Failure::new(Exit::Parameter, format!("the ready file has no address for {instance}"))
-            .hint(format!("it has these instances: {}; or give --host", file.ids())),
-        None => Failure::new(Exit::Parameter, format!("no address for {instance}"))
-            .hint("give --host, and --known-hosts with the machine's host key; or --ready-file"),
+    /// Trusts these host keys alone, under the instance id.
+    pub(super) fn trust(&mut self, keys: &HostKeys) {
+        let lines = keys.iter().map(|key| format!("{} {key}\n", self.instance));
+        self.known_hosts = Some(lines.collect());
+        self.by_instance_id = true;
     }
 }
 

@@ -6,6 +6,14 @@
 
 // `cfg(test)` is always on here; it tells clippy that helpers may panic, as tests may.
 #[cfg(test)]
+mod administration;
+#[cfg(test)]
+mod failures;
+#[cfg(test)]
+mod instances;
+#[cfg(test)]
+mod proxy;
+#[cfg(test)]
 mod run;
 #[cfg(test)]
 mod send_key;
@@ -13,3 +21,7 @@ mod send_key;
 mod server;
 #[cfg(test)]
 mod ssh;
+#[cfg(test)]
+mod ssh_config;
+#[cfg(test)]
+mod whoami;

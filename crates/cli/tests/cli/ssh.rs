@@ -2,7 +2,7 @@
 
 use crate::run::{INSTANCE, Outcome, Person, outcome};
 use crate::send_key::ready_file;
-use crate::server::{SECRET_ACCESS_KEY, Server};
+use crate::server::{SECRET_ACCESS_KEY, Server, item, page};
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
@@ -274,6 +274,36 @@ fn a_host_by_option_beats_the_ready_file() {
     assert_eq!(option(&outcome, "HostKeyAlias"), None);
 }
 
+/// Where nobody says the address, EC2's DescribeInstances does.
+#[test]
+fn an_address_that_is_looked_up() {
+    let server = Server::success();
+    let person = Person::of(&server);
+    server.describe([(200, page(&item(INSTANCE, "web", "10.0.0.7", "running")))]);
+    for (program, port) in [("ssh", "-p"), ("sftp", "-P")] {
+        person.script(program, PRINT);
+        let outcome = person.run(&[program, &format!("alice@{INSTANCE}")]);
+        assert!(outcome.stdout.contains(&format!("{port}\n22\n")), "{outcome:?}");
+        assert!(outcome.stdout.ends_with("--\nalice@10.0.0.7\n"), "{outcome:?}");
+    }
+    server.describe([(200, page(&item(INSTANCE, "web", "10.0.0.7", "stopped")))]);
+    let outcome = person.run(&["ssh", INSTANCE]);
+    assert_eq!(outcome.code, 254);
+    assert!(outcome.stderr.starts_with(&format!("error: {INSTANCE} is stopped\nhint: ")), "{outcome:?}");
+    assert_eq!(server.pushes.lock().unwrap().len(), 2);
+    person.assert_clean();
+}
+
+#[test]
+fn sftp_takes_addresses_in_brackets() {
+    let person = Person::new();
+    let outcome = person.run(&["sftp", INSTANCE, "--host", "::1", "--dry-run"]);
+    assert!(
+        outcome.stdout.starts_with("sftp -o ") && outcome.stdout.ends_with(" -- 'ec2-user@[::1]'\n"),
+        "{outcome:?}"
+    );
+}
+
 #[test]
 fn the_callers_agent_is_forwarded_when_asked() {
     let server = Server::success();
@@ -302,7 +332,12 @@ fn a_dry_run_does_nothing() {
 fn mistakes() {
     let server = Server::success();
     for (arguments, code, message) in [
-        (&["ssh", INSTANCE][..], 252, "error: no address for i-0123456789abcdef0\nhint: give --host"),
+        (
+            &["ssh", INSTANCE][..],
+            254,
+            "error: the service describes no instance i-0123456789abcdef0 (request id x)\nhint: check the instance id and the region (--region); or",
+        ),
+        (&["sftp", INSTANCE, "--host", "h", "--", "file"], 252, "error: sftp takes no command here"),
         (&["ssh", INSTANCE, "--host", "-oProxyCommand=x"], 252, "unexpected argument"),
         (&["ssh", INSTANCE, "--host=-oProxyCommand=x"], 252, "is not a host name or an address"),
         (&["ssh", INSTANCE, "--host", "h", "--port", "0"], 252, "0 is not in 1..=65535"),
@@ -327,7 +362,9 @@ fn mistakes() {
     let person = person(&server);
     let outcome = person.run(&["ssh", "i-00000000000000000"]);
     assert!(
-        outcome.stderr.contains("hint: it has these instances: i-0123456789abcdef0; or give --host"),
+        outcome
+            .stderr
+            .contains("hint: the ready file has these instances: i-0123456789abcdef0; or give --host"),
         "{outcome:?}"
     );
     assert!(server.pushes.lock().unwrap().is_empty());

@@ -1,12 +1,13 @@
 //! Where credentials come from, in botocore's order.
 
 use super::files::{Files, Profile, shown};
-use super::ini::words;
-use crate::credentials::{CredentialProcess, Provider};
+use super::ini::{Section, words};
+use crate::credentials::{CredentialProcess, Provider, export_command};
 use crate::environment::Environment;
 use crate::error::Error;
 use instance_connect_core::secret::Secret;
 use instance_connect_core::sigv4::Credentials;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Credentials, or who gives them, with where that was found, for people.
@@ -28,13 +29,15 @@ pub(super) fn find(
     if !chosen_by_caller && let Some(found) = in_environment(environment)? {
         return Ok(found);
     }
-    refuse_roles(environment, profile, name, chosen_by_caller)?;
+    if let Some(found) = of_a_role(environment, profile, name, chosen_by_caller) {
+        return Ok(found);
+    }
     if let Some(provider) = in_section(profile.credentials, name)? {
         let source = format!("profile {name} in {}", shown(files.credentials_path.as_deref()));
         return Ok(Found { provider, source });
     }
     if profile.get("login_session").is_some() {
-        return Err(not_here(&format!("profile {name} gets its credentials from"), "`aws login`", name));
+        return Ok(by_aws_cli(Some(name), "`aws login`"));
     }
     if let Some(command) = profile.get("credential_process") {
         let source = format!("the credential_process of profile {name}");
@@ -44,13 +47,26 @@ pub(super) fn find(
         let source = format!("profile {name} in {}", shown(files.config_path.as_deref()));
         return Ok(Found { provider, source });
     }
-    let variables =
-        if chosen_by_caller { "" } else { "neither AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY nor " };
-    Err(Error::Credentials(format!(
-        "no credentials: {variables}a profile {name} with keys or a credential_process in {} or {}",
-        shown(files.credentials_path.as_deref()),
-        shown(files.config_path.as_deref()),
-    )))
+    let mut places = vec![
+        nothing_in(files.credentials_path.as_deref(), profile.credentials, name),
+        nothing_in(files.config_path.as_deref(), profile.config, name),
+    ];
+    places.dedup();
+    if !chosen_by_caller {
+        places.insert(0, "AWS_ACCESS_KEY_ID is not set".to_owned());
+    }
+    Err(Error::Credentials(format!("no credentials: {}", places.join("; "))))
+}
+
+/// What was found where there are no credentials.
+fn nothing_in(path: Option<&Path>, section: Option<&Section>, name: &str) -> String {
+    let Some(path) = path else { return "there is no home directory".to_owned() };
+    let shown = path.display();
+    match section {
+        Some(_) => format!("profile {name} in {shown} has neither keys nor a credential_process"),
+        None if path.exists() => format!("{shown} has no profile {name}"),
+        None => format!("there is no {shown}"),
+    }
 }
 
 /// The words are those of a POSIX shell, with nothing expanded: as the AWS CLI splits them.
@@ -74,7 +90,7 @@ fn in_environment(environment: &Environment) -> Result<Option<Found>, Error> {
     Ok(Some(Found { provider: keys(id, secret, token), source: "the environment".to_owned() }))
 }
 
-fn in_section(section: Option<&super::ini::Section>, name: &str) -> Result<Option<Provider>, Error> {
+fn in_section(section: Option<&Section>, name: &str) -> Result<Option<Provider>, Error> {
     let get = |key| Some(section?.get(key)?.as_str()).filter(|value: &&str| !value.is_empty());
     let Some(id) = get("aws_access_key_id") else { return Ok(None) };
     let Some(secret) = get("aws_secret_access_key") else {
@@ -94,41 +110,31 @@ fn keys(id: &str, secret: &str, token: Option<&str>) -> Provider {
     }))
 }
 
-/// Sources that come before the credentials file.
-fn refuse_roles(
+/// Roles and SSO, which come before the credentials file.
+fn of_a_role(
     environment: &Environment,
     profile: Profile<'_>,
     name: &str,
     chosen_by_caller: bool,
-) -> Result<(), Error> {
+) -> Option<Found> {
     if !chosen_by_caller && environment.get("AWS_WEB_IDENTITY_TOKEN_FILE").is_some() {
-        return Err(not_here(
-            "AWS_WEB_IDENTITY_TOKEN_FILE asks for",
-            "a role assumed with a web identity",
-            name,
-        ));
+        return Some(by_aws_cli(None, "AWS_WEB_IDENTITY_TOKEN_FILE"));
     }
-    let source = if profile.get("web_identity_token_file").is_some() {
+    let is_set = |key| profile.get(key).is_some();
+    let kind = if is_set("web_identity_token_file") {
         "a role assumed with a web identity"
-    } else if profile.get("role_arn").is_some() {
+    } else if is_set("role_arn") {
         "an assumed role"
-    } else if profile.get("sso_role_name").is_some() || profile.get("sso_account_id").is_some() {
+    } else if is_set("sso_role_name") || is_set("sso_account_id") {
         "SSO"
     } else {
-        return Ok(());
+        return None;
     };
-    Err(not_here(&format!("profile {name} gets its credentials from"), source, name))
+    Some(by_aws_cli(Some(name), kind))
 }
 
-/// Both ways that end without this client knowing the source. The environment beats `AWS_PROFILE`, but not a profile the
-/// caller chose: hence the end of the advice.
-fn not_here(who: &str, source: &str, name: &str) -> Error {
-    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'@'));
-    let name = if plain { name.to_owned() } else { format!("{name:?}") };
-    let export = format!("aws configure export-credentials --profile {name}");
-    Error::Credentials(format!(
-        "{who} {source}, which this client does not do itself; \
-         make another profile with `credential_process = {export}` and choose that, \
-         or run `eval \"$({export} --format env)\"` and call again without choosing a profile"
-    ))
+/// What this client does not do itself. The AWS CLI does, and keeps tokens of its own for it.
+fn by_aws_cli(profile: Option<&str>, kind: &str) -> Found {
+    let provider = Provider::Process(Arc::new(CredentialProcess::aws_cli(profile)));
+    Found { provider, source: format!("`{}` ({kind})", export_command(profile)) }
 }

@@ -12,7 +12,7 @@ pub use settings::Settings;
 
 use crate::client::Client;
 use crate::credentials::Provider;
-use crate::endpoint::{Endpoint, Variant, aws_url, is_region};
+use crate::endpoint::{Endpoint, EndpointName, Variant, aws_url, is_region};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::observe::{Event, Observer};
@@ -42,7 +42,8 @@ pub struct ClientBuilder {
     profile: Option<String>,
     region: Option<String>,
     endpoint_url: Option<String>,
-    credentials: Option<Credentials>,
+    /// With where they are from, for people.
+    credentials: Option<(Credentials, String)>,
     ca_bundle: Option<PathBuf>,
     plain_http: bool,
     connect_timeout: Option<Duration>,
@@ -69,7 +70,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Sends to this URL.
+    /// Sends to this URL, whichever of its services is called.
     #[must_use]
     pub fn endpoint_url(mut self, url: impl Into<String>) -> Self {
         self.endpoint_url = Some(url.into());
@@ -78,8 +79,14 @@ impl ClientBuilder {
 
     /// Signs with these credentials; none are looked for.
     #[must_use]
-    pub fn credentials(mut self, credentials: Credentials) -> Self {
-        self.credentials = Some(credentials);
+    pub fn credentials(self, credentials: Credentials) -> Self {
+        self.credentials_from("the caller", credentials)
+    }
+
+    /// The same, where people are told that they are from `source`.
+    #[must_use]
+    pub fn credentials_from(mut self, source: impl Into<String>, credentials: Credentials) -> Self {
+        self.credentials = Some((credentials, source.into()));
         self
     }
 
@@ -180,11 +187,11 @@ impl ClientBuilder {
             None => return Err(no_such_profile(name, &files)),
         };
         let region = self.resolve_region(environment, profile)?;
-        let endpoint = self.resolve_endpoint(environment, &files, profile, &region)?;
+        let endpoint =
+            |name: EndpointName| self.resolve_endpoint(name, environment, &files, profile, &region);
+        let instance_connect = endpoint(EndpointName::InstanceConnect)?;
         let found = match self.credentials.clone() {
-            Some(credentials) => {
-                Found { provider: Provider::Fixed(Arc::new(credentials)), source: "the caller".to_owned() }
-            }
+            Some((credentials, source)) => Found { provider: Provider::Fixed(Arc::new(credentials)), source },
             None => credentials::find(environment, &files, profile, name, chosen.is_some())?,
         };
         let ca_bundle = match &self.ca_bundle {
@@ -193,8 +200,12 @@ impl ClientBuilder {
                 .map(|path| environment.expand(path.as_ref())),
         };
         Ok(Settings {
+            instance_connect,
+            #[cfg(feature = "ec2")]
+            ec2: endpoint(EndpointName::Ec2).map_err(|error| error.to_string()),
+            #[cfg(feature = "ec2")]
+            sts: endpoint(EndpointName::Sts).map_err(|error| error.to_string()),
             region,
-            endpoint,
             credentials: found.provider,
             credentials_source: found.source,
             ca_bundle,
@@ -243,6 +254,7 @@ impl ClientBuilder {
 
     fn resolve_endpoint(
         &self,
+        name: EndpointName,
         environment: &Environment,
         files: &Files,
         profile: Profile<'_>,
@@ -260,10 +272,10 @@ impl ClientBuilder {
         let url = match &self.endpoint_url {
             Some(url) => Some(url.clone()),
             None if ignored => None,
-            None => configured_endpoint(environment, files, profile)?,
+            None => configured_endpoint(name, environment, files, profile)?,
         };
         // As in botocore, a URL of one's own leaves the two variants without effect.
-        let Some(url) = url else { return Endpoint::parse(&aws_url(region, variant)) };
+        let Some(url) = url else { return Endpoint::parse(&aws_url(name, region, variant)) };
         let endpoint = Endpoint::parse(&url)?;
         if !endpoint.tls && !endpoint.is_loopback() && !self.plain_http {
             return Err(Error::Configuration(format!(
@@ -296,17 +308,16 @@ fn setting<'a>(
 
 /// The endpoint URL outside the program: the service's variable, the common one, then the profile's in the same order.
 fn configured_endpoint(
+    name: EndpointName,
     environment: &Environment,
     files: &Files,
     profile: Profile<'_>,
 ) -> Result<Option<String>, Error> {
-    let variable = environment
-        .get("AWS_ENDPOINT_URL_EC2_INSTANCE_CONNECT")
-        .or_else(|| environment.get("AWS_ENDPOINT_URL"));
+    let variable = environment.get(name.variable()).or_else(|| environment.get("AWS_ENDPOINT_URL"));
     if let Some(url) = variable {
         return Ok(Some(url.to_owned()));
     }
-    let of_service = files.service_endpoint(profile, "ec2_instance_connect")?;
+    let of_service = files.service_endpoint(profile, name.key())?;
     Ok(of_service.or_else(|| profile.get("endpoint_url").map(str::to_owned)))
 }
 

@@ -1,7 +1,8 @@
 //! What a client works with: complete and checked.
 
 use crate::credentials::Provider;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, EndpointName};
+use crate::error::Error;
 use crate::observe::Observer;
 use crate::retry::RetryMode;
 use crate::surroundings::Surroundings;
@@ -13,7 +14,12 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub(crate) region: String,
-    pub(crate) endpoint: Endpoint,
+    pub(crate) instance_connect: Endpoint,
+    /// Those of EC2 and STS, or why there is none: whoever does not call them need not know.
+    #[cfg(feature = "ec2")]
+    pub(crate) ec2: Result<Endpoint, String>,
+    #[cfg(feature = "ec2")]
+    pub(crate) sts: Result<Endpoint, String>,
     pub(crate) credentials: Provider,
     pub(crate) credentials_source: String,
     pub(crate) ca_bundle: Option<PathBuf>,
@@ -33,9 +39,38 @@ impl Settings {
         &self.region
     }
 
-    /// Where requests go.
+    /// Where pushes go.
     pub fn endpoint_url(&self) -> String {
-        self.endpoint.url()
+        self.instance_connect.url()
+    }
+
+    /// Where requests to EC2 go.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`], where that URL is not one to call.
+    #[cfg(feature = "ec2")]
+    pub fn ec2_endpoint_url(&self) -> Result<String, Error> {
+        self.endpoint(EndpointName::Ec2).map(Endpoint::url)
+    }
+
+    /// Where requests to STS go.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`], where that URL is not one to call.
+    #[cfg(feature = "ec2")]
+    pub fn sts_endpoint_url(&self) -> Result<String, Error> {
+        self.endpoint(EndpointName::Sts).map(Endpoint::url)
+    }
+
+    /// Where requests of this service go.
+    pub(crate) fn endpoint(&self, name: EndpointName) -> Result<&Endpoint, Error> {
+        match name {
+            EndpointName::InstanceConnect => Ok(&self.instance_connect),
+            #[cfg(feature = "ec2")]
+            EndpointName::Ec2 => self.ec2.as_ref().map_err(|why| Error::Configuration(why.clone())),
+            #[cfg(feature = "ec2")]
+            EndpointName::Sts => self.sts.as_ref().map_err(|why| Error::Configuration(why.clone())),
+        }
     }
 
     /// The id of the access key that signs; `None` while a `credential_process` has not been asked yet.

@@ -155,9 +155,10 @@ fn plain_http_stays_on_this_machine() {
     assert!(machine.resolve(&config.allow_plain_http(true)).is_ok());
 }
 
+/// The AWS CLI is asked with the call, and not before: these profiles have no credentials until then.
 #[test]
-fn sources_that_are_not_here_say_what_to_do() {
-    for (settings, credentials, source) in [
+fn the_aws_cli_is_asked_for_what_it_alone_knows() {
+    for (settings, credentials, kind) in [
         ("sso_session = x\nsso_account_id = 1\nsso_role_name = r", "", "SSO"),
         ("sso_account_id = 1\nsso_role_name = r", "aws_access_key_id = a\naws_secret_access_key = b", "SSO"),
         ("role_arn = arn:aws:iam::1:role/r\nsource_profile = b", "", "an assumed role"),
@@ -168,16 +169,14 @@ fn sources_that_are_not_here_say_what_to_do() {
         let config = format!("[profile dev]\n{settings}\naws_access_key_id = c\naws_secret_access_key = d\n");
         let machine =
             Machine::new(&config, &format!("[dev]\n{credentials}\n"), &[("AWS_REGION", "us-east-1")]);
-        let expected = format!(
-            "profile dev gets its credentials from {source}, which this client does not do itself; make another profile \
-             with `credential_process = aws configure export-credentials --profile dev` and choose that, or run `eval \
-             \"$(aws configure export-credentials --profile dev --format env)\"` and call again without choosing a profile"
-        );
-        assert_eq!(machine.refusal(&Client::builder().profile("dev")), expected);
+        let settings = machine.resolve(&Client::builder().profile("dev")).unwrap();
+        let source = format!("`aws configure export-credentials --profile dev` ({kind})");
+        assert_eq!((settings.access_key_id(), settings.credentials_source()), (None, source.as_str()));
     }
     let variables = [("AWS_WEB_IDENTITY_TOKEN_FILE", "/t"), ("AWS_REGION", "us-east-1")];
-    let refusal = Machine::new("", KEYS, &variables).refusal(&Client::builder());
-    assert!(refusal.starts_with("AWS_WEB_IDENTITY_TOKEN_FILE asks for a role"), "{refusal}");
+    let settings = Machine::new("", KEYS, &variables).resolve(&Client::builder()).unwrap();
+    let source = "`aws configure export-credentials` (AWS_WEB_IDENTITY_TOKEN_FILE)";
+    assert_eq!(settings.credentials_source(), source);
 }
 
 #[test]
@@ -186,20 +185,27 @@ fn refusals_name_the_place_and_no_secret() {
     let refusal = machine.refusal(&Client::builder());
     let home = machine.home.path().display();
     assert_eq!(refusal, format!("{home}/.aws/config: line 3: neither a [section] nor key = value"));
-    let none = Machine::new("", "", &[("AWS_REGION", "us-east-1")]);
+    let region = [("AWS_REGION", "us-east-1")];
+    let none = Machine::new("", "", &region);
     let home = none.home.path().display();
     let expected = format!(
-        "no credentials: neither AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY nor a profile default with keys or a \
-         credential_process in {home}/.aws/credentials or {home}/.aws/config"
+        "no credentials: AWS_ACCESS_KEY_ID is not set; {home}/.aws/credentials has no profile default; \
+         {home}/.aws/config has no profile default"
     );
     assert_eq!(none.refusal(&Client::builder()), expected);
+    fs::remove_file(none.home.path().join(".aws/credentials")).unwrap();
+    none.write(".aws/config", "[default]\nregion = us-east-1\n");
+    let expected = format!(
+        "no credentials: AWS_ACCESS_KEY_ID is not set; there is no {home}/.aws/credentials; profile default in \
+         {home}/.aws/config has neither keys nor a credential_process"
+    );
+    assert_eq!(none.refusal(&Client::builder()), expected);
+    let nowhere = Client::builder().resolve(&Environment::new(region, None)).unwrap_err().to_string();
+    assert_eq!(nowhere, "no credentials: AWS_ACCESS_KEY_ID is not set; there is no home directory");
     // A profile that the caller chose is the only place looked at.
     let bare = Machine::new("[profile bare]\nregion = us-east-1\n", "", &[("AWS_ACCESS_KEY_ID", "a")]);
     let refusal = bare.refusal(&Client::builder().profile("bare"));
-    assert!(
-        refusal.starts_with("no credentials: a profile bare with keys or a credential_process in "),
-        "{refusal}"
-    );
+    assert!(refusal.starts_with("no credentials: ") && !refusal.contains("AWS_ACCESS_KEY_ID"), "{refusal}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod process;
 
-pub(crate) use process::CredentialProcess;
+pub(crate) use process::{CredentialProcess, export_command};
 
 use crate::error::Error;
 use crate::observe::{Event, Observer};
@@ -79,15 +79,20 @@ impl Keyring {
     }
 
     async fn ask(&self, process: &CredentialProcess, now: UnixSeconds) -> Result<Issued, Error> {
+        self.observe(&Event::CredentialsAsked { of: process.name() });
         let issued = process.run().await?;
         if !issued.lives(now) {
             return Err(process.refused("gave credentials that have expired"));
         }
-        if let Some(observer) = &self.observer {
-            let access_key_id = &issued.credentials.access_key_id;
-            observer.0(&Event::CredentialsIssued { access_key_id, expires: issued.expires });
-        }
+        let access_key_id = &issued.credentials.access_key_id;
+        self.observe(&Event::CredentialsIssued { access_key_id, expires: issued.expires });
         Ok(issued)
+    }
+
+    fn observe(&self, event: &Event<'_>) {
+        if let Some(observer) = &self.observer {
+            observer.0(event);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `credential_process`: a program that prints credentials as JSON, format version 1.
+//! `credential_process`: a program that prints credentials as JSON, format version 1. The AWS CLI is one, for profiles that only it knows.
 //!
 //! Its words are split as a shell does and not run by one, as the AWS CLI has it. What it prints on standard output is
 //! never shown; what it says on standard error is, when it fails.
@@ -8,6 +8,7 @@ use crate::error::Error;
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::printable::printable;
 use instance_connect_core::secret::Secret;
+use instance_connect_core::shell::quoted;
 use instance_connect_core::sigv4::Credentials;
 use serde::Deserialize;
 use std::fmt;
@@ -31,10 +32,30 @@ const LONGEST_COMPLAINT: u64 = 1024;
 
 /// The program of one profile.
 pub(crate) struct CredentialProcess {
-    profile: String,
+    /// What it is, for messages.
+    name: String,
     program: String,
     arguments: Vec<String>,
+    kind: Kind,
 }
+
+/// Whose program it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The profile names it.
+    OfProfile,
+    AwsCli,
+}
+
+/// Makes the AWS CLI pass over every endpoint that variables or profiles name, for whatever service. They are ours, and nobody signs in
+/// there: our service would get their token.
+const IGNORE_CONFIGURED_ENDPOINT_URLS: &str = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS";
+
+/// What the AWS CLI does not get: our service, and the authority that vouches for it, which shall not vouch for those of AWS.
+const OURS_ALONE: [&str; 2] = ["AWS_ENDPOINT_URL", "AWS_CA_BUNDLE"];
+
+/// How the AWS CLI, of either version, exits where it does not know a command.
+const UNKNOWN_COMMAND: [i32; 2] = [2, 252];
 
 /// What it prints. Members that are not here are left alone.
 #[derive(Deserialize)]
@@ -52,7 +73,21 @@ impl CredentialProcess {
     pub(crate) fn new(profile: &str, words: Vec<String>) -> Option<Self> {
         let mut words = words.into_iter();
         let program = words.next()?;
-        Some(Self { profile: profile.to_owned(), program, arguments: words.collect() })
+        let name = format!("the credential_process of profile {profile}");
+        Some(Self { name, program, arguments: words.collect(), kind: Kind::OfProfile })
+    }
+
+    /// The AWS CLI, asked for the credentials of a profile, or of whatever its own variables say.
+    pub(crate) fn aws_cli(profile: Option<&str>) -> Self {
+        let command = ["configure", "export-credentials", "--format=process"].map(str::to_owned);
+        // One word, whatever the name begins with.
+        let named = profile.map(|profile| format!("--profile={profile}"));
+        Self {
+            name: format!("`{}`", export_command(profile)),
+            program: "aws".to_owned(),
+            arguments: command.into_iter().chain(named).collect(),
+            kind: Kind::AwsCli,
+        }
     }
 
     /// Starts the program and reads what it prints. It ends with this call, also when nobody waits for that any more.
@@ -66,6 +101,11 @@ impl CredentialProcess {
                 return Err(self.failed(&format!("took longer than {seconds} s"), &complaint));
             }
         };
+        if self.kind == Kind::AwsCli && status.code().is_some_and(|code| UNKNOWN_COMMAND.contains(&code)) {
+            return Err(
+                self.refused("is unknown to the `aws` on the PATH: it takes version 2 of the AWS CLI")
+            );
+        }
         if !status.success() {
             return Err(self.failed(&format!("failed ({status})"), &complaint));
         }
@@ -74,19 +114,36 @@ impl CredentialProcess {
 
     async fn finish(&self, output: &mut Vec<u8>, complaint: &mut Vec<u8>) -> Result<ExitStatus, Error> {
         let cannot = |what: &str, error| self.refused(&format!("cannot be {what}: {error}"));
-        let mut child = Command::new(&self.program)
+        let mut child = self.command().spawn().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound if self.kind == Kind::AwsCli => {
+                self.refused("cannot be asked: there is no AWS CLI, version 2, on the PATH")
+            }
+            _ => cannot(&format!("started as {:?}", self.program), error),
+        })?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let read = tokio::try_join!(bounded(stdout, output), beginning(stderr, complaint));
+        read.map_err(|error| cannot("read", error))?;
+        child.wait().await.map_err(|error| cannot("waited for", error))
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command
             .args(&self.arguments)
             // The caller's own input may be a key, or a session.
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| cannot(&format!("started as {:?}", self.program), error))?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let read = tokio::try_join!(bounded(stdout, output), beginning(stderr, complaint));
-        read.map_err(|error| cannot("read", error))?;
-        child.wait().await.map_err(|error| cannot("waited for", error))
+            .kill_on_drop(true);
+        if self.kind == Kind::AwsCli {
+            for variable in OURS_ALONE {
+                command.env_remove(variable);
+            }
+            if cfg!(not(feature = "planted-sign-ins-at-our-endpoint")) {
+                command.env(IGNORE_CONFIGURED_ENDPOINT_URLS, "true");
+            }
+        }
+        command
     }
 
     fn parse(&self, output: &[u8]) -> Result<Issued, Error> {
@@ -128,18 +185,32 @@ impl CredentialProcess {
         }
     }
 
+    /// What it is, for messages.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// An error of this program, without its arguments.
     pub(crate) fn refused(&self, what: &str) -> Error {
-        Error::Credentials(format!("the credential_process of profile {} {what}", self.profile))
+        Error::Credentials(format!("{} {what}", self.name))
+    }
+}
+
+/// What people type to see the credentials of a profile that the AWS CLI knows.
+pub(crate) fn export_command(profile: Option<&str>) -> String {
+    let export = "aws configure export-credentials";
+    match profile {
+        None => export.to_owned(),
+        Some(name) => format!("{export} --profile {}", quoted(&printable(name))),
     }
 }
 
 /// Without its arguments: some people put secrets there.
 impl fmt::Debug for CredentialProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { profile, program, .. } = self;
+        let Self { name, program, .. } = self;
         f.debug_struct("CredentialProcess")
-            .field("profile", profile)
+            .field("name", name)
             .field("program", program)
             .finish_non_exhaustive()
     }
@@ -163,4 +234,41 @@ async fn beginning(stream: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) -
     (&mut stream).take(LONGEST_COMPLAINT).read_to_end(into).await?;
     tokio::io::copy(&mut stream, &mut sink()).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever variables and profiles say: who signs in does so at AWS, by the authorities of the system.
+    #[test]
+    fn nobody_signs_in_at_our_endpoint() {
+        let variables = |process: CredentialProcess| {
+            let command = process.command();
+            let text = |text: &std::ffi::OsStr| text.to_str().unwrap().to_owned();
+            let variables = command.as_std().get_envs();
+            let mut variables: Vec<_> =
+                variables.map(|(name, value)| (text(name), value.map(text))).collect();
+            variables.sort();
+            variables
+        };
+        let expected = [
+            ("AWS_CA_BUNDLE", None),
+            ("AWS_ENDPOINT_URL", None),
+            ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", Some("true")),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.map(str::to_owned)));
+        assert_eq!(variables(CredentialProcess::aws_cli(None)), expected);
+        // A program of the profile's own gets what the AWS CLI would give it.
+        assert_eq!(variables(CredentialProcess::new("x", vec!["program".to_owned()]).unwrap()), []);
+    }
+
+    /// People paste what is between the backquotes.
+    #[test]
+    fn a_profile_is_one_word() {
+        for (name, expected) in [("dev", "dev"), ("$(id)", "'$(id)'"), ("\u{1b}[m", r"''\\'u{1b}[m'")] {
+            let expected = format!("aws configure export-credentials --profile {expected}");
+            assert_eq!(export_command(Some(name)), expected);
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! How an error answer is read, wherever services put its parts (wire.md 1.8, 1.9).
 
 use super::{Error, Fault};
-use crate::clock::seconds_ahead;
+use crate::clock::{in_header, in_words};
 use crate::exchange::Answer;
 use http::HeaderMap;
 use instance_connect_core::document::UnixSeconds;
@@ -11,30 +11,51 @@ use std::time::Duration;
 /// The longest part of a body without a code that becomes the message.
 const MESSAGE_OF_FOREIGN_BODY: usize = 200;
 
-/// Reads an error answer as the SDKs do: the code from the header, else from the body's `__type` or `code`; the message
+/// Reads an error answer as the SDKs do, EC2's and STS's in XML too: the code from the header, else from the body's `__type` or `code`; the message
 /// from `message`, `Message` or `errorMessage`. `now` is this machine's time when the answer came.
 pub(crate) fn from_answer(answer: &Answer, now: UnixSeconds) -> Error {
-    let body_code;
-    let message;
-    match serde_json::from_slice::<Map<String, Value>>(&answer.body) {
-        Ok(members) => {
-            body_code = text_member(&members, &["__type", "code"]);
-            // Services spell it either way: modelled errors with a capital, those of the framework without.
-            message = text_member(&members, &["message", "Message", "errorMessage"]).unwrap_or_default();
-        }
-        Err(_) => (body_code, message) = (None, foreign_message(&answer.body)),
-    }
+    let Said { code: body_code, message, request_id } = Said::read(&answer.body);
     let status = answer.status.as_u16();
     let codes = [answer.header("x-amzn-errortype"), body_code.as_deref()];
     let code = codes.into_iter().flatten().map(bare_code).find(|code| !code.is_empty());
+    let time = match answer.header("date") {
+        Some(date) => in_header(date),
+        None => in_words(&message).filter(|_| is_about_time(&message)),
+    };
+    let clock_skew = time.and_then(|time| time.0.checked_sub(now.0));
     classify(Fault {
         code: code.map_or_else(|| status.to_string(), str::to_owned),
         message,
-        request_id: answer.request_id().map(str::to_owned),
+        request_id: answer.request_id().map(str::to_owned).or(request_id),
         status,
         retry_after: retry_after(&answer.headers),
-        clock_skew: answer.header("date").and_then(|date| seconds_ahead(date, now)),
+        clock_skew,
     })
+}
+
+/// What the body of an error says.
+#[derive(Default)]
+pub(crate) struct Said {
+    pub(crate) code: Option<String>,
+    pub(crate) message: String,
+    /// Where it is not in a header alone.
+    pub(crate) request_id: Option<String>,
+}
+
+impl Said {
+    fn read(body: &[u8]) -> Self {
+        if let Ok(members) = serde_json::from_slice::<Map<String, Value>>(body) {
+            let code = text_member(&members, &["__type", "code"]);
+            // Services spell it either way: modelled errors with a capital, those of the framework without.
+            let message = text_member(&members, &["message", "Message", "errorMessage"]).unwrap_or_default();
+            return Self { code, message, request_id: None };
+        }
+        #[cfg(feature = "ec2")]
+        if let Some(said) = crate::ec2::xml::error(body) {
+            return said;
+        }
+        Self { message: foreign_message(body), ..Self::default() }
+    }
 }
 
 /// The first of `names` that is a text.
@@ -67,11 +88,11 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 fn classify(fault: Fault) -> Error {
     let variant: fn(Box<Fault>) -> Error = match fault.code.as_str() {
         "AuthException" => Error::Auth,
-        "EC2InstanceNotFoundException" => Error::Ec2InstanceNotFound,
+        "EC2InstanceNotFoundException" | "InvalidInstanceID.NotFound" => Error::Ec2InstanceNotFound,
         "EC2InstanceStateInvalidException" => Error::Ec2InstanceStateInvalid,
         "EC2InstanceTypeInvalidException" => Error::Ec2InstanceTypeInvalid,
         "EC2InstanceUnavailableException" => Error::Ec2InstanceUnavailable,
-        "InvalidArgsException" => Error::InvalidArgs,
+        "InvalidArgsException" | "InvalidInstanceID.Malformed" => Error::InvalidArgs,
         "SerialConsoleAccessDisabledException" => Error::SerialConsoleAccessDisabled,
         "SerialConsoleSessionLimitExceededException" => Error::SerialConsoleSessionLimitExceeded,
         "SerialConsoleSessionUnavailableException" => Error::SerialConsoleSessionUnavailable,
@@ -92,12 +113,16 @@ fn classify(fault: Fault) -> Error {
         | "PriorRequestNotComplete"
         | "EC2ThrottledException"
         | "SlowDown" => Error::Throttling,
-        "AccessDeniedException" | "AccessDenied" | "NotAuthorized" => Error::AccessDenied,
-        "UnrecognizedClientException" | "InvalidClientTokenId" | "InvalidAccessKeyId" => {
+        "AccessDeniedException" | "AccessDenied" | "NotAuthorized" | "UnauthorizedOperation" => {
+            Error::AccessDenied
+        }
+        "UnrecognizedClientException" | "InvalidClientTokenId" | "InvalidAccessKeyId" | "AuthFailure" => {
             Error::UnrecognizedClient
         }
         "ExpiredTokenException" | "ExpiredToken" => Error::ExpiredToken,
-        "InvalidSignatureException" if is_about_time(&fault.message) => Error::ClockSkew,
+        "InvalidSignatureException" | "SignatureDoesNotMatch" if is_about_time(&fault.message) => {
+            Error::ClockSkew
+        }
         "RequestTimeTooSkewed" | "RequestExpired" | "RequestInTheFuture" => Error::ClockSkew,
         "InvalidSignatureException"
         | "SignatureDoesNotMatch"
@@ -105,7 +130,7 @@ fn classify(fault: Fault) -> Error {
         | "IncompleteSignature"
         | "MissingAuthenticationTokenException"
         | "MissingAuthenticationToken" => Error::InvalidSignature,
-        "UnknownOperationException" | "UnknownOperation" => Error::UnknownOperation,
+        "UnknownOperationException" | "UnknownOperation" | "InvalidAction" => Error::UnknownOperation,
         _ if fault.status == 429 => Error::Throttling,
         _ => Error::Service,
     };
@@ -177,6 +202,16 @@ mod tests {
             let fault = fault(400, *header, body);
             assert_eq!((fault.code.as_str(), fault.message.as_str()), (*code, *message), "{header:?} {body}");
         }
+    }
+
+    /// Where a proxy has taken the date away.
+    #[test]
+    fn the_words_of_a_refusal_have_the_services_time() {
+        let skew = |message: &str| {
+            fault(400, None, &format!(r#"{{"__type":"A","message":"{message}"}}"#)).clock_skew
+        };
+        assert_eq!(skew("Signature expired: x (19700101T001000Z - 5 min.)"), Some(600));
+        assert_eq!(skew("Something else: x (19700101T001000Z - 5 min.)"), None);
     }
 
     #[test]

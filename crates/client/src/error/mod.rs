@@ -2,6 +2,8 @@
 
 mod answer;
 
+#[cfg(feature = "ec2")]
+pub(crate) use answer::Said;
 pub(crate) use answer::from_answer;
 
 use crate::clock::skew_behind;
@@ -134,7 +136,8 @@ pub struct Fault {
     pub status: u16,
     /// How long the service asks to wait before another attempt: `x-amz-retry-after`, else `Retry-After`.
     pub retry_after: Option<Duration>,
-    /// How many seconds the service's clock is ahead of this machine's, by the answer's `Date`; negative when behind.
+    /// How many seconds the service's clock is ahead of this machine's, by the answer's `Date`, or where it has none by the words of a
+    /// refusal; negative when behind.
     pub clock_skew: Option<i64>,
 }
 

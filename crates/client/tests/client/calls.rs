@@ -177,3 +177,25 @@ async fn values_no_header_can_carry() {
     let error = client.send_ssh_public_key(&push()).await.unwrap_err();
     assert!(matches!(error, Error::Configuration(_)), "{error:?}");
 }
+
+/// EC2's API at the endpoint of the pushes: the connection is the same, the signatures are each for their own service.
+#[cfg(feature = "ec2")]
+#[tokio::test]
+async fn services_with_one_endpoint_share_its_connections() {
+    let page = "<DescribeInstancesResponse><reservationSet/></DescribeInstancesResponse>";
+    let server = Server::deciding(|request| match request.headers.get("x-amz-target") {
+        Some(_) => Reply::success(),
+        None => Reply { status: 200, headers: Vec::new(), body: page.to_owned() },
+    })
+    .await;
+    let client = server.client();
+    let nothing =
+        client.describe_instances(&instance_connect_client::DescribeInstances::new()).await.unwrap();
+    assert!(nothing.instances.is_empty());
+    client.send_ssh_public_key(&push()).await.unwrap();
+    assert_eq!(server.connections(), 1);
+    let received = server.received.lock().unwrap();
+    let scopes = received.iter().map(|request| request.headers["authorization"].to_str().unwrap());
+    let services: Vec<&str> = scopes.map(|scope| scope.split('/').nth(3).unwrap()).collect();
+    assert_eq!(services, ["ec2", "ec2-instance-connect"]);
+}

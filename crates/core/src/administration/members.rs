@@ -9,8 +9,8 @@ use super::request::{PolicyDocument, Tags};
 use crate::api::{AdministrationErrorCode, ApiError, Constraint, Violations};
 use crate::audit::{AttributeKey, LogPosition};
 use crate::ids::{
-    AccessKeyId, AccountId, AvailabilityZone, Fingerprint, GroupName, InstanceId, OsUser, PolicyName,
-    UserName,
+    AccessKeyId, AccountId, AvailabilityZone, Fingerprint, GroupName, ImageId, InstanceId, InstanceType,
+    OsUser, PolicyName, UserName,
 };
 use crate::inventory::{InstanceState, Status};
 use crate::{limits, link};
@@ -19,6 +19,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The members that have not been read yet.
 pub(super) struct Members(Map<String, Value>);
@@ -168,6 +169,20 @@ text_members! {
         Constraint::Pattern(r"^(\w+-){2,3}\d+\w+$", crate::api::is_zone_name)
     ];
 }
+
+/// Texts whose own sentence says what they are: EC2's model has no constraint for them.
+macro_rules! parsed_members {
+    ($($type:ty,)*) => {
+        $(impl Member for $type {
+            fn read(name: &str, value: &Value) -> Result<Self, ApiError> {
+                let text: String = text(name, value, &[Constraint::AtMost(limits::INSTANCE_DETAIL)])?;
+                text.parse().map_err(|error| invalid(format!("{name}: {error}")))
+            }
+        })*
+    };
+}
+
+parsed_members! { InstanceType, ImageId, Ipv4Addr, Ipv6Addr, }
 
 /// Text that is bounded, and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]

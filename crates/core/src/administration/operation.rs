@@ -1,49 +1,14 @@
 //! The table of administrative operations.
 
-use crate::iam::ResourceType;
-
-/// Makes the enum and everything that is known of an operation without its parameters.
-macro_rules! operations {
-    ($($(#[$doc:meta])* $name:ident, $access:ident, $resource:ident;)*) => {
-        /// An administrative operation.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[expect(missing_docs, reason = "their names say it, and docs/administration.md the rest")]
-        pub enum Operation { $($(#[$doc])* $name,)* }
-
-        impl Operation {
-            /// Every operation there is.
-            pub const ALL: &[Self] = &[$(Self::$name),*];
-
-            /// Its name: behind the target's prefix, and in records.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$name => stringify!($name),)* }
-            }
-
-            /// The action that policies know it by.
-            pub const fn action(self) -> &'static str {
-                match self { $(Self::$name => concat!("instance-connect:", stringify!($name)),)* }
-            }
-
-            /// What its resource is.
-            pub const fn resource_type(self) -> ResourceType {
-                match self { $(Self::$name => ResourceType::$resource,)* }
-            }
-
-            const fn access(self) -> Access {
-                match self { $(Self::$name => Access::$access,)* }
-            }
-        }
-    };
-}
-
-/// What an operation does to the inventory.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
-    Read,
-    Write,
-}
+use crate::operations::operations;
 
 operations! {
+    /// An administrative operation.
+    #[expect(missing_docs, reason = "their names say it, and docs/administration.md the rest")]
+    pub enum Operation;
+
+    "instance-connect";
+
     // Accounts. For principals of the management account only.
     CreateAccount, Write, Any;
     ListAccounts, Read, Any;
@@ -106,6 +71,7 @@ operations! {
     DescribeInstances, Read, Any;
     SetInstanceState, Write, Instance;
     SetInstanceHost, Write, Instance;
+    SetInstanceDetails, Write, Instance;
     CreateTags, Write, Instance;
     DeleteTags, Write, Instance;
     CreateJoinToken, Write, Instance;
@@ -125,11 +91,6 @@ operations! {
 }
 
 impl Operation {
-    /// Whether it changes nothing.
-    pub fn is_read_only(self) -> bool {
-        self.access() == Access::Read
-    }
-
     /// Whether its answer holds a secret, which is told this once.
     pub const fn tells_a_secret(self) -> bool {
         matches!(self, Self::CreateAccount | Self::CreateAccessKey | Self::CreateJoinToken)

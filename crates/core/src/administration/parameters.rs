@@ -6,6 +6,7 @@ use super::{Operation, PolicyArn, PolicyDocument, SimulatedPush};
 use crate::api::{AdministrationErrorCode, ApiError};
 use crate::audit::EventFilter;
 use crate::ids::{GroupName, InstanceId, PolicyName, UserName};
+use crate::inventory::InstanceDetails;
 use crate::limits;
 
 /// The members of each operation.
@@ -75,7 +76,8 @@ pub(super) fn read(operation: Operation, m: &mut Members) -> Result<Request, Api
         O::DeletePolicy => Change::DeletePolicy { policy: arn(m)? }.into(),
         O::CreateInstance => {
             let (instance, zone) = (m.optional("InstanceId")?, m.required("AvailabilityZone")?);
-            Change::CreateInstance { instance, zone, tags: m.optional("Tags")?.unwrap_or_default() }.into()
+            let tags = m.optional("Tags")?.unwrap_or_default();
+            Change::CreateInstance { instance, zone, tags, details: details(m)? }.into()
         }
         O::DescribeInstances => {
             let instances = m.optional("InstanceIds")?.unwrap_or_default();
@@ -86,6 +88,9 @@ pub(super) fn read(operation: Operation, m: &mut Members) -> Result<Request, Api
         }
         O::SetInstanceHost => {
             Change::SetInstanceHost { instance: instance(m)?, host: m.optional("HostInstanceId")? }.into()
+        }
+        O::SetInstanceDetails => {
+            Change::SetInstanceDetails { instance: instance(m)?, details: details(m)? }.into()
         }
         O::CreateTags => Change::CreateTags { instance: tagged(m)?, tags: m.required("Tags")? }.into(),
         O::DeleteTags => Change::DeleteTags { instance: tagged(m)?, keys: m.required("TagKeys")? }.into(),
@@ -138,6 +143,17 @@ fn document(m: &mut Members) -> Result<PolicyDocument, ApiError> {
 
 fn instance(m: &mut Members) -> Result<InstanceId, ApiError> {
     m.required("InstanceId")
+}
+
+/// What is said of an instance, under EC2's names of it. What is not given is not said.
+fn details(m: &mut Members) -> Result<Box<InstanceDetails>, ApiError> {
+    Ok(Box::new(InstanceDetails {
+        instance_type: m.optional("InstanceType")?,
+        image_id: m.optional("ImageId")?,
+        private_ip: m.optional("PrivateIpAddress")?,
+        public_ip: m.optional("PublicIpAddress")?,
+        ipv6: m.optional("Ipv6Address")?,
+    }))
 }
 
 /// `Resources` as EC2 has it, though one at a time: a request is judged for one resource.

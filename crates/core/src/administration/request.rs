@@ -9,7 +9,9 @@ use crate::ids::{
     AccessKeyId, AccountId, AvailabilityZone, Fingerprint, GroupName, InstanceId, OsUser, PolicyName, Region,
     UserName,
 };
-use crate::inventory::{InstanceState, Status, User, group_arn, instance_arn, policy_arn, user_arn};
+use crate::inventory::{
+    InstanceDetails, InstanceState, Status, User, group_arn, instance_arn, policy_arn, user_arn,
+};
 use crate::planted;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,6 +54,13 @@ pub struct Page {
     pub marker: Option<String>,
     /// How many there may be in the answer, at most [`limits::PAGE`](crate::limits::PAGE).
     pub max_items: usize,
+}
+
+impl Page {
+    /// Where the part is, in the order of keys: behind this.
+    pub fn start(&self) -> &str {
+        self.marker.as_deref().unwrap_or_default()
+    }
 }
 
 /// An administrative operation with its parameters.
@@ -112,43 +121,149 @@ pub enum Revoke {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the operations' names and those of their members say it")]
 pub enum Change {
-    CreateAccount { account: Option<AccountId> },
-    UpdateAccount { account: AccountId, status: Status },
+    CreateAccount {
+        account: Option<AccountId>,
+    },
+    UpdateAccount {
+        account: AccountId,
+        status: Status,
+    },
     EnableSerialConsoleAccess,
     DisableSerialConsoleAccess,
-    CreateUser { user: UserName, tags: Tags },
-    UpdateUser { user: UserName, status: Status },
-    TagUser { user: UserName, tags: Tags },
-    UntagUser { user: UserName, keys: BTreeSet<String> },
-    PutUserPolicy { user: UserName, policy: PolicyName, document: PolicyDocument },
-    DeleteUserPolicy { user: UserName, policy: PolicyName },
-    AttachUserPolicy { user: UserName, policy: PolicyArn },
-    DetachUserPolicy { user: UserName, policy: PolicyArn },
-    PutUserPermissionsBoundary { user: UserName, policy: PolicyArn },
-    DeleteUserPermissionsBoundary { user: UserName },
-    CreateAccessKey { user: Option<UserName> },
-    UpdateAccessKey { user: Option<UserName>, key: AccessKeyId, status: Status },
-    DeleteAccessKey { user: Option<UserName>, key: AccessKeyId },
-    CreateGroup { group: GroupName },
-    DeleteGroup { group: GroupName },
-    AddUserToGroup { group: GroupName, user: UserName },
-    RemoveUserFromGroup { group: GroupName, user: UserName },
-    PutGroupPolicy { group: GroupName, policy: PolicyName, document: PolicyDocument },
-    DeleteGroupPolicy { group: GroupName, policy: PolicyName },
-    AttachGroupPolicy { group: GroupName, policy: PolicyArn },
-    DetachGroupPolicy { group: GroupName, policy: PolicyArn },
-    CreatePolicy { policy: PolicyName, document: PolicyDocument },
-    UpdatePolicy { policy: PolicyArn, document: PolicyDocument },
-    DeletePolicy { policy: PolicyArn },
-    CreateInstance { instance: Option<InstanceId>, zone: AvailabilityZone, tags: Tags },
-    SetInstanceState { instance: InstanceId, state: InstanceState },
-    SetInstanceHost { instance: InstanceId, host: Option<InstanceId> },
-    CreateTags { instance: InstanceId, tags: Tags },
-    DeleteTags { instance: InstanceId, keys: BTreeSet<String> },
-    CreateJoinToken { instance: InstanceId },
-    AcceptHostKeys { instance: InstanceId, fingerprints: BTreeSet<Fingerprint>, from: Option<InstanceId> },
-    RevokeAgent { instance: InstanceId },
-    RearmAgent { instance: InstanceId },
+    CreateUser {
+        user: UserName,
+        tags: Tags,
+    },
+    UpdateUser {
+        user: UserName,
+        status: Status,
+    },
+    TagUser {
+        user: UserName,
+        tags: Tags,
+    },
+    UntagUser {
+        user: UserName,
+        keys: BTreeSet<String>,
+    },
+    PutUserPolicy {
+        user: UserName,
+        policy: PolicyName,
+        document: PolicyDocument,
+    },
+    DeleteUserPolicy {
+        user: UserName,
+        policy: PolicyName,
+    },
+    AttachUserPolicy {
+        user: UserName,
+        policy: PolicyArn,
+    },
+    DetachUserPolicy {
+        user: UserName,
+        policy: PolicyArn,
+    },
+    PutUserPermissionsBoundary {
+        user: UserName,
+        policy: PolicyArn,
+    },
+    DeleteUserPermissionsBoundary {
+        user: UserName,
+    },
+    CreateAccessKey {
+        user: Option<UserName>,
+    },
+    UpdateAccessKey {
+        user: Option<UserName>,
+        key: AccessKeyId,
+        status: Status,
+    },
+    DeleteAccessKey {
+        user: Option<UserName>,
+        key: AccessKeyId,
+    },
+    CreateGroup {
+        group: GroupName,
+    },
+    DeleteGroup {
+        group: GroupName,
+    },
+    AddUserToGroup {
+        group: GroupName,
+        user: UserName,
+    },
+    RemoveUserFromGroup {
+        group: GroupName,
+        user: UserName,
+    },
+    PutGroupPolicy {
+        group: GroupName,
+        policy: PolicyName,
+        document: PolicyDocument,
+    },
+    DeleteGroupPolicy {
+        group: GroupName,
+        policy: PolicyName,
+    },
+    AttachGroupPolicy {
+        group: GroupName,
+        policy: PolicyArn,
+    },
+    DetachGroupPolicy {
+        group: GroupName,
+        policy: PolicyArn,
+    },
+    CreatePolicy {
+        policy: PolicyName,
+        document: PolicyDocument,
+    },
+    UpdatePolicy {
+        policy: PolicyArn,
+        document: PolicyDocument,
+    },
+    DeletePolicy {
+        policy: PolicyArn,
+    },
+    CreateInstance {
+        instance: Option<InstanceId>,
+        zone: AvailabilityZone,
+        tags: Tags,
+        details: Box<InstanceDetails>,
+    },
+    SetInstanceState {
+        instance: InstanceId,
+        state: InstanceState,
+    },
+    SetInstanceHost {
+        instance: InstanceId,
+        host: Option<InstanceId>,
+    },
+    SetInstanceDetails {
+        instance: InstanceId,
+        details: Box<InstanceDetails>,
+    },
+    CreateTags {
+        instance: InstanceId,
+        tags: Tags,
+    },
+    DeleteTags {
+        instance: InstanceId,
+        keys: BTreeSet<String>,
+    },
+    CreateJoinToken {
+        instance: InstanceId,
+    },
+    AcceptHostKeys {
+        instance: InstanceId,
+        fingerprints: BTreeSet<Fingerprint>,
+        from: Option<InstanceId>,
+    },
+    RevokeAgent {
+        instance: InstanceId,
+    },
+    RearmAgent {
+        instance: InstanceId,
+    },
 }
 
 /// What policies are asked about.
@@ -300,6 +415,7 @@ impl Change {
             Self::CreateInstance { instance: Some(instance), .. }
             | Self::SetInstanceState { instance, .. }
             | Self::SetInstanceHost { instance, .. }
+            | Self::SetInstanceDetails { instance, .. }
             | Self::CreateTags { instance, .. }
             | Self::DeleteTags { instance, .. }
             | Self::AcceptHostKeys { instance, .. }

@@ -1,9 +1,11 @@
 //! The operations: how a request names one, its parameters as types, and its answer.
 
 use super::error::ApiError;
+use super::protocol::Protocol;
 use super::validate::{Constraint, Violations};
 use crate::administration;
 use crate::ids::{AvailabilityZone, InstanceId, OsUser, RequestId};
+use crate::query;
 use crate::sigv4::RequestHead;
 use crate::ssh_key::{KeyError, KeyTypes, PublicKey};
 use serde::de::Error as _;
@@ -22,30 +24,52 @@ pub enum Operation {
     SendSerialConsoleSshPublicKey,
     /// Administer an account.
     Administer(administration::Operation),
+    /// One of EC2's or STS's.
+    Query(query::Operation),
 }
 
 impl Operation {
     /// Every operation, so that tests can be generated from the router.
     pub fn all() -> impl Iterator<Item = Self> {
         let pushes = [Self::SendSshPublicKey, Self::SendSerialConsoleSshPublicKey];
-        pushes.into_iter().chain(administration::Operation::ALL.iter().copied().map(Self::Administer))
+        let administration = administration::Operation::ALL.iter().copied().map(Self::Administer);
+        pushes.into_iter().chain(administration).chain(query::Operation::ALL.iter().copied().map(Self::Query))
     }
 
-    /// The name in the target header and in the audit log.
+    /// The name in the target header or the parameter `Action`, and in the audit log.
     pub const fn name(self) -> &'static str {
         match self {
             Self::SendSshPublicKey => "SendSSHPublicKey",
             Self::SendSerialConsoleSshPublicKey => "SendSerialConsoleSSHPublicKey",
             Self::Administer(operation) => operation.name(),
+            Self::Query(operation) => operation.name(),
         }
     }
 
-    /// What stands before the name in the target header.
-    pub const fn target(self) -> &'static str {
+    /// What stands before the name in the target header; `None` for those that no target names.
+    pub const fn target(self) -> Option<&'static str> {
         match self {
-            Self::SendSshPublicKey | Self::SendSerialConsoleSshPublicKey => "AWSEC2InstanceConnectService",
-            Self::Administer(_) => administration::TARGET,
+            Self::SendSshPublicKey | Self::SendSerialConsoleSshPublicKey => {
+                Some("AWSEC2InstanceConnectService")
+            }
+            Self::Administer(_) => Some(administration::TARGET),
+            Self::Query(_) => None,
         }
+    }
+
+    /// The protocol in which it is asked for and answered.
+    pub const fn protocol(self) -> Protocol {
+        match self {
+            Self::SendSshPublicKey | Self::SendSerialConsoleSshPublicKey | Self::Administer(_) => {
+                Protocol::Json
+            }
+            Self::Query(operation) => Protocol::Query(operation.service()),
+        }
+    }
+
+    /// The name and whose it is, such as `ec2:DescribeInstances`: some of EC2's names are administration's, too.
+    pub fn full_name(self) -> String {
+        format!("{}:{}", self.service(), self.name())
     }
 
     /// The signing name that its requests must be scoped to.
@@ -53,6 +77,7 @@ impl Operation {
         match self {
             Self::SendSshPublicKey | Self::SendSerialConsoleSshPublicKey => "ec2-instance-connect",
             Self::Administer(_) => administration::SERVICE,
+            Self::Query(operation) => operation.service().signing_name(),
         }
     }
 }
@@ -82,7 +107,7 @@ pub fn route(head: &RequestHead<'_>) -> Result<Operation, ApiError> {
         .ok_or(ApiError::UnknownOperation)?;
     let service = service.rsplit('.').next().unwrap_or_default();
     Operation::all()
-        .find(|known| known.target() == service && known.name() == operation)
+        .find(|known| known.target() == Some(service) && known.name() == operation)
         .ok_or(ApiError::UnknownOperation)
 }
 

@@ -1,11 +1,15 @@
 //! One line of the log.
 
+use crate::limits;
 use serde::Serialize;
 use std::fmt::Write as _;
 
 /// What most lines, and most parts of one, fit into without growing.
 const LINE_BYTES: usize = 1536;
 const PART_BYTES: usize = 512;
+
+/// More than the tie takes that the log adds to each line.
+const TIE_BYTES: usize = 256;
 
 /// One line of the audit log: a JSON object in printable ASCII, and a line feed. It is made from structs only, so
 /// whatever text is in it cannot begin another line, and says nothing to a terminal that shows it.
@@ -16,6 +20,11 @@ impl Line {
     /// The line, with its line feed.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Whether it would be longer, with its tie to the line before, than a line that is read back.
+    pub fn is_too_long(&self) -> bool {
+        self.0.len().saturating_add(TIE_BYTES) as u64 > limits::AUDIT_LINE
     }
 
     /// The line, with its line feed.

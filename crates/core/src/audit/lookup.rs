@@ -127,6 +127,9 @@ const RESOURCES: [(&str, &str); 6] = [
     ("policyArn", "AWS::IAM::Policy"),
 ];
 
+/// Lists of what a request of EC2's API is about: the set, and the member of its items that names it.
+const RESOURCE_SETS: [(&str, &str); 2] = [("instancesSet", "instanceId"), ("resourcesSet", "resourceId")];
+
 impl<'a> Event<'a> {
     /// Reads a line. `None` where it is no event: an intent, or no line of ours.
     pub fn read(line: &'a [u8]) -> Option<Self> {
@@ -184,11 +187,13 @@ impl<'a> Event<'a> {
     }
 
     fn resources(&self) -> impl Iterator<Item = (&str, &'static str)> {
-        let named = |(member, kind)| {
-            let value = self.members.request_parameters.get(member)?;
-            Some((value.as_str()?, kind))
-        };
-        RESOURCES.into_iter().filter_map(named)
+        let parameters = &self.members.request_parameters;
+        let named = |(member, kind)| Some((parameters.get(member)?.as_str()?, kind));
+        let listed = RESOURCE_SETS.into_iter().flat_map(|(set, member)| {
+            let items = parameters.get(set).and_then(|set| set.get("items")).and_then(Value::as_array);
+            items.into_iter().flatten().filter_map(move |item| item.get(member)?.as_str())
+        });
+        RESOURCES.into_iter().filter_map(named).chain(listed.map(|id| (id, "AWS::EC2::Instance")))
     }
 
     fn has(&self, key: AttributeKey, value: &str) -> bool {
@@ -315,6 +320,23 @@ mod tests {
             answer["Resources"],
             json!([{ "ResourceName": "i-1", "ResourceType": "AWS::EC2::Instance" }])
         );
+    }
+
+    /// Each of the instances that a request of EC2's API is about leads to it.
+    #[test]
+    fn an_event_of_ec2_is_found_by_its_instances() {
+        for (set, member) in RESOURCE_SETS {
+            let line = LINE.replace("ec2-instance-connect.", "ec2.").replace(
+                r#""instanceId":"i-1""#,
+                &format!(r#""{set}":{{"items":[{{"{member}":"i-1"}},{{"{member}":"i-2"}},{{}},7]}}"#),
+            );
+            let event = Event::read(line.as_bytes()).unwrap();
+            for (id, expected) in [("i-1", true), ("i-2", true), ("i-3", false)] {
+                assert_eq!(event.has(AttributeKey::ResourceName, id), expected, "{set} {id}");
+            }
+            let shown = |id| json!({ "ResourceName": id, "ResourceType": "AWS::EC2::Instance" });
+            assert_eq!(event.answer()["Resources"], json!([shown("i-1"), shown("i-2")]));
+        }
     }
 
     #[test]

@@ -21,8 +21,8 @@ pub use line::Line;
 pub use lookup::{AttributeKey, Event, EventFilter, LogPosition, NotALogPosition, parse_time};
 pub use operator::{OperatorAction, OperatorEvent};
 pub use own::{
-    CloneEvidence, LinkClaim, Refused, ShownBy, enrolment, host_key_report, refusal, refusal_counts, renewal,
-    suspension,
+    CloneEvidence, LinkClaim, Refused, ShownBy, enrolment, host_facts_report, host_key_report, refusal,
+    refusal_counts, renewal, suspension,
 };
 pub use proof::{Proof, proof};
 pub use recovery::{OpenIntents, OpenIntentsError};

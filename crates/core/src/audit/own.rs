@@ -3,6 +3,7 @@
 use super::line::Line;
 use super::sampling::RefusalCounts;
 use super::shape::{EventType, Failure, Head, ResponseElements, Rest, Shared, Tls, UserIdentity};
+use crate::host_facts::{HostAddress, HostFacts};
 use crate::host_key::{HostKeyReport, HostKeys};
 use crate::ids::{AccessKeyId, Region};
 use crate::limits;
@@ -81,6 +82,29 @@ pub fn host_key_report(
         ..Rest::of_instance(identity, event_id)
     };
     shared.line(failure, &rest)
+}
+
+/// The record of an agent's word for where its machine is and what it is called, where it says something else than before: on
+/// disk before anybody is shown it.
+pub fn host_facts_report(identity: &AgentUrn, facts: &HostFacts, time: UnixSeconds, event_id: &str) -> Line {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Recorded<'a> {
+        instance_id: &'a str,
+        hostname: &'a str,
+        architecture: &'a str,
+        addresses: Vec<String>,
+    }
+    let account_id = identity.account.as_str();
+    let agent = UserIdentity::Agent { principal_id: &identity.to_string(), account_id };
+    let mut shared = Shared::new(&Head::new("ReportHostFacts", agent, time, &identity.region));
+    shared.set_parameters(&Recorded {
+        instance_id: identity.instance.as_str(),
+        hostname: facts.hostname.as_str(),
+        architecture: facts.architecture.as_str(),
+        addresses: facts.addresses.iter().map(HostAddress::to_string).collect(),
+    });
+    shared.line(None, &Rest::of_instance(identity, event_id))
 }
 
 /// Why an identity is suspended: what two machines that hold it have shown.

@@ -2,7 +2,7 @@
 
 use super::line::Line;
 use super::shape::{
-    AdditionalEventData, DecidedBy, Delivery, EVENT, EventType, Failure, INTENT, OUR_EVENT_SOURCE, Rest,
+    AdditionalEventData, DecidedBy, Delivery, EVENT, EventType, Failure, INTENT, PUSH_EVENT_SOURCE, Rest,
     Shared, Tls,
 };
 use crate::{limits, planted};
@@ -103,10 +103,10 @@ fn interrupted(intent: &str, event_id: &str) -> Option<Line> {
     let shared = Shared::read(intent)?;
     let Intent { request, event_source, recipient_account_id, additional_event_data, tls_details } =
         serde_json::from_str(intent).ok()?;
-    let (delivery, error_message) = if event_source == OUR_EVENT_SOURCE {
-        (None, "The service ended before it was on record whether the change was made.")
-    } else {
+    let (delivery, error_message) = if event_source == PUSH_EVENT_SOURCE {
         (Some(Delivery::Unknown), "The service ended before it knew whether the key was delivered.")
+    } else {
+        (None, "The service ended before it was on record whether the change was made.")
     };
     let failure = Failure { error_code: "Interrupted", error_message: Some(error_message) };
     let rest = Rest {

@@ -2,26 +2,28 @@
 
 use super::line::Line;
 use super::shape::{
-    AdditionalEventData, DecidedBy, Delivery, EventType, Failure, Head, OUR_EVENT_SOURCE, ResponseElements,
-    Rest, Shared, Tls, UserIdentity,
+    AdditionalEventData, DecidedBy, Delivery, EventType, Failure, Head, OUR_EVENT_SOURCE, PUSH_EVENT_SOURCE,
+    ResponseElements, Rest, Shared, Tls, UserIdentity,
 };
-use crate::api::{ApiError, Operation, SendSerialConsoleSshPublicKey, SendSshPublicKey};
+use crate::api::{ApiError, Operation, Protocol, SendSerialConsoleSshPublicKey, SendSshPublicKey};
 use crate::authz::Caller;
 use crate::iam::StatementRef;
 use crate::ids::{AccountId, AvailabilityZone, Region, RequestId};
 use crate::inventory::UserKind;
 use crate::origin::{Origin, TlsDetails};
+use crate::query::Service;
 use serde::Serialize;
 use serde_json::Value;
 
-/// The event source of the API. The real events say this, and the model's trait is wrong (wire.md 1.1). Administration
-/// has one of its own.
+/// The event source of the API. Administration has one of its own.
 const fn event_source(operation: Operation) -> &'static str {
     match operation {
-        Operation::SendSshPublicKey | Operation::SendSerialConsoleSshPublicKey => {
-            "ec2-instance-connect.amazonaws.com"
-        }
+        Operation::SendSshPublicKey | Operation::SendSerialConsoleSshPublicKey => PUSH_EVENT_SOURCE,
         Operation::Administer(_) => OUR_EVENT_SOURCE,
+        Operation::Query(operation) => match operation.service() {
+            Service::Ec2 => "ec2.amazonaws.com",
+            Service::Sts => "sts.amazonaws.com",
+        },
     }
 }
 
@@ -33,7 +35,7 @@ pub enum Outcome<'a> {
         /// Whether the machine has the OS user, as far as its agent could tell.
         os_user_exists: bool,
     },
-    /// Administration answered with success.
+    /// Administration, or EC2's API, answered with success.
     Administered {
         /// What the answer said, without secrets; `None` for nothing, or nothing but what was read.
         response_elements: Option<&'a Value>,
@@ -48,6 +50,7 @@ pub struct AuditedRequest {
     request: RequestId,
     account: AccountId,
     shared: Shared,
+    protocol: Protocol,
     read_only: bool,
     decided_by: Option<StatementRef>,
     delivery: Option<Delivery>,
@@ -77,11 +80,21 @@ impl AuditedRequest {
             request: origin.request.clone(),
             account: user.account.clone(),
             shared: Shared::new(&head),
-            read_only: matches!(operation, Operation::Administer(operation) if operation.is_read_only()),
+            protocol: operation.protocol(),
+            read_only: match operation {
+                Operation::Administer(operation) => operation.is_read_only(),
+                Operation::Query(operation) => operation.is_read_only(),
+                Operation::SendSshPublicKey | Operation::SendSerialConsoleSshPublicKey => false,
+            },
             decided_by: None,
             delivery: None,
             tls: origin.tls.clone(),
         }
+    }
+
+    /// The protocol in which the request is answered.
+    pub const fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// Shows the parameters. Without them they are null: they could not be read.
@@ -89,7 +102,7 @@ impl AuditedRequest {
         self.shared.set_parameters(&parameters.recorded());
     }
 
-    /// Shows the parameters of an administrative operation, spelled as a record has them.
+    /// Shows the parameters of an administrative operation or one of EC2's, spelled as a record has them.
     pub fn administered(&mut self, parameters: &Value) {
         self.shared.set_parameters(parameters);
     }
@@ -135,9 +148,18 @@ impl AuditedRequest {
                 if let Some(statement) = error.denied_by() {
                     rest.additional_event_data.decided_by = Some(DecidedBy::from(statement));
                 }
-                let wire = error.to_wire();
+                let wire = error.to_wire(self.protocol, &self.request);
                 let error_message = Some(wire.message.as_str()).filter(|message| !message.is_empty());
-                self.shared.line(Some(Failure { error_code: wire.code, error_message }), &rest)
+                // EC2's records say whose fault it was, and of asking too often it is the caller's (wire.md 8.4).
+                let asks_too_often =
+                    matches!(error, ApiError::Throttling | ApiError::Busy | ApiError::SignatureUsed);
+                let whose = match self.protocol {
+                    Protocol::Query(Service::Ec2) if wire.status < 500 || asks_too_often => "Client.",
+                    Protocol::Query(Service::Ec2) => "Server.",
+                    Protocol::Query(Service::Sts) | Protocol::Json => "",
+                };
+                let error_code = &format!("{whose}{}", wire.code);
+                self.shared.line(Some(Failure { error_code, error_message }), &rest)
             }
         }
     }

@@ -17,8 +17,14 @@ use std::num::NonZeroU32;
 /// What stands before the parameters.
 const PARAMETERS: &str = r#","requestParameters":"#;
 
+/// The source of pushes. The real events say this, and the model's trait is wrong (wire.md 1.1).
+pub(super) const PUSH_EVENT_SOURCE: &str = "ec2-instance-connect.amazonaws.com";
+
 /// The source of what AWS has no event for.
 pub(super) const OUR_EVENT_SOURCE: &str = "instance-connect";
+
+/// What stands in their place where the line would be longer than any reader takes.
+const OMITTED: &[u8] = br#"{"omitted":true}"#;
 
 /// What stands behind them.
 const AFTER_PARAMETERS: &str = r#","responseElements":"#;
@@ -48,12 +54,18 @@ impl Shared {
         Some(Self { head: Members::read(head), parameters: Cow::Owned(parameters.into()) })
     }
 
+    /// The line. Where it would be longer than [`AUDIT_LINE`](crate::limits::AUDIT_LINE), it says that its parameters are left out.
     pub(super) fn line(&self, failure: Option<Failure<'_>>, rest: &Rest<'_>) -> Line {
+        let line = self.line_with(&self.parameters, failure, rest);
+        if line.is_too_long() { self.line_with(OMITTED, failure, rest) } else { line }
+    }
+
+    fn line_with(&self, parameters: &[u8], failure: Option<Failure<'_>>, rest: &Rest<'_>) -> Line {
         let mut line = self.head.copy();
         if let Some(failure) = failure {
             line.add(&failure);
         }
-        line.add_json(PARAMETERS, &self.parameters);
+        line.add_json(PARAMETERS, parameters);
         line.add(rest);
         line.close()
     }
@@ -135,7 +147,7 @@ impl Serialize for EventTime {
 }
 
 /// What went wrong.
-#[derive(Serialize)]
+#[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Failure<'a> {
     pub(super) error_code: &'a str,

@@ -1,6 +1,7 @@
 use super::*;
 use crate::api::{AccessDenied, ApiError, Operation, SendSerialConsoleSshPublicKey, SendSshPublicKey};
 use crate::authz::Caller;
+use crate::host_facts::HostFacts;
 use crate::host_key::{HostKeyReport, claimed};
 use crate::iam::{Action, Denial, PolicyKind, StatementRef};
 use crate::ids::Region;
@@ -9,6 +10,7 @@ use crate::limits;
 use crate::link::{AgentUrn, KeyUse, Refusal, UseEvent};
 use crate::origin::{Origin, TlsDetails};
 use crate::ssh_key::KeyTypes;
+use crate::{administration, query};
 use instance_connect_document::{BootInstant, Fingerprint, RequestId, SessionId, UnixSeconds};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -196,6 +198,27 @@ fn a_denial_names_its_statement() {
     assert_eq!(decided_by(Denial::Implicit(PolicyKind::IdentityBased)), Value::Null);
 }
 
+/// EC2's records say whose fault an error was; wire.md 8.4.
+#[test]
+fn whose_fault_an_error_was() {
+    let of = |operation| {
+        let operation = Operation::Query(operation);
+        AuditedRequest::new(&origin(), &caller(UserKind::IamUser), operation, &region())
+    };
+    let (ec2, sts) = (of(query::Operation::StopInstances), of(query::Operation::GetCallerIdentity));
+    for (audited, error, expected) in [
+        (&ec2, ApiError::Throttling, "Client.RequestLimitExceeded"),
+        (&ec2, ApiError::SignatureUsed, "Client.RequestLimitExceeded"),
+        (&ec2, ApiError::Suspended, "Client.AuthFailure"),
+        (&ec2, ApiError::Service, "Server.InternalError"),
+        (&sts, ApiError::Throttling, "Throttling"),
+        (&sts, ApiError::Service, "InternalFailure"),
+    ] {
+        let record = value(&audited.record(Outcome::Failure(&error), EVENT));
+        assert_eq!(record["errorCode"], expected, "{error:?}");
+    }
+}
+
 #[test]
 fn the_root_of_an_account() {
     let (origin, operation) = (origin(), Operation::SendSshPublicKey);
@@ -230,6 +253,26 @@ fn parameters_that_not_every_request_has() {
     assert!(text(&audited.intent()).contains(&expected), "{}", text(&audited.intent()));
 }
 
+/// A line that nobody reads back whole would hide what was done.
+#[test]
+fn parameters_that_are_too_long_are_left_out_and_the_line_says_so() {
+    let mut audited = audited(&over_tls());
+    let longest = usize::try_from(limits::AUDIT_LINE).unwrap();
+    for (bytes, omitted) in [(longest / 2, false), (longest, true), (10 * longest, true)] {
+        audited.administered(&json!({ "policyDocument": "x".repeat(bytes) }));
+        for line in [
+            audited.intent(),
+            audited.record(Outcome::Administered { response_elements: None }, EVENT),
+            audited.record(Outcome::Failure(&ApiError::Service), EVENT),
+        ] {
+            assert!(line.as_bytes().len() <= longest);
+            let parameters = &value(&line)["requestParameters"];
+            assert_eq!(*parameters == json!({ "omitted": true }), omitted);
+            assert!(Event::read(line.as_bytes()).is_some() || line == audited.intent());
+        }
+    }
+}
+
 #[test]
 fn our_own_events() {
     let identity = AgentUrn {
@@ -250,6 +293,26 @@ fn our_own_events() {
             r#""eventID":"7c0c2f0e-8a51-4a0b-8c39-0f4b7f1d2e33","readOnly":false,"#,
             r#""eventType":"InstanceConnectEvent","managementEvent":true,"recipientAccountId":"111122223333","#,
             r#""eventCategory":"Management"}"#,
+            "\n"
+        )
+    );
+    let facts = HostFacts {
+        hostname: "web-1".parse().unwrap(),
+        architecture: "aarch64".parse().unwrap(),
+        addresses: vec!["10.0.1.9".parse().unwrap(), "2001:db8::9".parse().unwrap()],
+        ..HostFacts::default()
+    };
+    assert_eq!(
+        text(&host_facts_report(&identity, &facts, origin().time, EVENT)),
+        concat!(
+            r#"{"eventVersion":"1.08","userIdentity":{"type":"InstanceConnectAgent","#,
+            r#""principalId":"urn:instance-connect:xx-test-1:111122223333:agent:i-0123456789abcdef0:2","#,
+            r#""accountId":"111122223333"},"eventTime":"2031-02-11T02:05:06Z","eventSource":"instance-connect","#,
+            r#""eventName":"ReportHostFacts","awsRegion":"xx-test-1","requestParameters":{"#,
+            r#""instanceId":"i-0123456789abcdef0","hostname":"web-1","architecture":"aarch64","addresses":["10.0.1.9","2001:db8::9"]},"#,
+            r#""responseElements":null,"eventID":"7c0c2f0e-8a51-4a0b-8c39-0f4b7f1d2e33","#,
+            r#""readOnly":false,"eventType":"InstanceConnectEvent","managementEvent":true,"#,
+            r#""recipientAccountId":"111122223333","eventCategory":"Management"}"#,
             "\n"
         )
     );
@@ -420,7 +483,8 @@ fn a_refused_request_shows_a_claimed_key_only_if_it_can_be_one() {
     assert_eq!(value(&line)["userAgent"], "x".repeat(limits::REFUSED_USER_AGENT));
 }
 
-/// Whatever is sent, it stays within its member of its line, and is all there.
+/// Whatever is sent, it stays within its member of its line, and is all there, but for parameters without which a line is
+/// short enough to be read back.
 fn check_contained(hostile: &str) {
     let origin = Origin { user_agent: hostile.to_owned(), ..origin() };
     let mut audited = audited(&origin);
@@ -435,14 +499,17 @@ fn check_contained(hostile: &str) {
         assert_eq!(*end, b'\n');
         assert!(json.iter().all(|byte| matches!(byte, b' '..=b'~')), "{}", text(line));
         let record = value(line);
+        let parameters = &record["requestParameters"];
+        let are_omitted = *parameters == json!({ "omitted": true });
+        assert_eq!(are_omitted, hostile.len() > 20_000);
         let repeated: Vec<&Value> = [
             &record["userAgent"],
-            &record["requestParameters"]["sSHPublicKey"],
             &record["additionalEventData"]["decidedBy"]["policy"],
             &record["additionalEventData"]["decidedBy"]["statement"],
         ]
         .into_iter()
         .chain(record.get("errorMessage"))
+        .chain((!are_omitted).then(|| &parameters["sSHPublicKey"]))
         .collect();
         assert!(repeated.iter().all(|member| **member == hostile), "{}", text(line));
         assert_eq!(record["userIdentity"]["userName"], "alice");
@@ -478,7 +545,9 @@ fn no_text_begins_a_line_or_speaks_to_a_terminal() {
         "\u{7f}\u{8}\u{8}\u{8}",
         "\u{fc}\u{20ac}\u{1f600}\u{10ffff}",
         "\u{fffd}",
-        &"\"\u{1b}\n".repeat(350_000),
+        &"\"\u{1b}\n".repeat(4096),
+        // Too long a line.
+        &"\"\u{1b}\n".repeat(30_000),
         &"\u{1f600}".repeat(4096),
     ] {
         check_contained(hostile);
@@ -533,6 +602,29 @@ fn an_intent_without_a_record_is_closed_as_interrupted() {
     open.read(audited.intent().as_bytes()).unwrap();
     open.read(line.as_bytes()).unwrap();
     assert_eq!(open.close(|| EVENT.to_owned()), Ok(Vec::new()));
+}
+
+/// Only a push leaves the question behind what became of its key.
+#[test]
+fn what_was_interrupted_is_told_by_where_it_belongs() {
+    for (operation, source, is_push) in [
+        (Operation::SendSshPublicKey, "ec2-instance-connect.amazonaws.com", true),
+        (Operation::SendSerialConsoleSshPublicKey, "ec2-instance-connect.amazonaws.com", true),
+        (Operation::Query(query::Operation::StopInstances), "ec2.amazonaws.com", false),
+        (Operation::Query(query::Operation::GetCallerIdentity), "sts.amazonaws.com", false),
+        (Operation::Administer(administration::Operation::CreateUser), "instance-connect", false),
+    ] {
+        let audited = AuditedRequest::new(&origin(), &caller(UserKind::IamUser), operation, &region());
+        let mut open = OpenIntents::default();
+        open.read(audited.intent().as_bytes()).unwrap();
+        let [line] = open.close(|| EVENT.to_owned()).unwrap().try_into().unwrap();
+        let record = value(&line);
+        assert_eq!(record["eventSource"], source);
+        let delivery = if is_push { "unknown".into() } else { Value::Null };
+        assert_eq!(record["additionalEventData"]["delivery"], delivery, "{operation:?}");
+        let message = record["errorMessage"].as_str().unwrap();
+        assert_eq!(message.contains("the key was delivered"), is_push, "{operation:?}");
+    }
 }
 
 #[test]

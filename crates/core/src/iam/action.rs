@@ -2,6 +2,7 @@
 
 use super::pattern::{Pattern, Syntax};
 use crate::administration::{self, Operation};
+use crate::query;
 
 /// An action that policies allow or deny (wire.md 7.1, 7.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,9 +15,12 @@ pub enum Action {
     OpenTunnel,
     /// Administer an account.
     Administer(Operation),
+    /// One of EC2's.
+    Query(query::Operation),
 }
 
-/// The parts of our actions' names before the colon.
+/// The parts before the colon of the names that are ours alone. Of EC2's and STS's actions others are not ours, and what a
+/// policy says of those concerns nobody here.
 const SERVICES: [&str; 2] = ["ec2-instance-connect", administration::SERVICE];
 
 /// What an action is about.
@@ -60,7 +64,9 @@ const OF_AWS: [Action; 3] =
 impl Action {
     /// Every action there is.
     pub fn all() -> impl Iterator<Item = Self> {
-        OF_AWS.into_iter().chain(Operation::ALL.iter().copied().map(Self::Administer))
+        let administration = Operation::ALL.iter().copied().map(Self::Administer);
+        let query = query::Operation::ALL.iter().copied().filter(|operation| operation.is_judged());
+        OF_AWS.into_iter().chain(administration).chain(query.map(Self::Query))
     }
 
     /// Its name, as in policies and denials.
@@ -70,6 +76,7 @@ impl Action {
             Self::SendSerialConsoleSshPublicKey => "ec2-instance-connect:SendSerialConsoleSSHPublicKey",
             Self::OpenTunnel => "ec2-instance-connect:OpenTunnel",
             Self::Administer(operation) => operation.action(),
+            Self::Query(operation) => operation.action(),
         }
     }
 
@@ -84,6 +91,7 @@ impl Action {
             Self::SendSshPublicKey | Self::SendSerialConsoleSshPublicKey => ResourceType::Instance,
             Self::OpenTunnel => ResourceType::InstanceConnectEndpoint,
             Self::Administer(operation) => operation.resource_type(),
+            Self::Query(operation) => operation.resource_type(),
         }
     }
 
@@ -94,6 +102,7 @@ impl Action {
             Self::SendSerialConsoleSshPublicKey => 1,
             Self::OpenTunnel => 2,
             Self::Administer(operation) => OF_AWS.len() + operation as usize,
+            Self::Query(operation) => OF_AWS.len() + Operation::ALL.len() + operation as usize,
         }
     }
 }
@@ -106,7 +115,7 @@ pub(super) fn are_ours(patterns: &[String]) -> bool {
 
 /// Some of our actions. What a policy says of the actions of other services concerns nobody here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ActionSet(u64);
+pub(super) struct ActionSet(u128);
 
 /// Names in one message: more of them tell nobody anything.
 const NAMES: usize = 4;
@@ -114,9 +123,10 @@ const NAMES: usize = 4;
 impl ActionSet {
     pub(super) const NONE: Self = Self(0);
     pub(super) const ALL: Self = {
-        let actions = OF_AWS.len() + Operation::ALL.len();
-        assert!(actions < 64, "an action needs a bit of its own");
-        Self((1 << actions) - 1)
+        let actions = OF_AWS.len() + Operation::ALL.len() + query::Operation::ALL.len();
+        assert!(actions < 128, "an action needs a bit of its own");
+        let [ours, ec2] = [Self::of(Operation::ALL), Self::of_query(query::Operation::ALL)];
+        Self(((1 << OF_AWS.len()) - 1) | ours.0 | ec2.0)
     };
 
     pub(super) const fn only(action: Action) -> Self {
@@ -128,6 +138,18 @@ impl ActionSet {
         let (mut bits, mut rest) = (0, operations);
         while let [operation, others @ ..] = rest {
             bits |= 1 << Action::Administer(*operation).position();
+            rest = others;
+        }
+        Self(bits)
+    }
+
+    /// These operations of the query protocol, as far as policies are asked about them.
+    pub(super) const fn of_query(operations: &[query::Operation]) -> Self {
+        let (mut bits, mut rest) = (0, operations);
+        while let [operation, others @ ..] = rest {
+            if operation.is_judged() {
+                bits |= 1 << Action::Query(*operation).position();
+            }
             rest = others;
         }
         Self(bits)

@@ -75,7 +75,7 @@ impl Condition {
         if values.is_empty() {
             return Err("a condition needs a value to compare with".to_owned());
         }
-        let test = Test::parse(operator.test(), &values, scope)?;
+        let test = Test::parse(operator.test(), &values, scope)?.of(&key);
         if let Test::Text(_, patterns) = &test {
             warning = warning.or(scope.check_variables(patterns)?);
         }
@@ -95,6 +95,9 @@ impl Condition {
     }
 
     fn decide<'s>(&'s self, effect: Effect, context: &Context<'_>) -> Result<bool, Undecided<'s>> {
+        if self.key.has_several() {
+            return self.decide_by_several(effect, context);
+        }
         let is_there = |value: &&str| !(value.is_empty() && self.operator.takes_empty_as_absent());
         let value = self.key.value(context)?.filter(is_there);
         match (&self.test, value) {
@@ -108,6 +111,32 @@ impl Condition {
                 Ok(self.operator.holds_without_key())
             }
         }
+    }
+
+    /// The same for a key of which the request has any number of values.
+    fn decide_by_several<'s>(&'s self, effect: Effect, context: &Context<'_>) -> Result<bool, Undecided<'s>> {
+        let mut values = self.key.values(context).filter(|value| !value.is_empty()).peekable();
+        let is_absent = values.peek().is_none();
+        if let Test::Null(absent) = &self.test {
+            return Ok(absent.contains(&is_absent));
+        }
+        if is_absent {
+            if effect == Effect::Allow {
+                self.test.check_variables(context)?;
+            }
+            return Ok(self.operator.holds_without_key());
+        }
+        // One value that it does not hold of decides for all, one that it holds of for any; the last one decides the rest.
+        let of_each = self.operator.holds_of_each().unwrap_or(true);
+        let mut undecided = Ok(of_each);
+        for value in values {
+            match self.test.matches(value, context) {
+                Ok(matches) if (matches != self.operator.is_negated()) != of_each => return Ok(!of_each),
+                Ok(_) => {}
+                Err(reason) => undecided = Err(reason),
+            }
+        }
+        undecided
     }
 
     /// What the request has for its key: nothing, one value, or those of tags that differ in case only.
@@ -154,6 +183,11 @@ fn check_key(key: &ConditionKey, operator: Operator, scope: Scope) -> Result<Opt
         && !operator.reads(value_type)
     {
         return Err(format!("{operator} cannot read {key}, which is {value_type}"));
+    }
+    if key.has_several() && operator.holds_of_each().is_none() && operator.test() != TestKind::Null {
+        return Err(format!(
+            "a request may have several values of {key}; write ForAllValues:{operator} or ForAnyValue:{operator}"
+        ));
     }
     let Some(missing) = scope.lacking(key) else { return Ok(None) };
     if scope.effect == Effect::Allow && operator.narrows_without_key() {
@@ -217,6 +251,15 @@ impl Test {
             }
             TestKind::Null => Self::Null(read(values, "true or false", boolean)?),
         })
+    }
+
+    /// Compares the keys of tags as the keys of conditions name them, without regard to case: whoever may not set a tag may
+    /// not set it in other letters, which other conditions take for the same.
+    fn of(self, key: &ConditionKey) -> Self {
+        match self {
+            Self::Text(test, patterns) if key.has_several() => Self::Text(test.of_names(), patterns),
+            other => other,
+        }
     }
 
     /// Whether the request's value fits one of the policy's.

@@ -5,6 +5,7 @@ use super::pattern::folded;
 use super::request::{Context, Tags};
 use crate::administration::Operation;
 use crate::inventory::UserKind;
+use crate::query::Operation as Query;
 use std::fmt;
 
 /// What the text that a key stands for can be read as.
@@ -50,24 +51,27 @@ struct KeyRow {
 }
 
 type Value = for<'c> fn(&'c Context<'_>) -> Option<&'c str>;
+type ValuesOf = for<'c> fn(&'c Context<'_>) -> &'c [&'c str];
 type TagsOf = for<'c> fn(&'c Context<'_>) -> Option<&'c Tags>;
 
 enum Source {
     Value(Value),
     /// The value of a tag, whose key is the rest of the condition key.
     Tag(TagsOf),
+    /// Several values: operators say with `ForAllValues:` or `ForAnyValue:` how they are taken together.
+    Several(ValuesOf),
 }
 
 const fn row(name: &'static str, value_type: ValueType, actions: ActionSet, value: Value) -> KeyRow {
     KeyRow { name, value_type, actions, value: Source::Value(value) }
 }
 
-const fn tag_row(name: &'static str, tags: TagsOf) -> KeyRow {
-    KeyRow { name, value_type: ValueType::Text, actions: ActionSet::ALL, value: Source::Tag(tags) }
+const fn tag_row(name: &'static str, actions: ActionSet, tags: TagsOf) -> KeyRow {
+    KeyRow { name, value_type: ValueType::Text, actions, value: Source::Tag(tags) }
 }
 
-/// Every key (wire.md 7.1, 7.4). Values are single: no key of these actions has several.
-static KEYS: [KeyRow; 25] = {
+/// Every key (wire.md 7.1, 7.4).
+static KEYS: [KeyRow; 28] = {
     use ValueType::{Arn, Boolean, Date, EpochTime, IpAddress, Number, Text};
     const ALL: ActionSet = ActionSet::ALL;
     const PUSH: ActionSet = ActionSet::only(Action::SendSshPublicKey);
@@ -79,14 +83,24 @@ static KEYS: [KeyRow; 25] = {
         Operation::DetachGroupPolicy,
         Operation::PutUserPermissionsBoundary,
     ]);
+    const TAGGING: ActionSet = ActionSet::of_query(&[Query::CreateTags, Query::DeleteTags]);
+    const EC2: ActionSet = ActionSet::of_query(Query::ALL);
     [
         row("ec2:osuser", Text, PUSH, |c| c.os_user()),
         row("ec2-instance-connect:remotePort", Number, TUNNEL, |c| c.remote_port.as_deref()),
         row("ec2-instance-connect:privateIpAddress", IpAddress, TUNNEL, |c| c.private_ip_address.as_deref()),
         row("ec2-instance-connect:maxTunnelDuration", Number, TUNNEL, |c| c.max_tunnel_duration.as_deref()),
         row("instance-connect:PolicyARN", Arn, ATTACHING, |c| c.policy_arn.as_deref()),
-        tag_row("aws:ResourceTag/", |c| c.request.resource_tags),
-        tag_row("ec2:ResourceTag/", |c| c.ec2_tags()),
+        row("ec2:Region", Text, EC2, |c| Some(c.request.region.as_str())),
+        tag_row("aws:RequestTag/", TAGGING, |c| Some(&c.request_tags)),
+        KeyRow {
+            name: "aws:TagKeys",
+            value_type: Text,
+            actions: TAGGING,
+            value: Source::Several(|c| &c.tag_keys),
+        },
+        tag_row("aws:ResourceTag/", ALL, |c| c.request.resource_tags),
+        tag_row("ec2:ResourceTag/", ALL, |c| c.ec2_tags()),
         row("aws:ResourceAccount", Text, ALL, |c| Some(c.request.caller.account.as_str())),
         row("aws:RequestedRegion", Text, ALL, |c| Some(c.request.region.as_str())),
         row("aws:CurrentTime", Date, ALL, |c| Some(&c.current_time)),
@@ -97,7 +111,7 @@ static KEYS: [KeyRow; 25] = {
         row("aws:PrincipalArn", Arn, ALL, |c| Some(&c.principal_arn)),
         row("aws:PrincipalAccount", Text, ALL, |c| Some(c.request.caller.account.as_str())),
         row("aws:PrincipalType", Text, ALL, |c| Some(by_kind(c, "Account", "User"))),
-        tag_row("aws:PrincipalTag/", |c| Some(&c.request.caller.tags)),
+        tag_row("aws:PrincipalTag/", ALL, |c| Some(&c.request.caller.tags)),
         row("aws:userid", Text, ALL, |c| {
             Some(by_kind(c, c.request.caller.account.as_str(), c.request.caller.id.as_str()))
         }),
@@ -157,6 +171,11 @@ impl ConditionKey {
         self.row.is_some()
     }
 
+    /// Whether a request may have several values of it.
+    pub(super) const fn has_several(&self) -> bool {
+        matches!(self.row, Some(KeyRow { value: Source::Several(_), .. }))
+    }
+
     /// The actions whose requests can have it.
     pub(super) fn actions(&self) -> ActionSet {
         self.row.map_or(ActionSet::NONE, |row| row.actions)
@@ -179,13 +198,15 @@ impl ConditionKey {
 
     /// Every value that it may stand for.
     pub(super) fn values<'c>(&self, context: &'c Context<'_>) -> impl Iterator<Item = &'c str> {
-        let (value, tags) = match self.row.map(|row| &row.value) {
-            Some(Source::Value(value)) => (value(context), None),
-            Some(Source::Tag(tags)) => (None, tags(context)),
-            None => (None, None),
+        let (value, tags, several): (_, _, &[&str]) = match self.row.map(|row| &row.value) {
+            Some(Source::Value(value)) => (value(context), None, &[]),
+            Some(Source::Tag(tags)) => (None, tags(context), &[]),
+            Some(Source::Several(values)) => (None, None, values(context)),
+            None => (None, None, &[]),
         };
         let key = self.name.split_once('/').map_or("", |(_, key)| key);
-        value.into_iter().chain(tags.into_iter().flat_map(move |tags| tagged(tags, key)))
+        let tags = tags.into_iter().flat_map(move |tags| tagged(tags, key));
+        value.into_iter().chain(tags).chain(several.iter().copied())
     }
 }
 
@@ -197,7 +218,7 @@ pub(super) struct Ambiguous;
 impl KeyRow {
     fn is_named(&self, name: &str) -> bool {
         match self.value {
-            Source::Value(_) => name.eq_ignore_ascii_case(self.name),
+            Source::Value(_) | Source::Several(_) => name.eq_ignore_ascii_case(self.name),
             Source::Tag(_) => name
                 .split_at_checked(self.name.len())
                 .is_some_and(|(start, _)| start.eq_ignore_ascii_case(self.name)),
@@ -255,7 +276,10 @@ mod tests {
             ("aws:resourcetag/Cost Center", true),
             ("aws:PrincipalTag/Cost\u{a0}Center", true),
             ("aws:PrincipalTag/a/b", true),
-            ("ec2:Region", false),
+            ("ec2:Region", true),
+            ("aws:TagKeys", true),
+            ("aws:RequestTag/Team", true),
+            ("ec2:Vpc", false),
             ("s3:prefix", false),
         ] {
             assert_eq!(ConditionKey::parse(name).unwrap().is_known(), known, "{name}");

@@ -26,7 +26,7 @@ mod statement;
 #[cfg(test)]
 mod tests;
 mod value;
-mod wildcard;
+pub(crate) mod wildcard;
 
 pub use action::{Action, ResourceType};
 pub use evaluate::{Decision, Denial, PolicyKind, StatementRef, evaluate};

@@ -140,6 +140,12 @@ impl Operator {
         self.base.negated
     }
 
+    /// How several values of the request are taken together: whether it has to hold of each, or of one. `None` where it
+    /// does not say.
+    pub(super) fn holds_of_each(&self) -> Option<bool> {
+        self.set.map(|set| set == SetOperator::ForAllValues)
+    }
+
     /// Whether an empty value is none to it. That is so where AWS speaks of a null dataset.
     pub(super) fn takes_empty_as_absent(&self) -> bool {
         self.set.is_some() || self.base.test == TestKind::Null
@@ -163,7 +169,9 @@ impl Operator {
     /// the same for every request.
     pub(super) fn reads(&self, value_type: ValueType) -> bool {
         match self.base.test {
-            TestKind::Text(TextTest::Equals | TextTest::EqualsIgnoreCase | TextTest::Like)
+            TestKind::Text(
+                TextTest::Equals | TextTest::EqualsIgnoreCase | TextTest::Like | TextTest::LikeIgnoreCase,
+            )
             | TestKind::Null => true,
             TestKind::Text(TextTest::Arn) => matches!(value_type, ValueType::Text | ValueType::Arn),
             TestKind::Numeric(_) => {

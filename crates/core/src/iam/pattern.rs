@@ -3,7 +3,7 @@
 use super::condition::Undecided;
 use super::key::ConditionKey;
 use super::request::Context;
-use super::wildcard::{self, Token};
+use super::wildcard::{self, Token, exactly, in_any_case};
 use crate::limits;
 
 /// What in a text is more than itself. Where it is not, it is literal.
@@ -24,6 +24,8 @@ pub(super) enum TextTest {
     EqualsIgnoreCase,
     /// With wildcards.
     Like,
+    /// With wildcards, without regard to case.
+    LikeIgnoreCase,
     /// With wildcards, each in its part of an ARN.
     Arn,
 }
@@ -50,6 +52,17 @@ enum Piece {
 pub(super) struct Variable {
     key: ConditionKey,
     default: Option<String>,
+}
+
+impl TextTest {
+    /// The same without regard to case: for values that are names.
+    pub(super) const fn of_names(self) -> Self {
+        match self {
+            Self::Equals | Self::EqualsIgnoreCase => Self::EqualsIgnoreCase,
+            Self::Like | Self::LikeIgnoreCase => Self::LikeIgnoreCase,
+            Self::Arn => Self::Arn,
+        }
+    }
 }
 
 impl Pattern {
@@ -141,16 +154,16 @@ impl Pattern {
     fn matches_with(&self, test: TextTest, text: &str, values: &[&str]) -> bool {
         let token = |piece| match piece {
             &Piece::Variable(position) => Token::Literal(values.get(position).copied().unwrap_or_default()),
-            Piece::Literal(text) => Token::Literal(text),
+            Piece::Literal(text) => Token::Literal(text.as_str()),
             Piece::AnyRun => Token::AnyRun,
             Piece::AnyCharacter => Token::AnyCharacter,
         };
         let token_at = |position: usize| self.pieces.get(position).map(token);
         match test {
-            TextTest::Equals | TextTest::Like => wildcard::matches(token_at, text, 0),
-            TextTest::Arn => {
-                wildcard::resource_part(text).is_some_and(|start| wildcard::matches(token_at, text, start))
-            }
+            TextTest::Equals | TextTest::Like => wildcard::matches(token_at, exactly, text, 0),
+            TextTest::LikeIgnoreCase => wildcard::matches(token_at, in_any_case, text, 0),
+            TextTest::Arn => wildcard::resource_part(text)
+                .is_some_and(|start| wildcard::matches(token_at, exactly, text, start)),
             TextTest::EqualsIgnoreCase => {
                 let literal = |piece| match token(piece) {
                     Token::Literal(text) => text,
@@ -179,6 +192,11 @@ impl Variable {
         let key = ConditionKey::parse(name).ok().filter(ConditionKey::is_known).ok_or_else(|| {
             format!("${{{name}}} is no policy variable; only the condition keys of this service are")
         })?;
+        if key.has_several() {
+            return Err(format!(
+                "${{{name}}} is no policy variable: a request may have several values of it"
+            ));
+        }
         if let Some(rest) = rest.strip_prefix('}') {
             return Ok((Self { key, default: None }, rest));
         }

@@ -5,6 +5,7 @@ use crate::administration::{Operation, PolicyArn};
 use crate::ids::{OsUser, Region};
 use crate::inventory::User;
 use crate::origin::Origin;
+use crate::query;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -54,6 +55,13 @@ pub enum RequestedAction<'a> {
         /// `instance-connect:PolicyARN`: the policy that is attached, detached or made a boundary.
         policy: Option<&'a PolicyArn>,
     },
+    /// [`Action::Query`]
+    Query {
+        /// What is asked for.
+        operation: query::Operation,
+        /// The tags in the request, with their values where they have any: `aws:RequestTag/…` and `aws:TagKeys`.
+        tags: &'a BTreeMap<String, Option<String>>,
+    },
 }
 
 impl RequestedAction<'_> {
@@ -64,6 +72,7 @@ impl RequestedAction<'_> {
             Self::SendSerialConsoleSshPublicKey => Action::SendSerialConsoleSshPublicKey,
             Self::OpenTunnel { .. } => Action::OpenTunnel,
             Self::Administer { operation, .. } => Action::Administer(*operation),
+            Self::Query { operation, .. } => Action::Query(*operation),
         }
     }
 }
@@ -80,6 +89,10 @@ pub(super) struct Context<'a> {
     pub(super) private_ip_address: Option<String>,
     pub(super) max_tunnel_duration: Option<String>,
     pub(super) policy_arn: Option<String>,
+    /// The tags in the request to which it gives a value.
+    pub(super) request_tags: Tags,
+    /// The keys of all tags in the request.
+    pub(super) tag_keys: Vec<&'a str>,
 }
 
 impl<'a> Context<'a> {
@@ -95,6 +108,8 @@ impl<'a> Context<'a> {
             private_ip_address: None,
             max_tunnel_duration: None,
             policy_arn: None,
+            request_tags: Tags::new(),
+            tag_keys: Vec::new(),
         };
         match request.action {
             RequestedAction::OpenTunnel { remote_port, private_ip_address, max_tunnel_duration } => {
@@ -105,6 +120,11 @@ impl<'a> Context<'a> {
             }
             RequestedAction::Administer { policy, .. } => {
                 context.policy_arn = policy.map(PolicyArn::to_string);
+            }
+            RequestedAction::Query { tags, .. } => {
+                let given = tags.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
+                context.request_tags = given.collect();
+                context.tag_keys = tags.keys().map(String::as_str).collect();
             }
             RequestedAction::SendSshPublicKey { .. } | RequestedAction::SendSerialConsoleSshPublicKey => {}
         }
@@ -128,7 +148,8 @@ impl<'a> Context<'a> {
             RequestedAction::SendSshPublicKey { os_user } => Some(os_user.as_str()),
             RequestedAction::SendSerialConsoleSshPublicKey
             | RequestedAction::OpenTunnel { .. }
-            | RequestedAction::Administer { .. } => None,
+            | RequestedAction::Administer { .. }
+            | RequestedAction::Query { .. } => None,
         }
     }
 }

@@ -1,25 +1,30 @@
 //! `*` and `?`, matched without recursion: one remembered star, and a step back only to it.
 
+use super::pattern::folded;
+use std::iter::once;
+
 /// A part of a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Token<'p> {
-    /// This text.
-    Literal(&'p str),
+pub(crate) enum Token<L> {
+    /// This text, or this character.
+    Literal(L),
     /// `*`: any run of characters, none included.
     AnyRun,
     /// `?`: one character.
     AnyCharacter,
 }
 
-/// Whether `text` matches the pattern whose tokens `token` tells by position, `None` behind the last.
+/// Whether `text` matches the pattern whose tokens `token` tells by position, `None` behind the last. `strip` takes a literal
+/// from the front of a text.
 ///
 /// Wildcards do not match a colon that stands before byte `colons_from` of the text. That is what keeps them within
 /// their part of an ARN; everywhere else it is 0.
 ///
 /// Each step takes one token or gives the last star one more character, so for one pattern the time is linear in the
 /// text, whatever both hold, and it never exceeds the product of their lengths.
-pub(super) fn matches<'p>(
-    token: impl Fn(usize) -> Option<Token<'p>>,
+pub(crate) fn matches<L>(
+    mut token: impl FnMut(usize) -> Option<Token<L>>,
+    strip: impl for<'t> Fn(&'t str, L) -> Option<&'t str>,
     text: &str,
     colons_from: usize,
 ) -> bool {
@@ -39,7 +44,7 @@ pub(super) fn matches<'p>(
                 Some(rest)
             }
             Some(Token::AnyCharacter) => without_first(rest).and_then(|n| rest.get(n..)),
-            Some(Token::Literal(literal)) => rest.strip_prefix(literal),
+            Some(Token::Literal(literal)) => strip(rest, literal),
         };
         if let Some(after) = after {
             (position, rest) = (position + 1, after);
@@ -50,6 +55,18 @@ pub(super) fn matches<'p>(
             (position, rest) = (behind_star, shorter);
         }
     }
+}
+
+/// What follows a literal that a text begins with.
+pub(super) fn exactly<'t>(text: &'t str, literal: &str) -> Option<&'t str> {
+    text.strip_prefix(literal)
+}
+
+/// The same without regard to case.
+pub(super) fn in_any_case<'t>(text: &'t str, literal: &str) -> Option<&'t str> {
+    let mut rest = text.chars();
+    let same = |wanted| rest.next().is_some_and(|found| folded(once(wanted)).eq(folded(once(found))));
+    literal.chars().all(same).then_some(rest.as_str())
 }
 
 /// Where the sixth part of an ARN begins, in bytes; `None` for a text that has fewer parts.
@@ -63,7 +80,7 @@ mod tests {
     use proptest::prelude::*;
     use std::cell::Cell;
 
-    fn tokens(pattern: &str) -> Vec<Token<'_>> {
+    fn tokens(pattern: &str) -> Vec<Token<&str>> {
         let token = |part| match part {
             "*" => Token::AnyRun,
             "?" => Token::AnyCharacter,
@@ -83,7 +100,7 @@ mod tests {
             steps.set(steps.get() + 1);
             tokens.get(position).copied()
         };
-        (matches(token, text, colons_from), steps.get())
+        (matches(token, exactly, text, colons_from), steps.get())
     }
 
     #[test]

@@ -156,6 +156,9 @@ impl Capabilities {
     /// The server takes reports of SSH host keys.
     pub const HOST_KEYS: Self = Self(1 << 2);
 
+    /// The server takes reports of host facts.
+    pub const HOST_FACTS: Self = Self(1 << 3);
+
     /// Whether every bit of `other` is set.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0

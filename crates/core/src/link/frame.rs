@@ -10,6 +10,7 @@ use super::text::{
     AnchorSetText, CertificatesPem, DocumentText, GoodbyeText, HostKeyText, RequestPem, StatementText,
     VersionText,
 };
+use crate::host_facts::HostFacts;
 use instance_connect_document::{
     Anchors, BootId, BootInstant, Fingerprint, OsUser, RequestId, ServerInstant,
 };
@@ -31,6 +32,7 @@ mod kind {
     pub(super) const GUEST_REPORT: u8 = 0x14;
     pub(super) const GOODBYE: u8 = 0x8b;
     pub(super) const HOST_KEYS: u8 = 0x11;
+    pub(super) const HOST_FACTS: u8 = 0x15;
     pub(super) const RENEW: u8 = 0x8e;
     pub(super) const RENEWED: u8 = 0x8f;
     pub(super) const ANCHORS: u8 = 0x90;
@@ -59,6 +61,8 @@ pub enum AgentFrame {
     Offered(Offered),
     /// A report of the machine's SSH host keys.
     HostKeys(ReportedHostKeys),
+    /// A report of what the machine is, and where.
+    HostFacts(Box<HostFacts>),
     /// A request for the agent's next certificate.
     Renew(Renew),
     /// A report that a key was used to log in.
@@ -307,6 +311,7 @@ impl AgentFrame {
             Self::ExpiredUnused(unused) => unused.encode(kind::EXPIRED_UNUSED),
             Self::GuestReport(report) => report.encode(kind::GUEST_REPORT),
             Self::HostKeys(host_keys) => host_keys.encode(),
+            Self::HostFacts(facts) => facts.encode(kind::HOST_FACTS),
             Self::Renew(renew) => Writer::new(kind::RENEW).text16(renew.request.as_str()).finish(),
             Self::Anchors(held) => Writer::new(kind::ANCHORS).u32(held.set).hash(&held.sha256).finish(),
             Self::Goodbye(goodbye) => goodbye.encode(),
@@ -326,6 +331,7 @@ impl AgentFrame {
             kind::WITHDRAWN => Self::Withdrawn(Withdrawn::decode(&mut body)?),
             kind::OFFERED => Self::Offered(Offered::decode(&mut body)?),
             kind::HOST_KEYS => Self::HostKeys(ReportedHostKeys::decode(&mut body)?),
+            kind::HOST_FACTS => Self::HostFacts(Box::new(HostFacts::decode(&mut body)?)),
             kind::RENEW => Self::Renew(Renew { request: body.text16("certificate request")? }),
             kind::KEY_USE => Self::KeyUse(KeyUse::decode(&mut body)?),
             kind::EXPIRED_UNUSED => Self::ExpiredUnused(ExpiredUnused::decode(&mut body)?),

@@ -127,6 +127,19 @@ pub const HOST_KEY_LINE: usize = 1024;
 /// up new ones all the time shall not fill the audit log with them.
 pub const HOST_KEY_REPORTS: Duration = Duration::from_secs(10);
 
+/// Longest fact of a host: the fields of uname have 64 bytes, and a `PRETTY_NAME` rarely more.
+pub const FACT: usize = 128;
+
+/// Addresses in one report of host facts: an agent of ours says three at most.
+pub const HOST_ADDRESSES: usize = 16;
+
+/// How soon an agent looks again whether the facts of its machine have changed.
+pub const HOST_FACTS_LOOKED_AT: Duration = Duration::from_secs(60);
+
+/// How soon after a report of host facts the next one of that instance is taken; until then the last one waits. Each that says
+/// something else is a change of the inventory.
+pub const HOST_FACT_REPORTS: Duration = Duration::from_secs(10);
+
 /// Time a machine may seem to lose before its live keys are shortened by it: clocks drift, pauses are longer.
 pub const LOST_TIME: Duration = Duration::from_secs(1);
 

@@ -9,6 +9,7 @@ mod clock_watch;
 mod codec;
 mod codes;
 mod enroll;
+mod facts;
 mod frame;
 mod identity;
 mod key_uses;

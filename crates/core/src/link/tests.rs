@@ -1,9 +1,11 @@
 //! The frames' bytes: golden ones, generated ones, and those that are none.
 
 use super::*;
+use crate::host_facts::{HostAddress, HostFacts};
 use instance_connect_document::{BootInstant, Fingerprint, OsUser, RequestId, ServerInstant, SessionId};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
+use std::net::IpAddr;
 
 const UUID: &str = "0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11";
 
@@ -52,6 +54,15 @@ fn golden_agent_frames() -> Vec<(AgentFrame, String)> {
         sent_at: BootInstant(0x0102_0304_0506_0708),
         boot_id: UUID.parse().unwrap(),
         agent_version: "0.1.0".parse().unwrap(),
+    };
+    let facts = HostFacts {
+        hostname: "web".parse().unwrap(),
+        os_id: "d".parse().unwrap(),
+        os_version: "12".parse().unwrap(),
+        os_name: "D".parse().unwrap(),
+        kernel: "6.1".parse().unwrap(),
+        architecture: "x86_64".parse().unwrap(),
+        addresses: ["10.0.1.9", "2001:db8::9"].map(|text| text.parse().unwrap()).into(),
     };
     let ack = |outcome| AgentFrame::Ack(Ack { id: GrantId(9), outcome });
     let of_guest =
@@ -116,6 +127,15 @@ fn golden_agent_frames() -> Vec<(AgentFrame, String)> {
         (
             AgentFrame::HostKeys(ReportedHostKeys { lines: vec!["ssh-x A".parse().unwrap(); 2] }),
             format!("1102{0}{0}", "00077373682d782041"),
+        ),
+        (
+            AgentFrame::HostFacts(Box::new(facts)),
+            format!(
+                "15{}02{}{}",
+                hex(b"\x03web\x01d\x0212\x01D\x036.1\x06x86_64"),
+                "00000000000000000000ffff0a000109",
+                "20010db8000000000000000000000009"
+            ),
         ),
         (
             AgentFrame::Anchors(HeldAnchors { set: 2, sha256: [0xab; 32] }),
@@ -258,6 +278,25 @@ fn the_largest_report_of_host_keys_is_a_frame() {
 }
 
 #[test]
+fn the_largest_report_of_host_facts_is_a_frame() {
+    let fact = || "x".repeat(limits::FACT).parse().unwrap();
+    let facts = HostFacts {
+        hostname: fact(),
+        os_id: fact(),
+        os_version: fact(),
+        os_name: fact(),
+        kernel: fact(),
+        architecture: fact(),
+        addresses: vec!["2001:db8::9".parse().unwrap(); limits::HOST_ADDRESSES],
+    };
+    let frame = AgentFrame::HostFacts(Box::new(facts.clone()));
+    assert_eq!(AgentFrame::decode(&frame.encode()), Ok(Some(frame.clone())));
+    // Nobody sends more than is taken.
+    let more = HostFacts { addresses: vec![facts.addresses[0]; limits::HOST_ADDRESSES + 1], ..facts };
+    assert_eq!(AgentFrame::HostFacts(Box::new(more)).encode(), frame.encode());
+}
+
+#[test]
 fn unknown_kinds_are_ignored_or_fatal_by_their_high_bit() {
     let known = |from: &[String], kind: u8| from.iter().any(|golden| unhex(golden)[0] == kind);
     let agent_kinds: Vec<String> = golden_agent_frames().into_iter().map(|(_, hex)| hex).collect();
@@ -297,6 +336,23 @@ fn malformed_fields_are_named() {
     let guest = |rest: &str| format!("140a{}{rest}", hex(b"i-0abcdef1"));
     assert_eq!(agent(format!("140a{}01", hex(b"i-0abcdefg"))), malformed("instance id"));
     assert_eq!(agent(guest("03")), malformed("report on a guest"));
+    let facts = |texts: &str, rest: &str| format!("15{texts}{rest}");
+    assert_eq!(agent(facts("010a", "")), malformed("host name"));
+    assert_eq!(agent(facts("03611b62", "")), malformed("host name"));
+    assert_eq!(agent(facts("0002c3a9", "")), malformed("OS id"));
+    assert_eq!(agent(facts(&format!("000081{}", "61".repeat(0x81)), "")), malformed("OS version"));
+    assert_eq!(agent(facts("000000017f", "")), malformed("OS name"));
+    assert_eq!(agent(facts("0000000001c2", "")), malformed("kernel"));
+    assert_eq!(agent(facts("00000000000100", "")), malformed("architecture"));
+    assert_eq!(agent(facts("000000000000", "11")), malformed("address count"));
+    // Loopback, in both families, and the metadata service.
+    for address in [
+        "00000000000000000000ffff7f000001",
+        "00000000000000000000000000000001",
+        "00000000000000000000ffffa9fea9fe",
+    ] {
+        assert_eq!(agent(facts("000000000000", &format!("01{address}"))), malformed("address"));
+    }
     let twinned = format!("91{:016x}{:016x}000223", 9, 1) + "0a";
     assert_eq!(server(twinned.clone() + "00"), malformed("signature count"));
     assert_eq!(server(twinned + "03"), malformed("signature count"));
@@ -435,8 +491,18 @@ fn agent_frame() -> impl Strategy<Value = AgentFrame> {
             request_id: request_id.parse().unwrap(),
         })
     };
+    let facts = (vec("[ -~]{0,128}", 6), vec(any::<IpAddr>(), 0..=limits::HOST_ADDRESSES)).prop_map(
+        |(texts, addresses)| {
+            let [hostname, os_id, os_version, os_name, kernel, architecture] =
+                std::array::from_fn(|position| texts[position].parse().unwrap());
+            let addresses =
+                addresses.into_iter().filter_map(|address| HostAddress::new(address).ok()).collect();
+            HostFacts { hostname, os_id, os_version, os_name, kernel, architecture, addresses }
+        },
+    );
     prop_oneof![
         hello.prop_map(AgentFrame::Hello),
+        facts.prop_map(|facts| AgentFrame::HostFacts(Box::new(facts))),
         any::<u64>().prop_map(|a0| AgentFrame::Ping(Ping { sent_at: BootInstant(a0) })),
         (any::<u64>(), outcome).prop_map(|(id, outcome)| AgentFrame::Ack(Ack { id: GrantId(id), outcome })),
         (any::<u64>(), any::<bool>())

@@ -16,7 +16,7 @@ pub enum TextError {
 }
 
 /// One line of at most `MAX` printable ASCII characters, which can be logged as it is.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Line<const MAX: usize>(Box<str>);
 
 /// A program version in hello and welcome.

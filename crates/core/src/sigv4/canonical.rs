@@ -79,6 +79,13 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     hash
 }
 
+/// SHA-256, in lower-case hex.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(64);
+    push_hex(&mut text, &sha256(bytes));
+    text
+}
+
 /// Lower-case hex.
 pub(crate) fn push_hex(text: &mut String, bytes: &[u8]) {
     for byte in bytes {
@@ -122,7 +129,7 @@ pub(crate) fn canonical_uri(path: &str) -> String {
 }
 
 /// Percent-encodes everything but RFC 3986's unreserved characters, with upper-case hex.
-pub(crate) fn push_encoded(text: &mut String, bytes: &[u8]) {
+pub fn push_encoded(text: &mut String, bytes: &[u8]) {
     for byte in bytes {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             text.push(char::from(*byte));

@@ -51,6 +51,12 @@ pub fn in_signatures(time: UnixSeconds) -> String {
     AmzDate::of(time).map(|date| date.text).unwrap_or_default()
 }
 
+/// A time as the `Date` header of HTTP writes it (RFC 9110, 5.6.7); `None` where no calendar goes.
+pub fn in_http(time: UnixSeconds) -> Option<String> {
+    let timestamp = jiff::Timestamp::from_second(time.0).ok()?;
+    Some(timestamp.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
+}
+
 /// What `text` says if it is exactly what `format` makes of that: the parser alone would take less.
 fn civil_time(format: &str, text: &str) -> Option<UnixSeconds> {
     let time = jiff::civil::DateTime::strptime(format, text).ok()?;
@@ -100,5 +106,6 @@ mod tests {
         }
         let date = AmzDate::read_header("Tue, 11 Feb 2031 02:05:06 GMT").unwrap();
         assert_eq!((date.as_str(), date.day()), ("20310211T020506Z", "20310211"));
+        assert_eq!(in_http(date.time()).unwrap(), "Tue, 11 Feb 2031 02:05:06 GMT");
     }
 }

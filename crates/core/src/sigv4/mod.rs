@@ -11,8 +11,11 @@ mod tests;
 mod verify;
 mod window;
 
-pub use date::in_signatures;
+pub use canonical::push_encoded;
+pub(crate) use canonical::{push_hex, sha256_hex};
+pub use date::{in_http, in_signatures};
 pub use head::{MalformedHead, RequestHead};
+pub use parts::claimed_service;
 pub use query::Query;
 pub use sign::{Credentials, SignedHeaders, SigningScope, sign_headers};
 pub use verify::{AuthenticationError, Expected, Presented, UsedSignature, Verified};

@@ -99,6 +99,16 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// The service that a request's signature says it is for, before anything of it is compared; `None` where it says none.
+pub fn claimed_service<'a>(head: &'a RequestHead<'_>) -> Option<&'a str> {
+    let in_header = || {
+        let (_, parameters) = head.header("authorization")?.split_once(' ')?;
+        parameter(parameters, "Credential")
+    };
+    let credential = head.query().get("X-Amz-Credential").or_else(in_header)?;
+    credential.split('/').nth(3)
+}
+
 fn for_each_missing<const N: usize>(
     names: [&str; N],
     values: [Option<&str>; N],

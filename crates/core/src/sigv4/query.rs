@@ -38,6 +38,11 @@ impl Query {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// Names and values in the order of arrival.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// The canonical query: each name and value encoded and the pairs sorted, without the parameter `left_out`.
     pub fn canonical(&self, left_out: Option<&str>) -> String {
         let signed = self.0.iter().filter(|(name, _)| Some(name.as_str()) != left_out);

@@ -13,7 +13,8 @@ use instance_connect_core::ids::{
     AccessKeyId, AccountId, AvailabilityZone, Fingerprint, InstanceId, PolicyName, UserId, UserName,
 };
 use instance_connect_core::inventory::{
-    Account, AgentChange, Instance, InstanceState, Inventory, Status, User, group_arn, policy_arn, user_arn,
+    Account, AgentChange, Instance, InstanceDetails, InstanceState, Inventory, Status, User, group_arn,
+    policy_arn, user_arn,
 };
 use instance_connect_core::origin::Origin;
 use instance_connect_store::{Store, StoreError};
@@ -114,15 +115,18 @@ impl Changing<'_> {
                 return self.with_warnings(set, document);
             }
             C::DeletePolicy { policy } => store.delete_policy(account, self.policy(policy)?).await,
-            C::CreateInstance { instance, zone, tags } => {
-                return self.create_instance(instance.as_ref(), zone, tags).await;
+            C::CreateInstance { instance, zone, tags, details } => {
+                return self.create_instance(instance.as_ref(), zone, tags, details).await;
             }
             C::SetInstanceState { instance, state } => {
                 let instance = self.instance(instance)?;
                 if instance.state == InstanceState::Terminated && *state != InstanceState::Terminated {
                     return Err(refused(Code::InvalidInput, "A terminated instance stays so."));
                 }
-                store.set_instance_state(&instance.id, *state).await
+                store.set_instance_state(&instance.id, *state, self.origin.time).await
+            }
+            C::SetInstanceDetails { instance, details } => {
+                store.put_instance_details(&self.instance(instance)?.id, details).await
             }
             C::SetInstanceHost { instance, host } => {
                 let instance = self.instance(instance)?;
@@ -224,6 +228,7 @@ impl Changing<'_> {
         id: Option<&InstanceId>,
         zone: &AvailabilityZone,
         tags: &Tags,
+        details: &InstanceDetails,
     ) -> Result<Answer, ApiError> {
         let region = &self.api.region;
         if !zone.as_str().starts_with(region.as_str()) {
@@ -238,6 +243,8 @@ impl Changing<'_> {
             state: InstanceState::Running,
             tags: tags.clone(),
             host: None,
+            details: details.clone(),
+            launched_at: self.origin.time,
         };
         self.done(self.store.create_instance(&instance).await)?;
         let (id, arn) = (instance.id.as_str(), instance.arn());

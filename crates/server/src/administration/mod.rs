@@ -16,9 +16,9 @@ use instance_connect_core::authz::{
     AuthorizedAdministration, authorize_administration, authorize_administration_again,
 };
 use instance_connect_core::iam::PolicyError;
+use instance_connect_core::inventory::Inventory;
 use instance_connect_core::origin::Origin;
 use instance_connect_core::sigv4::UsedSignature;
-use instance_connect_kill_point::kill_point;
 use instance_connect_store::{Refusal, StoreError};
 
 impl Api {
@@ -63,21 +63,20 @@ impl Api {
             Request::Read(read) => self.read(&authorized, read, origin).await,
             Request::Change(_) => {
                 self.commit_intent(audited).await?;
-                self.change_in_turn(authorized, operation, origin).await
+                self.in_turn(async |inventory| {
+                    let authorized = self.still_authorized(authorized, operation, &inventory, origin)?;
+                    let Request::Change(change) = authorized.operation() else {
+                        return Err(internal("a change that is none"));
+                    };
+                    self.change(&authorized, change, origin).await
+                })
+                .await
             }
             Request::Revoke(revoke) => {
                 self.commit_intent(audited).await?;
                 self.revoke(&authorized, revoke).await
             }
         }
-    }
-
-    /// Puts on disk that this is about to be done.
-    async fn commit_intent(&self, audited: &AuditedRequest) -> Result<(), ApiError> {
-        kill_point("intent-before");
-        self.commit(audited.intent()).await?;
-        kill_point("intent-after");
-        Ok(())
     }
 
     /// Uses the request's signature up. Whoever has seen the request can send it again, and must not have it done again.
@@ -90,41 +89,18 @@ impl Api {
         Err(refused(Code::RequestReplayed, "This request has been made already. Sign it again to repeat it."))
     }
 
-    /// Makes a change on the newest inventory, and answers when this process decides by it.
-    async fn change_in_turn(
-        &self,
-        authorized: AuthorizedAdministration,
-        operation: Operation,
-        origin: &Origin,
-    ) -> Result<Answer, ApiError> {
-        // One change at a time: what it is decided on holds until it is made.
-        let _turn = self.inventory.turn().await;
-        let follow = async || {
-            let followed = self.inventory.refresh().await;
-            followed.map_err(|error| internal(format!("{error:#}")))
-        };
-        follow().await?;
-        let authorized = self.still_authorized(authorized, operation, origin)?;
-        let Request::Change(change) = authorized.operation() else {
-            return Err(internal("a change that is none"));
-        };
-        let answer = self.change(&authorized, change, origin).await?;
-        follow().await?;
-        Ok(answer)
-    }
-
     /// Judges a change once more when its turn has come: the one before it may have taken the right to it away.
     fn still_authorized(
         &self,
         authorized: AuthorizedAdministration,
         operation: Operation,
+        inventory: &Inventory,
         origin: &Origin,
     ) -> Result<AuthorizedAdministration, ApiError> {
         if cfg!(feature = "planted-turn-unauthorized") {
             return Ok(authorized);
         }
-        let inventory = self.inventory.current().map_err(internal)?;
-        authorize_administration_again(authorized, operation, &inventory, &self.region, origin)
+        authorize_administration_again(authorized, operation, inventory, &self.region, origin)
     }
 }
 

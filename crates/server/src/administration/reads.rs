@@ -10,9 +10,12 @@ use crate::stock::{self, ROOT_NAME};
 use instance_connect_core::administration::{Page, Read as R, SimulatedPush, timestamp};
 use instance_connect_core::api::ApiError;
 use instance_connect_core::authz::{AuthorizedAdministration, InstanceOperation as _, explain};
+use instance_connect_core::host_facts::{Addresses, FactText, ReportedFacts};
 use instance_connect_core::host_key::{HostKeys, KnownHostKeys};
 use instance_connect_core::iam::{Decision, Denial};
-use instance_connect_core::ids::{AccountId, GroupName, InstanceId, PolicyName, UserName};
+use instance_connect_core::ids::{
+    AccountId, GroupName, ImageId, InstanceId, InstanceType, PolicyName, UserName,
+};
 use instance_connect_core::inventory::{
     AgentIdentity, Instance, InstanceState, Inventory, Status, User, group_arn, policy_arn, user_arn,
 };
@@ -120,8 +123,8 @@ impl Api {
         page: &Page,
     ) -> Result<Value, ApiError> {
         let instances: Vec<&Arc<Instance>> = if wanted.is_empty() {
-            let is_own = |i: &&Arc<Instance>| i.account == *account && i.region == self.region;
-            inventory.instances.values().filter(is_own).collect()
+            let is_here = |instance: &&Arc<Instance>| instance.region == self.region;
+            at_most_a_part(inventory.instances_from(account, page.start()).filter(is_here), page)
         } else {
             let find = |id| find_instance(self, inventory, account, id);
             wanted.iter().map(find).collect::<Result<_, _>>()?
@@ -131,6 +134,7 @@ impl Api {
         let ids: Vec<InstanceId> = instances.iter().map(|instance| instance.id.clone()).collect();
         let known = self.host_keys(&ids).await?;
         let none = KnownHostKeys::default();
+        let facts = self.inventory.store().host_facts(&ids).await.map_err(store_error)?;
         let shown = instances.into_iter().map(|instance| {
             let known = known.get(&instance.id).unwrap_or(&none);
             json!({
@@ -139,10 +143,17 @@ impl Api {
                 "AvailabilityZone": instance.availability_zone.as_str(),
                 "State": instance.state.as_str(),
                 "Tags": tags(&instance.tags),
+                "InstanceType": instance.details.instance_type.as_ref().map(InstanceType::as_str),
+                "ImageId": instance.details.image_id.as_ref().map(ImageId::as_str),
+                "PrivateIpAddress": instance.details.private_ip,
+                "PublicIpAddress": instance.details.public_ip,
+                "Ipv6Address": instance.details.ipv6,
+                "LaunchTime": timestamp(instance.launched_at),
                 "HostInstanceId": instance.host.as_ref().map(InstanceId::as_str),
                 "Agent": inventory.agents.get(&instance.id).map(|agent| self.agent(agent)),
                 "HostKeys": host_keys(&known.pinned),
                 "PendingHostKeys": host_keys(&known.pending),
+                "HostFacts": facts.get(&instance.id).map(host_facts),
             })
         });
         let shown: Value = shown.collect();
@@ -160,10 +171,9 @@ impl Api {
     /// What machines with the distributions' own host package have to trust, and which of them cannot use it.
     fn signer_certificate(&self, inventory: &Inventory, account: &AccountId) -> Value {
         let stock = self.links.stock();
-        let is_used = |instance: &&Arc<Instance>| {
-            instance.account == *account && instance.state != InstanceState::Terminated
-        };
-        let zones = inventory.instances.values().filter(is_used).map(|instance| &instance.availability_zone);
+        let is_used = |instance: &&Arc<Instance>| instance.state != InstanceState::Terminated;
+        let used = inventory.instances_from(account, "").filter(is_used);
+        let zones = used.map(|instance| &instance.availability_zone);
         json!({
             "Certificate": stock.root_pem(),
             "CommonName": ROOT_NAME,
@@ -174,10 +184,9 @@ impl Api {
     }
 
     fn agents(&self, inventory: &Inventory, account: &AccountId, page: &Page) -> Value {
-        let is_own = |agent: &&AgentIdentity| {
-            inventory.instances.get(&agent.instance).is_some_and(|instance| instance.account == *account)
-        };
-        let agents = inventory.agents.values().filter(is_own);
+        let instances = inventory.instances_from(account, page.start());
+        let agents = instances.filter_map(|instance| inventory.agents.get(&instance.id));
+        let agents = at_most_a_part(agents, page).into_iter();
         let agents = agents.map(|agent| (agent.instance.as_str().to_owned(), agent)).collect();
         listed("Agents", agents, page, |agent| self.agent(agent))
     }
@@ -233,6 +242,25 @@ impl Api {
             "Link": if self.links.is_open(&agent.instance) { "open" } else { "closed" },
         })
     }
+}
+
+/// What an agent says of its machine: the addresses that EC2's API shows under their names there, and all of them.
+fn host_facts(ReportedFacts { facts, reported_at }: &ReportedFacts) -> Value {
+    let Addresses { private_ip, public_ip, ipv6 } = facts.claims().addresses;
+    let said = |text: &FactText| Some(text.to_string()).filter(|text| !text.is_empty());
+    json!({
+        "ReportedAt": timestamp(*reported_at),
+        "HostName": said(&facts.hostname),
+        "OsId": said(&facts.os_id),
+        "OsVersion": said(&facts.os_version),
+        "OsName": said(&facts.os_name),
+        "Kernel": said(&facts.kernel),
+        "Architecture": said(&facts.architecture),
+        "PrivateIpAddress": private_ip,
+        "PublicIpAddress": public_ip,
+        "Ipv6Address": ipv6,
+        "Addresses": facts.addresses.iter().map(|address| address.ip()).collect::<Vec<_>>(),
+    })
 }
 
 fn host_keys(keys: &HostKeys) -> Value {
@@ -393,17 +421,18 @@ fn listed<T>(name: &str, items: Vec<(String, T)>, page: &Page, shown: impl Fn(T)
     json!({ name: items, "IsTruncated": marker.is_some(), "Marker": marker })
 }
 
+/// As much of what comes in order, from [`Page::start`] on, as [`part_of`] needs: what the part before ended with, and one
+/// more to tell that there is more.
+fn at_most_a_part<T>(items: impl Iterator<Item = T>, page: &Page) -> Vec<T> {
+    items.take(page.max_items.saturating_add(2)).collect()
+}
+
 /// The items behind the marker, in the order of their keys, as many as are asked for; and where the next part begins.
 fn part_of<T>(mut items: Vec<(String, T)>, page: &Page) -> (Vec<T>, Option<String>) {
     items.retain(|(key, _)| page.marker.as_ref().is_none_or(|marker| key > marker));
-    let by_key = |a: &(String, T), b: &(String, T)| a.0.cmp(&b.0);
+    items.sort_by(|(a, _), (b, _)| a.cmp(b));
     let more = items.len() > page.max_items;
-    if more {
-        // Of a million instances a hundred are sorted.
-        items.select_nth_unstable_by(page.max_items, by_key);
-        items.truncate(page.max_items);
-    }
-    items.sort_by(by_key);
+    items.truncate(page.max_items);
     let marker = items.last().map(|(key, _)| key.clone()).filter(|_| more);
     (items.into_iter().map(|(_, item)| item).collect(), marker)
 }

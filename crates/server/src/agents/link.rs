@@ -4,7 +4,7 @@ mod anchors;
 mod metadata;
 
 use super::identity::overtaken;
-use super::{AgentConnection, Agents, host_keys};
+use super::{AgentConnection, Agents, host_facts, host_keys};
 use crate::inventory::StaleInventory;
 use crate::links::{CAPABILITIES, Link, NotOpened, Opened, OpeningPlace, Probe, Slot, Wanted};
 use crate::new_ids;
@@ -14,6 +14,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use instance_connect_core::audit::{self, CloneEvidence, LinkClaim, Proof};
+use instance_connect_core::host_facts::HostFacts;
 use instance_connect_core::host_key::{HostKeys, claimed};
 use instance_connect_core::ids::InstanceId;
 use instance_connect_core::inventory::AgentStanding;
@@ -88,6 +89,7 @@ pub(super) async fn run(agents: &Arc<Agents>, agent: &AgentConnection, upgraded:
         anchor_sets: None,
         probes: Probes::default(),
         reported: None,
+        facts: None,
     };
     let Places { link: _place, opening, is_stale } = places;
     let Err(ended) = conversation.hold(opening, is_stale).await;
@@ -114,6 +116,8 @@ struct Conversation<'a> {
     probes: Probes,
     /// The agent's last report of host keys, until it is taken.
     reported: Option<HostKeys>,
+    /// Its last report of host facts, until it is taken.
+    facts: Option<Box<HostFacts>>,
 }
 
 /// The pings that are to show whether there is somebody at the other end, by what is in them.
@@ -320,6 +324,7 @@ impl Conversation<'_> {
         match frame {
             AgentFrame::Ping(ping) => {
                 self.take_host_keys(slot);
+                self.take_host_facts(slot);
                 self.note_anchors(slot);
                 let server_time = self.agents.links.clock().monotonic();
                 self.send(&ServerFrame::Pong(Pong { sent_at: ping.sent_at, server_time })).await?;
@@ -354,6 +359,11 @@ impl Conversation<'_> {
                 self.take_host_keys(slot);
                 Ok(())
             }
+            AgentFrame::HostFacts(facts) => {
+                self.facts = Some(facts);
+                self.take_host_facts(slot);
+                Ok(())
+            }
             AgentFrame::Anchors(held) => self.take_anchors(slot, held).await,
             AgentFrame::Renew(renew) => self.renew(slot, link, renew.request.as_str()),
             AgentFrame::Goodbye(goodbye) => {
@@ -377,6 +387,21 @@ impl Conversation<'_> {
             tokio::spawn(async move {
                 let _under_way = under_way;
                 host_keys::take_or_log(&agents, &identity, &keys).await;
+            });
+        }
+    }
+
+    /// The same for host facts.
+    fn take_host_facts(&mut self, slot: &Slot) {
+        if self.facts.is_none() || !slot.host_facts.permits(self.agents.links.clock().monotonic()) {
+            return;
+        }
+        let (agents, identity) = (Arc::clone(self.agents), self.identity.clone());
+        if let Some(facts) = self.facts.take() {
+            let under_way = agents.drain.under_way();
+            tokio::spawn(async move {
+                let _under_way = under_way;
+                host_facts::take_or_log(&agents, &identity, &facts).await;
             });
         }
     }

@@ -1,6 +1,7 @@
 //! The agents listener as agents meet it: over TLS, enrolled by the real agent's own enrolment.
 
 mod anchors;
+mod facts;
 mod identities;
 mod metadata;
 
@@ -494,7 +495,7 @@ async fn a_token_works_once_and_tells_nothing_before() {
         .agents
         .inventory
         .store()
-        .set_instance_state(&setting.world.instance, InstanceState::Terminated)
+        .set_instance_state(&setting.world.instance, InstanceState::Terminated, setting.world.now)
         .await
         .unwrap();
     setting.agents.inventory.refresh().await.unwrap();

@@ -1,5 +1,7 @@
 mod administration;
+mod faults;
 mod proxies;
+mod query;
 mod sockets;
 
 use super::*;
@@ -64,6 +66,7 @@ impl Setting {
             proxies: Proxies::default(),
             traces: crate::traces::RequestSpans::default(),
             metrics: Arc::default(),
+            faults: Faults::default(),
         };
         Self { api: Arc::new(api), world, clock, directory }
     }
@@ -97,7 +100,18 @@ impl Setting {
         let origin = self.world.origin();
         let (operation, inventory) = (Operation::SendSshPublicKey, Arc::new(self.world.inventory.clone()));
         self.api
-            .perform(Call { operation, caller, body: body.into(), inventory, used: used() }, &origin)
+            .perform(
+                Call {
+                    operation,
+                    caller,
+                    body: body.into(),
+                    parameters: Parameters::default(),
+                    host: String::new(),
+                    inventory,
+                    used: used(),
+                },
+                &origin,
+            )
             .await
     }
 
@@ -409,7 +423,18 @@ async fn an_instance_is_throttled_after_authorization_and_before_the_intent() {
         let inventory = Arc::new(setting.world.inventory.clone());
         setting
             .api
-            .perform(Call { operation, caller, body: body.clone().into(), inventory, used: used() }, &origin)
+            .perform(
+                Call {
+                    operation,
+                    caller,
+                    body: body.clone().into(),
+                    parameters: Parameters::default(),
+                    host: String::new(),
+                    inventory,
+                    used: used(),
+                },
+                &origin,
+            )
             .await
     };
     assert_eq!(serial(&setting).await, Err(ApiError::Throttling));

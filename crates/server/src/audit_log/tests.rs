@@ -133,6 +133,27 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o777
 }
 
+/// Who reads the log back would stop at it: nothing is done of which the intent is such a line.
+#[tokio::test]
+async fn a_line_that_is_too_long_is_not_committed_and_stops_no_other() {
+    let setting = Setting::new();
+    let log = setting.open().unwrap();
+    let mut audited = {
+        let caller = setting.world.verified(b"{}").unwrap();
+        let (origin, region) = (setting.world.origin(), &setting.world.region);
+        AuditedRequest::new(&origin, caller.get(), Operation::SendSshPublicKey, region)
+    };
+    let elements = Value::from("x".repeat(usize::try_from(limits::AUDIT_LINE).unwrap()));
+    let outcome = Outcome::Administered { response_elements: Some(&elements) };
+    assert!(log.commit(audited.record(outcome, "id")).await.is_err());
+    // What a caller sends is left out, and the line says so.
+    audited.administered(&elements);
+    log.commit(audited.intent()).await.unwrap();
+    let text = fs::read_to_string(setting.path()).unwrap();
+    assert_eq!(text.lines().count(), 1);
+    assert!(text.contains(r#""requestParameters":{"omitted":true}"#), "{text}");
+}
+
 #[tokio::test]
 async fn committed_lines_are_in_the_file() {
     let setting = Setting::new();

@@ -38,9 +38,14 @@ pub(super) struct ControlPlane {
 
 impl ControlPlane {
     /// Starts it, and returns when it accepts connections.
-    pub(super) async fn start(configuration: PathBuf, directory: &Directory) -> anyhow::Result<Self> {
+    pub(super) async fn start(
+        configuration: PathBuf,
+        faults: PathBuf,
+        directory: &Directory,
+    ) -> anyhow::Result<Self> {
         let mut program = Program {
             configuration,
+            faults,
             addresses: Vec::new(),
             log: directory.path().join(LOG),
             process_group: directory.process_group()?,
@@ -85,6 +90,8 @@ impl ControlPlane {
 #[derive(Debug)]
 struct Program {
     configuration: PathBuf,
+    /// With which faults it begins.
+    faults: PathBuf,
     /// Flags that say where it listens.
     addresses: Vec<String>,
     log: PathBuf,
@@ -95,6 +102,7 @@ impl Program {
     async fn start(&self) -> anyhow::Result<(Child, Listening)> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("serve").arg("--print-addresses").arg("--config").arg(&self.configuration);
+        command.arg("--dev-faults").arg(&self.faults);
         command.args(&self.addresses).process_group(self.process_group);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(open_log(&self.log)?);
         let mut process = command.spawn().context("cannot start the control plane")?;

@@ -107,6 +107,11 @@ impl Drop for Directory {
     }
 }
 
+/// Whether a directory is one that `dev` made.
+pub(crate) fn is_directory_of_dev(path: &Path) -> bool {
+    path.join(MARKER).is_file()
+}
+
 /// Sets permissions.
 pub(super) fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
@@ -154,7 +159,7 @@ pub fn reap(arguments: &ReapArguments) -> anyhow::Result<()> {
     drop(entered);
     // Nothing is ever written: this ends when the other end of the pipe is gone.
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
-    if !directory.join(MARKER).is_file() {
+    if !is_directory_of_dev(directory) {
         bail!("{} is not a directory of dev", directory.display());
     }
     if let Some(ready_file) = &arguments.ready_file {

@@ -112,6 +112,11 @@ pub(super) struct Machine {
     agent: Child,
 }
 
+/// Each machine has an address of its own, as machines do; all of 127.0.0.0/8 is this machine. Numbers begin at 0.
+pub(super) const fn address_of(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(127, 0, 77, number.saturating_add(1))
+}
+
 impl Machine {
     /// Lays the machine's folder out, enrols and starts its agent, and accepts ssh connections.
     pub(super) async fn start(
@@ -125,8 +130,7 @@ impl Machine {
         let folders = Folders::create(instance, account, directory)?;
         let host_key = folders.generate_host_key().await?;
         enroll(&folders, programs, invitation).await?;
-        // Each machine has an address of its own, as machines do; all of 127.0.0.0/8 is this machine.
-        let own = Ipv4Addr::new(127, 0, 77, number.saturating_add(1));
+        let own = address_of(number);
         let metadata = free_port(own)?;
         folders.write_metadata_settings(metadata)?;
         let mut agent_command = agent_command(&folders, programs)?;

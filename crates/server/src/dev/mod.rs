@@ -15,12 +15,14 @@ mod ready;
 use crate::agents::create_join_token;
 use crate::audit_log::FileSize;
 use crate::config::{LogFormat, LogLevel, Source};
+use crate::faults::Fault;
 use crate::pki::Pki;
 use crate::stop::Stop;
 use crate::system::{SystemClock, SystemRandom};
 use anyhow::Context as _;
 use clap::builder::TypedValueParser as _;
 use control_plane::ControlPlane;
+pub(crate) use directory::is_directory_of_dev;
 use directory::{Directory, write_private};
 pub use directory::{ReapArguments, reap};
 use futures_util::future::select_all;
@@ -36,6 +38,7 @@ use machine::{Invitation, Machine, Programs};
 use os_user::OsAccount;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
 use std::time::Duration;
 use tokio::signal::unix::SignalKind;
 use zeroize::Zeroizing;
@@ -86,6 +89,9 @@ pub struct Arguments {
     machine_prefix: Option<String>,
     #[command(flatten)]
     throttling: Throttling,
+    /// Begin with a fault, such as error=ThrottlingException,times=2. More can be caused while it runs: docs/ci.md
+    #[arg(long = "fault", value_name = "NAME=VALUE,...", value_parser = Fault::from_str)]
+    faults: Vec<Fault>,
     /// Also create N instances without a machine, and write how they enrol to DIR/join-tokens: the agents listener's
     /// URL, then one token a line
     #[arg(long, value_name = "N", default_value_t = 0, hide = true, value_parser = clap::value_parser!(u16).range(..=4096))]
@@ -214,7 +220,9 @@ async fn start(
     let join_token = async |instance: &Instance| {
         create_join_token(store.as_ref(), &pki, &SystemRandom, &instance.id, SystemClock.wall()).await
     };
-    let mut control_plane = ControlPlane::start(configuration, directory).await?;
+    let faults = directory.path().join("faults.json");
+    write_private(&faults, serde_json::to_vec(&arguments.faults)?)?;
+    let mut control_plane = ControlPlane::start(configuration, faults, directory).await?;
     let agents = control_plane.listening.agents;
 
     let machines = (0..).zip(&inventory.instances).map(async |(number, instance)| {

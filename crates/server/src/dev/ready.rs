@@ -7,6 +7,7 @@ use super::machine::Machine;
 use super::os_user::OsAccount;
 use super::{Arguments, CA_FILE};
 use crate::control_plane::Listening;
+use crate::faults;
 use serde::Serialize;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,8 @@ pub(super) struct Ready {
     admin: Credentials,
     limited: Credentials,
     metrics_url: String,
+    /// Before `/faults` and `/calls`.
+    control_url: String,
     audit_log: PathBuf,
     ca_file: PathBuf,
     instances: Vec<ReadyInstance>,
@@ -82,6 +85,7 @@ impl Ready {
             admin: Credentials::of(&created.admin),
             limited: Credentials::of(&created.limited),
             metrics_url: format!("http://{}/metrics", listening.admin),
+            control_url: format!("http://{}{}", listening.admin, faults::PATH),
             audit_log: audit_log.to_owned(),
             ca_file: directory.path().join(CA_FILE),
             instances: instances.collect(),
@@ -100,6 +104,7 @@ impl Ready {
             ("AWS_ACCESS_KEY_ID", &self.admin.access_key_id),
             ("AWS_SECRET_ACCESS_KEY", &self.admin.secret_access_key),
             ("INSTANCE_CONNECT_READY_FILE", &own.to_string_lossy()),
+            ("INSTANCE_CONNECT_CONTROL_URL", &self.control_url),
         ];
         let trust = is_tls.then_some(("AWS_CA_BUNDLE", &*ca_file));
         let exports: String = variables

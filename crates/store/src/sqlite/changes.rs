@@ -1,6 +1,7 @@
 //! What each change does inside of its transaction. All of them hold the database's only write lock, so what they looked
 //! at stays true until they commit; the constraints in the schema are the second line, never the first answer.
 
+pub(super) mod host_facts;
 pub(super) mod host_keys;
 mod iam;
 pub(super) mod operator;
@@ -12,10 +13,10 @@ use super::load::{self, damaged};
 use crate::limits::{ACCESS_KEYS_PER_USER, EXPIRED_SIGNATURE_KEPT, LAPSED_TOKEN_KEPT};
 use crate::{AuthorityName, Entity, RedeemRefusal, Refusal, StoreError};
 use instance_connect_core::document::UnixSeconds;
-use instance_connect_core::ids::{AccessKeyId, AccountId, InstanceId};
+use instance_connect_core::ids::{AccessKeyId, AccountId, ImageId, InstanceId, InstanceType};
 use instance_connect_core::inventory::{
-    AccessKey, Account, AgentChange, AgentIdentity, AnchorChange, AnchorRotation, Instance, InstanceState,
-    JoinToken, Status, StockChange, StockRotation,
+    AccessKey, Account, AgentChange, AgentIdentity, AnchorChange, AnchorRotation, Instance, InstanceDetails,
+    InstanceState, JoinToken, Status, StockChange, StockRotation,
 };
 use instance_connect_core::sigv4::UsedSignature;
 use rusqlite::{OptionalExtension, Params, Transaction};
@@ -106,23 +107,52 @@ pub(super) fn delete_access_key(tx: &Transaction<'_>, key: &AccessKeyId) -> Done
 pub(super) fn create_instance(tx: &Transaction<'_>, instance: &Instance) -> Done {
     require(tx, Entity::Account, ACCOUNT, [instance.account.as_str()])?;
     absent(tx, Entity::Instance, INSTANCE, [instance.id.as_str()])?;
-    let statement = "INSERT INTO instances (id, account, region, availability_zone, state)
-                     VALUES (?1, ?2, ?3, ?4, ?5)";
+    let statement = "INSERT INTO instances (id, account, region, availability_zone, state, launched_at)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let row = (
         instance.id.as_str(),
         instance.account.as_str(),
         instance.region.as_str(),
         instance.availability_zone.as_str(),
         instance.state.as_str(),
+        instance.launched_at.0,
     );
     tx.execute(statement, row)?;
+    put_instance_details(tx, &instance.id, &instance.details)?;
     insert_tags(tx, INSERT_INSTANCE_TAG, instance.id.as_str(), &instance.tags)?;
     set_instance_host(tx, &instance.id, instance.host.as_ref())
 }
 
-pub(super) fn set_instance_state(tx: &Transaction<'_>, instance: &InstanceId, state: InstanceState) -> Done {
-    let row = (instance.as_str(), state.as_str());
-    update(tx, Entity::Instance, "UPDATE instances SET state = ?2 WHERE id = ?1", row)
+pub(super) fn set_instance_state(
+    tx: &Transaction<'_>,
+    instance: &InstanceId,
+    state: InstanceState,
+    now: UnixSeconds,
+) -> Done {
+    let statement = "UPDATE instances
+                     SET launched_at = iif(?2 = 'running' AND state <> 'running', ?3, launched_at), state = ?2
+                     WHERE id = ?1";
+    update(tx, Entity::Instance, statement, (instance.as_str(), state.as_str(), now.0))
+}
+
+pub(super) fn put_instance_details(
+    tx: &Transaction<'_>,
+    instance: &InstanceId,
+    details: &InstanceDetails,
+) -> Done {
+    let InstanceDetails { instance_type, image_id, private_ip, public_ip, ipv6 } = details;
+    let statement = "UPDATE instances
+                     SET instance_type = ?2, image_id = ?3, private_ip = ?4, public_ip = ?5, ipv6 = ?6
+                     WHERE id = ?1";
+    let row = (
+        instance.as_str(),
+        instance_type.as_ref().map(InstanceType::as_str),
+        image_id.as_ref().map(ImageId::as_str),
+        private_ip.map(|address| address.to_string()),
+        public_ip.map(|address| address.to_string()),
+        ipv6.map(|address| address.to_string()),
+    );
+    update(tx, Entity::Instance, statement, row)
 }
 
 pub(super) fn set_instance_host(
@@ -197,6 +227,7 @@ pub(super) fn redeem_join_token(
     tx.execute("UPDATE join_tokens SET used_at = ?2 WHERE secret_hash = ?1", (secret_hash, now.0))?;
     let identity = AgentIdentity::enrolled(instance, load::agent(tx, instance)?.as_ref(), now);
     put_agent(tx, &identity)?;
+    host_facts::forget(tx, instance)?;
     raise_sequence(tx)?;
     Ok(Ok(identity))
 }
@@ -216,6 +247,9 @@ pub(super) fn change_agent(
         return Ok(changed);
     }
     put_agent(tx, &changed)?;
+    if change == AgentChange::Revoke {
+        host_facts::forget(tx, instance)?;
+    }
     raise_sequence(tx)?;
     Ok(changed)
 }

@@ -4,19 +4,21 @@ use super::{SqliteStore, changes, load};
 use crate::seal::SealedRow;
 use crate::tags::{check_instance_tags, check_user_tags};
 use crate::{
-    AccountDetails, Authority, AuthorityName, PolicyName, RedeemError, Refusal, Snapshot, Store, StoreError,
+    AccountDetails, Authority, AuthorityName, InstanceChange, PolicyName, RedeemError, Refusal, Snapshot,
+    Store, StoreError,
 };
 use async_trait::async_trait;
 use instance_connect_core::audit::OperatorEvent;
 use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::host_facts::{HostFacts, HostFactsReport, ReportedFacts};
 use instance_connect_core::host_key::{HostKeyReport, HostKeys, KnownHostKeys};
 use instance_connect_core::iam::Policy;
 use instance_connect_core::ids::{
     AccessKeyId, AccountId, Fingerprint, GroupName, InstanceId, UserId, UserName,
 };
 use instance_connect_core::inventory::{
-    AccessKey, Account, AgentChange, AgentIdentity, AnchorChange, AnchorRotation, Instance, InstanceState,
-    JoinToken, Status, StockChange, StockRotation,
+    AccessKey, Account, AgentChange, AgentIdentity, AnchorChange, AnchorRotation, Instance, InstanceDetails,
+    InstanceState, Inventory, JoinToken, Status, StockChange, StockRotation,
 };
 use instance_connect_core::revocation::Revocation;
 use instance_connect_core::secret::Secret;
@@ -33,7 +35,13 @@ impl Store for SqliteStore {
 
     async fn inventory(&self) -> Result<Snapshot, StoreError> {
         let sealer = Arc::clone(&self.sealer);
-        self.transact(TransactionBehavior::Deferred, move |tx| load::snapshot(tx, &sealer)).await
+        self.transact(TransactionBehavior::Deferred, move |tx| load::snapshot(tx, &sealer, None)).await
+    }
+
+    async fn inventory_since(&self, known: Arc<Inventory>) -> Result<Snapshot, StoreError> {
+        let sealer = Arc::clone(&self.sealer);
+        let read = move |tx: &Transaction<'_>| load::snapshot(tx, &sealer, Some(&known));
+        self.transact(TransactionBehavior::Deferred, read).await
     }
 
     async fn create_account(&self, account: &Account) -> Result<(), StoreError> {
@@ -279,9 +287,19 @@ impl Store for SqliteStore {
         &self,
         instance: &InstanceId,
         state: InstanceState,
+        now: UnixSeconds,
     ) -> Result<(), StoreError> {
         let instance = instance.clone();
-        self.change(move |tx| changes::set_instance_state(tx, &instance, state)).await
+        self.change(move |tx| changes::set_instance_state(tx, &instance, state, now)).await
+    }
+
+    async fn put_instance_details(
+        &self,
+        instance: &InstanceId,
+        details: &InstanceDetails,
+    ) -> Result<(), StoreError> {
+        let (instance, details) = (instance.clone(), details.clone());
+        self.change(move |tx| changes::put_instance_details(tx, &instance, &details)).await
     }
 
     async fn set_instance_host(
@@ -301,6 +319,26 @@ impl Store for SqliteStore {
         check_instance_tags(tags)?;
         let (instance, tags) = (instance.clone(), tags.clone());
         self.change(move |tx| changes::put_instance_tags(tx, &instance, &tags)).await
+    }
+
+    async fn change_instances(
+        &self,
+        changes: &BTreeMap<InstanceId, InstanceChange>,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        for change in changes.values() {
+            if let InstanceChange::Tags(tags) = change {
+                check_instance_tags(tags)?;
+            }
+        }
+        let changes = changes.clone();
+        self.change(move |tx| {
+            changes.iter().try_for_each(|(instance, change)| match change {
+                InstanceChange::Tags(tags) => changes::put_instance_tags(tx, instance, tags),
+                InstanceChange::State(state) => changes::set_instance_state(tx, instance, *state, now),
+            })
+        })
+        .await
     }
 
     async fn account_details(&self, account: &AccountId) -> Result<AccountDetails, StoreError> {
@@ -378,6 +416,42 @@ impl Store for SqliteStore {
             changes::host_keys::accept(tx, &instance, &fingerprints, other.as_ref())
         };
         self.transact(TransactionBehavior::Immediate, accept).await
+    }
+
+    async fn host_facts(
+        &self,
+        instances: &[InstanceId],
+    ) -> Result<BTreeMap<InstanceId, ReportedFacts>, StoreError> {
+        let instances = instances.to_vec();
+        let facts = move |tx: &Transaction<'_>| {
+            let reported = |id: InstanceId| Ok(load::facts::reported(tx, &id)?.map(|facts| (id, facts)));
+            instances.into_iter().filter_map(|id| reported(id).transpose()).collect()
+        };
+        self.transact(TransactionBehavior::Deferred, facts).await
+    }
+
+    async fn judge_host_facts(
+        &self,
+        instance: &InstanceId,
+        generation: u64,
+        facts: &HostFacts,
+    ) -> Result<HostFactsReport, StoreError> {
+        let (instance, facts) = (instance.clone(), facts.clone());
+        let judge = move |tx: &Transaction<'_>| changes::host_facts::judge(tx, &instance, generation, &facts);
+        self.transact(TransactionBehavior::Deferred, judge).await
+    }
+
+    async fn report_host_facts(
+        &self,
+        instance: &InstanceId,
+        generation: u64,
+        facts: &HostFacts,
+        now: UnixSeconds,
+    ) -> Result<HostFactsReport, StoreError> {
+        let (instance, facts) = (instance.clone(), facts.clone());
+        let report =
+            move |tx: &Transaction<'_>| changes::host_facts::report(tx, &instance, generation, &facts, now);
+        self.transact(TransactionBehavior::Immediate, report).await
     }
 
     async fn put_revocation(&self, account: &AccountId, revocation: &Revocation) -> Result<(), StoreError> {

@@ -16,6 +16,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("schema_5.sql"),
     include_str!("schema_6.sql"),
     include_str!("schema_7.sql"),
+    include_str!("schema_8.sql"),
 ];
 
 /// SQLite's mark for whose file this is: `ICST` in ASCII.
@@ -104,7 +105,7 @@ mod tests {
     use std::sync::Arc;
 
     /// What each version wrote. The master key is the suite's.
-    const VERSIONS: [&str; 7] = [
+    const VERSIONS: [&str; 8] = [
         include_str!("../../tests/store/version_1.sql"),
         include_str!("../../tests/store/version_2.sql"),
         include_str!("../../tests/store/version_3.sql"),
@@ -112,6 +113,7 @@ mod tests {
         include_str!("../../tests/store/version_5.sql"),
         include_str!("../../tests/store/version_6.sql"),
         include_str!("../../tests/store/version_7.sql"),
+        include_str!("../../tests/store/version_8.sql"),
     ];
 
     #[derive(Debug)]

@@ -1,10 +1,12 @@
 //! Things to store, and a snapshot in a form that can be compared.
 
 use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::host_facts::{HostClaims, HostFacts};
 use instance_connect_core::iam::Policy;
 use instance_connect_core::ids::{AccessKeyId, AccountId, GroupName, InstanceId, UserId, UserName};
 use instance_connect_core::inventory::{
-    AccessKey, Account, AgentIdentity, Instance, InstanceState, JoinToken, Status, User, UserKind,
+    AccessKey, Account, AgentIdentity, Instance, InstanceDetails, InstanceState, JoinToken, Status, User,
+    UserKind,
 };
 use instance_connect_core::secret::Secret;
 use instance_connect_store::{PolicyName, Problem, Snapshot, Store};
@@ -90,6 +92,32 @@ pub(crate) fn instance(number: u8, account: u8) -> Instance {
         state: InstanceState::Running,
         tags: tags(&[("Name", "web")]),
         host: None,
+        details: InstanceDetails::default(),
+        launched_at: NOW,
+    }
+}
+
+/// Everything that an operator can say of an instance.
+pub(crate) fn details() -> InstanceDetails {
+    InstanceDetails {
+        instance_type: Some("m7i.metal-24xl".parse().unwrap()),
+        image_id: Some("ami-0123456789abcdef0".parse().unwrap()),
+        private_ip: Some("10.0.1.9".parse().unwrap()),
+        public_ip: Some("192.0.2.9".parse().unwrap()),
+        ipv6: Some("2001:db8::9".parse().unwrap()),
+    }
+}
+
+/// Those of a machine with this number in its name and one of its addresses.
+pub(crate) fn facts(number: u8) -> HostFacts {
+    HostFacts {
+        hostname: format!("web-{number}").parse().unwrap(),
+        os_id: "debian".parse().unwrap(),
+        os_version: "12".parse().unwrap(),
+        os_name: "Debian GNU/Linux 12 (bookworm)".parse().unwrap(),
+        kernel: "6.1.0".parse().unwrap(),
+        architecture: "x86_64".parse().unwrap(),
+        addresses: vec![format!("10.0.1.{number}").parse().unwrap(), "2001:db8::9".parse().unwrap()],
     }
 }
 
@@ -101,8 +129,15 @@ pub(crate) fn token(number: u8, instance: u8) -> JoinToken {
     JoinToken { secret_hash: [number; 32], instance: instance_id(instance), expires_at: later(900) }
 }
 
-/// Puts something of everything into an empty store: that of version 2, and instance 2 as a guest of instance 1.
+/// Puts something of everything into an empty store: that of version 7, details of instance 2, and facts of instance 1.
 pub(crate) async fn populate(store: &dyn Store) {
+    populate_version_7(store).await;
+    store.put_instance_details(&instance_id(2), &details()).await.unwrap();
+    store.report_host_facts(&instance_id(1), 1, &facts(1), NOW).await.unwrap();
+}
+
+/// Puts what version 7 knew into an empty store: that of version 2, and instance 2 as a guest of instance 1.
+pub(crate) async fn populate_version_7(store: &dyn Store) {
     populate_version_2(store).await;
     store.set_instance_host(&instance_id(2), Some(&instance_id(1))).await.unwrap();
 }
@@ -151,6 +186,7 @@ pub(crate) struct View {
     pub(crate) access_keys: BTreeMap<AccessKeyId, (String, UserId, Status)>,
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
     pub(crate) agents: BTreeMap<InstanceId, AgentIdentity>,
+    pub(crate) claims: BTreeMap<InstanceId, HostClaims>,
     pub(crate) problems: Vec<Problem>,
 }
 
@@ -193,7 +229,11 @@ impl View {
 }
 
 pub(crate) async fn view(store: &dyn Store) -> View {
-    let Snapshot { inventory, problems, warnings: _ } = store.inventory().await.unwrap();
+    view_of(store.inventory().await.unwrap())
+}
+
+pub(crate) fn view_of(snapshot: Snapshot) -> View {
+    let Snapshot { inventory, problems, warnings: _ } = snapshot;
     let user_view = |user: &User| UserView {
         kind: user.kind,
         account: user.account.clone(),
@@ -207,10 +247,11 @@ pub(crate) async fn view(store: &dyn Store) -> View {
         let secret = String::from_utf8(key.secret.expose().to_vec()).unwrap();
         (secret, key.user, key.status)
     };
-    for id in inventory.instances.keys() {
-        let guests = inventory.guests_of(id).map(|guest| &guest.id).collect::<BTreeSet<_>>();
-        let is_guest = |instance: &&Arc<Instance>| instance.host.as_ref() == Some(id);
+    for of in inventory.instances.values() {
+        let guests = inventory.guests_of(&of.id).map(|guest| &guest.id).collect::<BTreeSet<_>>();
+        let is_guest = |instance: &&Arc<Instance>| instance.host.as_ref() == Some(&of.id);
         assert_eq!(guests, inventory.instances.values().filter(is_guest).map(|guest| &guest.id).collect());
+        assert!(inventory.instances_from(&of.account, of.id.as_str()).any(|it| Arc::ptr_eq(it, of)));
     }
     View {
         sequence: inventory.sequence,
@@ -218,8 +259,9 @@ pub(crate) async fn view(store: &dyn Store) -> View {
         accounts: inventory.accounts.into_iter().collect(),
         users: inventory.users.into_iter().map(|(id, user)| (id, user_view(&user))).collect(),
         access_keys: inventory.access_keys.into_iter().map(|(id, key)| (id, key_view(key))).collect(),
-        instances: inventory.instances.into_iter().map(|(id, instance)| (id, (*instance).clone())).collect(),
-        agents: inventory.agents.into_iter().collect(),
+        instances: inventory.instances.values().map(|it| (it.id.clone(), (**it).clone())).collect(),
+        agents: inventory.agents.iter().map(|(id, agent)| (id.clone(), agent.clone())).collect(),
+        claims: inventory.claims.iter().map(|(id, claims)| (id.clone(), *claims)).collect(),
         problems,
     }
 }

@@ -6,14 +6,17 @@ mod iam;
 use crate::engine::Engine;
 use crate::fixtures::*;
 use iam::{IamCall, IamModel};
+use instance_connect_core::host_facts::HostFactsReport;
 use instance_connect_core::ids::InstanceId;
 use instance_connect_core::inventory::{
-    AccessKey, Account, AgentChange, AgentIdentity, AgentState, Instance, InstanceState, JoinToken, Status,
+    AccessKey, Account, AgentChange, AgentIdentity, AgentStanding, AgentState, Instance, InstanceDetails,
+    InstanceState, JoinToken, Status,
 };
 use instance_connect_core::secret::Secret;
 use instance_connect_store::{Authority, Entity, RedeemError, RedeemRefusal, Refusal, Store, StoreError};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// One call. Things are numbered, from few, so that calls meet each other.
 #[derive(Clone, Debug)]
@@ -26,12 +29,14 @@ enum Call {
     SetAccessKeyStatus(u8, Status),
     DeleteAccessKey(u8),
     CreateInstance(Instance),
-    SetInstanceState(u8, InstanceState),
+    SetInstanceState(u8, InstanceState, i64),
+    PutInstanceDetails(u8, InstanceDetails),
     SetInstanceHost(u8, Option<u8>),
     PutInstanceTags(u8, BTreeMap<String, String>),
     CreateJoinToken(JoinToken),
     RedeemJoinToken(u8, u8, i64, bool),
     ChangeAgent(u8, AgentChange),
+    ReportHostFacts(u8, u64, u8),
     PutAuthority(&'static str, u8),
     Restart,
 }
@@ -45,6 +50,7 @@ enum Answer {
     DeleteConflict(Entity),
     Refused(Refusal),
     Agent(AgentIdentity),
+    IsNews(bool),
     NotEnrolled(RedeemRefusal),
     Authority(Vec<u8>, Vec<u8>),
 }
@@ -64,8 +70,10 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         1 => number().prop_map(Call::DeleteAccessKey),
         3 => (number(), number(), some_tags())
             .prop_map(|(n, account, tags)| Call::CreateInstance(Instance { tags, ..instance(n, account) })),
-        1 => (number(), proptest::sample::select(&InstanceState::ALL[..]))
-            .prop_map(|(n, state)| Call::SetInstanceState(n, state)),
+        1 => (number(), proptest::sample::select(&InstanceState::ALL[..]), 0..20i64)
+            .prop_map(|(n, state, now)| Call::SetInstanceState(n, state, now)),
+        1 => (number(), proptest::sample::select(vec![InstanceDetails::default(), details()]))
+            .prop_map(|(n, details)| Call::PutInstanceDetails(n, details)),
         4 => (number(), proptest::option::weighted(0.8, number()))
             .prop_map(|(n, host)| Call::SetInstanceHost(n, host)),
         1 => (number(), some_tags()).prop_map(|(n, tags)| Call::PutInstanceTags(n, tags)),
@@ -75,6 +83,8 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         4 => (1..=2u8, 1..=2u8, 0..20i64, any::<bool>())
             .prop_map(|(n, instance, now, replace)| Call::RedeemJoinToken(n, instance, now, replace)),
         4 => (1..=2u8, agent_change()).prop_map(|(instance, change)| Call::ChangeAgent(instance, change)),
+        4 => (1..=2u8, 0..4u64, 1..=2u8)
+            .prop_map(|(n, generation, facts)| Call::ReportHostFacts(n, generation, facts)),
         1 => (prop_oneof![Just("root"), Just("agents-ca")], number())
             .prop_map(|(name, n)| Call::PutAuthority(name, n)),
         1 => Just(Call::Restart),
@@ -120,13 +130,23 @@ async fn check<E: Engine>(calls: Vec<Call>) -> Result<(), TestCaseError> {
     let engine = E::new().await;
     let mut store = engine.open().await;
     let mut model = Model::default();
-    for call in calls {
+    // Somebody who follows each change, and somebody who looks now and then.
+    let mut followed = Arc::new(store.inventory().await.unwrap().inventory);
+    let mut known = Arc::clone(&followed);
+    for (number, call) in calls.into_iter().enumerate() {
         if matches!(call, Call::Restart) {
             drop(store);
             store = engine.open().await;
         }
         prop_assert_eq!(ask(&*store, &call).await, model.ask(&call), "the answer to {:?}", call);
         prop_assert_eq!(view(&*store).await, model.seen.clone(), "what is there after {:?}", call);
+        for (seen, looks) in [(&mut followed, true), (&mut known, number % 7 == 0)] {
+            let since = store.inventory_since(Arc::clone(seen)).await.unwrap();
+            if looks {
+                *seen = Arc::new(since.inventory.clone());
+            }
+            prop_assert_eq!(view_of(since), model.seen.clone(), "what has changed with {:?}", call);
+        }
     }
     Ok(())
 }
@@ -144,7 +164,10 @@ async fn ask(store: &dyn Store, call: &Call) -> Answer {
         Call::SetAccessKeyStatus(n, status) => store.set_access_key_status(&key_id(*n), *status).await,
         Call::DeleteAccessKey(n) => store.delete_access_key(&key_id(*n)).await,
         Call::CreateInstance(instance) => store.create_instance(instance).await,
-        Call::SetInstanceState(n, state) => store.set_instance_state(&instance_id(*n), *state).await,
+        Call::SetInstanceState(n, state, now) => {
+            store.set_instance_state(&instance_id(*n), *state, later(*now)).await
+        }
+        Call::PutInstanceDetails(n, details) => store.put_instance_details(&instance_id(*n), details).await,
         Call::SetInstanceHost(n, host) => {
             store.set_instance_host(&instance_id(*n), host.map(instance_id).as_ref()).await
         }
@@ -160,6 +183,13 @@ async fn ask(store: &dyn Store, call: &Call) -> Answer {
         }
         Call::ChangeAgent(n, change) => {
             store.change_agent(&instance_id(*n), *change).await.map(|identity| agent = Some(identity))
+        }
+        Call::ReportHostFacts(n, generation, number) => {
+            let reported = store.report_host_facts(&instance_id(*n), *generation, &facts(*number), NOW).await;
+            match reported {
+                Ok(report) => return Answer::IsNews(report != HostFactsReport::Known),
+                Err(error) => Err(error),
+            }
         }
         Call::PutAuthority(name, n) => {
             let secret = Secret::new(vec![*n; 32]);
@@ -196,7 +226,7 @@ impl Model {
                 let known_authority = matches!(&answer, Answer::Authority(..)) && !self.note_authority(call);
                 let is_unannounced =
                     matches!(call, Call::Restart | Call::ChangeAgent(_, AgentChange::TrustAnchors { .. }));
-                if !known_authority && !is_unannounced {
+                if !known_authority && !is_unannounced && answer != Answer::IsNews(false) {
                     self.seen.sequence += 1;
                 }
                 answer
@@ -252,8 +282,16 @@ impl Model {
                 of(&mut self.seen.accounts, &instance.account, Entity::Account)?;
                 new(&mut self.seen.instances, &instance.id, instance.clone(), Entity::Instance)
             }
-            Call::SetInstanceState(n, state) => {
-                of(&mut self.seen.instances, &instance_id(*n), Entity::Instance)?.state = *state;
+            Call::SetInstanceState(n, state, now) => {
+                let instance = of(&mut self.seen.instances, &instance_id(*n), Entity::Instance)?;
+                if *state == InstanceState::Running && instance.state != InstanceState::Running {
+                    instance.launched_at = later(*now);
+                }
+                instance.state = *state;
+                Ok(Answer::Done)
+            }
+            Call::PutInstanceDetails(n, details) => {
+                of(&mut self.seen.instances, &instance_id(*n), Entity::Instance)?.details = details.clone();
                 Ok(Answer::Done)
             }
             Call::SetInstanceHost(n, host) => self.set_host(&instance_id(*n), host.map(instance_id)),
@@ -269,7 +307,23 @@ impl Model {
             Call::ChangeAgent(n, change) => {
                 let agent = of(&mut self.seen.agents, &instance_id(*n), Entity::Agent)?;
                 *agent = agent.changed(*change).ok_or(Answer::Refused(Refusal::AgentState))?;
+                if *change == AgentChange::Revoke {
+                    self.seen.claims.remove(&agent.instance);
+                }
                 Ok(Answer::Agent(agent.clone()))
+            }
+            Call::ReportHostFacts(n, generation, number) => {
+                let agent = of(&mut self.seen.agents, &instance_id(*n), Entity::Agent)?;
+                if agent.standing(*generation) != AgentStanding::Good {
+                    return Err(Answer::NotFound(Entity::Agent));
+                }
+                let claims = facts(*number).claims();
+                let is_terminated = self.seen.instances[&agent.instance].state == InstanceState::Terminated;
+                if is_terminated || self.seen.claims.get(&agent.instance) == Some(&claims) {
+                    return Ok(Answer::IsNews(false));
+                }
+                self.seen.claims.insert(agent.instance.clone(), claims);
+                Ok(Answer::IsNews(true))
             }
             Call::PutAuthority(name, n) => {
                 let kept = *self.authorities.get(name).unwrap_or(n);
@@ -319,6 +373,7 @@ impl Model {
         }
         self.tokens.get_mut(&n).unwrap().1 = true;
         let identity = AgentIdentity::enrolled(&instance, before, now);
+        self.seen.claims.remove(&instance);
         self.seen.agents.insert(instance, identity.clone());
         Ok(Answer::Agent(identity))
     }

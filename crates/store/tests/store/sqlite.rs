@@ -5,7 +5,8 @@ use crate::fixtures::*;
 use crate::model::check_against_model;
 use crate::suite::store_suite;
 use async_trait::async_trait;
-use instance_connect_core::inventory::{Status, UserKind};
+use instance_connect_core::document::UnixSeconds;
+use instance_connect_core::inventory::{InstanceState, Status, UserKind};
 use instance_connect_store::{
     MasterKey, PolicyFault, PolicyOwner, Problem, SealError, SqliteStore, Store, StoreError,
 };
@@ -155,14 +156,16 @@ async fn databases_of_other_programs_are_left_alone() {
 
 #[tokio::test]
 async fn databases_of_every_version_open_with_all_they_hold() {
-    let [version_1, version_2, version_7] = [
+    let [version_1, version_2, version_7, version_8] = [
+        Sqlite::new().await.open().await,
         Sqlite::new().await.open().await,
         Sqlite::new().await.open().await,
         Sqlite::new().await.open().await,
     ];
     populate_version_1(&*version_1).await;
     populate_version_2(&*version_2).await;
-    populate(&*version_7).await;
+    populate_version_7(&*version_7).await;
+    populate(&*version_8).await;
     for (sql, expected) in [
         (include_str!("version_1.sql"), &version_1),
         (include_str!("version_2.sql"), &version_2),
@@ -171,6 +174,7 @@ async fn databases_of_every_version_open_with_all_they_hold() {
         (include_str!("version_5.sql"), &version_2),
         (include_str!("version_6.sql"), &version_2),
         (include_str!("version_7.sql"), &version_7),
+        (include_str!("version_8.sql"), &version_8),
     ] {
         let engine = Sqlite::new().await;
         drop(engine.open().await);
@@ -179,13 +183,61 @@ async fn databases_of_every_version_open_with_all_they_hold() {
         fs::set_permissions(engine.database(), Permissions::from_mode(0o600)).unwrap();
 
         let store = engine.open().await;
-        assert_eq!(view(&*store).await, view(&**expected).await);
+        let mut seen = view(&*store).await;
+        if !Arc::ptr_eq(expected, &version_8) {
+            for instance in seen.instances.values_mut() {
+                assert!(instance.launched_at > UnixSeconds(0), "launched when it was migrated");
+                instance.launched_at = NOW;
+            }
+        }
+        assert_eq!(seen, view(&**expected).await);
         let stored = store.authority(&"agents-ca".parse().unwrap()).await.unwrap().unwrap();
         assert_eq!(stored.secret.expose(), b"the private key of agents-ca");
         store.redeem_join_token(&[2; 32], &instance_id(2), NOW, false).await.unwrap();
         // No row of another table has lost what it refers to.
         let connection = engine.connect();
         assert!(!connection.prepare("PRAGMA foreign_key_check").unwrap().exists(()).unwrap());
+    }
+}
+
+/// A step of the sequence that was another change before the backup came back.
+#[tokio::test]
+async fn after_a_backup_was_restored_everything_is_read_again() {
+    let engine = Sqlite::new().await;
+    let store = engine.open().await;
+    populate(&*store).await;
+    let mut backup = Connection::open_in_memory().unwrap();
+    let copy = |from: &Connection, to: &mut Connection| {
+        let pages = rusqlite::backup::Backup::new(from, to).unwrap();
+        assert_eq!(pages.step(-1).unwrap(), rusqlite::backup::StepResult::Done);
+    };
+    copy(&engine.connect(), &mut backup);
+    store.set_instance_state(&instance_id(2), InstanceState::Stopped, NOW).await.unwrap();
+    let known = store.inventory().await.unwrap().inventory;
+    copy(&backup, &mut engine.connect());
+    store.put_instance_tags(&instance_id(1), &tags(&[])).await.unwrap();
+    assert_eq!(store.sequence().await.unwrap(), known.sequence);
+    let read = store.inventory_since(Arc::new(known)).await.unwrap();
+    let restored = view_of(read);
+    assert_eq!(restored.instances[&instance_id(2)].state, InstanceState::Running);
+    assert_eq!(restored, view(&*store).await);
+}
+
+/// Nobody does that here, but a store may be edited by hand.
+#[tokio::test]
+async fn what_was_deleted_by_hand_is_gone() {
+    for [id, tables] in [["1", "agents"], ["2", "guests instance_tags join_tokens instances"]] {
+        let engine = Sqlite::new().await;
+        let store = engine.open().await;
+        populate(&*store).await;
+        let known = Arc::new(store.inventory().await.unwrap().inventory);
+        for table in tables.split(' ') {
+            let column = if table == "instances" { "id" } else { "instance" };
+            engine.tamper(&format!("DELETE FROM {table} WHERE {column} = 'i-0000000000000000{id}'"));
+        }
+        store.set_account_status(&account_id(1), Status::Suspended).await.unwrap();
+        let read = store.inventory_since(known).await.unwrap();
+        assert_eq!(view_of(read), view(&*store).await, "{tables}");
     }
 }
 

@@ -38,6 +38,7 @@ availability_zone = "us-east-1a"
 state = "stopped"
 tags = { "a b" = "" }
 host = "i-0123456789abcdef1"
+details = { instance_type = "t3.micro", private_ip = "10.0.1.9", ipv6 = "2001:DB8::9" }
 
 [instances.i-0123456789abcdef1]
 availability_zone = "us-east-1a"
@@ -54,6 +55,13 @@ fn what_a_file_says() {
         ["i-0123456789abcdef0", "i-0123456789abcdef1"].map(|id| &inventory.instances[&id.parse().unwrap()]);
     assert_eq!((stopped.state, running.state), (InstanceState::Stopped, InstanceState::Running));
     assert_eq!((&stopped.host, &running.host), (&Some("i-0123456789abcdef1".parse().unwrap()), &None));
+    let details = InstanceDetails {
+        instance_type: Some("t3.micro".parse().unwrap()),
+        private_ip: Some("10.0.1.9".parse().unwrap()),
+        ipv6: Some("2001:db8::9".parse().unwrap()),
+        ..InstanceDetails::default()
+    };
+    assert_eq!((&stopped.details, &running.details), (&details, &InstanceDetails::default()));
     assert_eq!(Inventory::parse(&toml(&inventory)), Ok(inventory));
     assert_eq!(Inventory::parse(""), Ok(Inventory::default()));
 }
@@ -62,6 +70,16 @@ fn what_a_file_says() {
 fn what_is_wrong_is_told_with_its_line() {
     for (text, line, says) in [
         ("[users.bob]\n\nstatsu = \"active\"", 3, "unknown field `statsu`"),
+        (
+            "[instances.i-0123456789abcdef0]\navailability_zone = \"us-east-1a\"\ndetails = { private_ip = \"10.0.1\" }",
+            3,
+            "invalid IPv4 address",
+        ),
+        (
+            "[instances.i-0123456789abcdef0]\navailability_zone = \"us-east-1a\"\ndetails = { private_ips = \"\" }",
+            3,
+            "unknown field `private_ips`",
+        ),
         ("[user.bob]", 1, "unknown field `user`"),
         ("[users.bob]\nboundary = [1]", 2, "invalid type"),
         ("[users.bob]\nstatus = \"gone\"", 2, "a status is \"active\" or \"suspended\""),

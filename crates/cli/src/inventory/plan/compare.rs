@@ -6,7 +6,7 @@ use crate::inventory::document::{compact, laid_out};
 use crate::inventory::file::{Documents, Instance, User};
 use instance_connect_client::{Administer, AdministrativeOperation as O};
 use instance_connect_core::ids::{AccountId, InstanceId, PolicyName, UserName};
-use instance_connect_core::inventory::{InstanceState, Status, policy_arn};
+use instance_connect_core::inventory::{InstanceDetails, InstanceState, Status, policy_arn};
 use instance_connect_core::printable::printable;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -134,9 +134,13 @@ pub(super) fn compare_instances(
             .with("InstanceId", id.as_str())
             .with("AvailabilityZone", zone.as_str())
             .with("Tags", if wanted.tags.is_empty() { Value::Null } else { tags(&wanted.tags) });
+        let request = with_details(request, &wanted.details);
         change.part(Sign::New, &format!("availability_zone = {zone}"), Phase::Instances, request);
         for (key, value) in &wanted.tags {
             change.show(Sign::New, &format!("tag {key} = {value}"));
+        }
+        for (name, _, value) in members(&wanted.details) {
+            change.show(Sign::New, &format!("{name} = {value}"));
         }
         compare_hosts(change, id, None, wanted.host.as_ref());
         if wanted.state != InstanceState::Running {
@@ -162,8 +166,49 @@ pub(super) fn compare_instances(
     }
     let of = |operation| Administer::new(operation).with("Resources", vec![id.as_str()]);
     compare_tags(change, (&now.tags, &wanted.tags), of(O::CreateTags), of(O::DeleteTags));
+    compare_details(change, id, &now.details, &wanted.details);
     compare_hosts(change, id, now.host.as_ref(), wanted.host.as_ref());
     Ok(())
+}
+
+/// What is said of an instance: the name in the file, the member of the request, and the value.
+pub(in crate::inventory) fn members(
+    details: &InstanceDetails,
+) -> impl Iterator<Item = (&'static str, &'static str, String)> {
+    let InstanceDetails { instance_type, image_id, private_ip, public_ip, ipv6 } = details;
+    let all = [
+        ("instance_type", "InstanceType", instance_type.as_ref().map(ToString::to_string)),
+        ("image_id", "ImageId", image_id.as_ref().map(ToString::to_string)),
+        ("private_ip", "PrivateIpAddress", private_ip.map(|address| address.to_string())),
+        ("public_ip", "PublicIpAddress", public_ip.map(|address| address.to_string())),
+        ("ipv6", "Ipv6Address", ipv6.map(|address| address.to_string())),
+    ];
+    all.into_iter().filter_map(|(name, member, value)| Some((name, member, value?)))
+}
+
+/// All of it at a time: that is how it is said.
+fn with_details(request: Administer, details: &InstanceDetails) -> Administer {
+    members(details).fold(request, |request, (_, member, value)| request.with(member, value))
+}
+
+fn compare_details(change: &mut Change, id: &InstanceId, now: &InstanceDetails, wanted: &InstanceDetails) {
+    if now == wanted {
+        return;
+    }
+    let [before, after]: [BTreeMap<_, _>; 2] =
+        [now, wanted].map(|details| members(details).map(|(name, _, value)| (name, value)).collect());
+    for (name, value) in &after {
+        match before.get(name) {
+            Some(same) if same == value => {}
+            Some(_) => change.show(Sign::Changed, &format!("{name} = {value}")),
+            None => change.show(Sign::New, &format!("{name} = {value}")),
+        }
+    }
+    for name in before.keys().filter(|name| !after.contains_key(*name)) {
+        change.show(Sign::Gone, name);
+    }
+    let request = Administer::new(O::SetInstanceDetails).with("InstanceId", id.as_str());
+    change.step(Phase::Change, "described anew", with_details(request, wanted));
 }
 
 pub(super) fn compare_hosts(

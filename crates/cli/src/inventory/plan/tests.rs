@@ -320,3 +320,41 @@ fn what_cannot_become_so_is_refused_before_anything_is_changed() {
         !plan(EVERYTHING, "[users.eve]\ngroups = [\"ops\"]\nattached = [\"push\"]", false).steps.is_empty()
     );
 }
+
+/// All of what is said of an instance is said at a time.
+#[test]
+fn details_that_differ() {
+    let machine = |details: &str| {
+        format!(
+            "[instances.i-0123456789abcdef0]\navailability_zone = \"us-east-1a\"\ndetails = {{ {details} }}"
+        )
+    };
+    let (now, wanted) = (
+        machine(r#"private_ip = "10.0.1.9", image_id = "ami-01234567""#),
+        machine(r#"private_ip = "10.0.1.7", instance_type = "t3.micro""#),
+    );
+    let plan_of = |now: &str, wanted: &str| plan(now, wanted, false);
+    let changed = plan_of(&now, &wanted);
+    assert_eq!(sentences(&changed), ["instance i-0123456789abcdef0: described anew"]);
+    assert_eq!(
+        changed.shown,
+        [
+            "~ instance i-0123456789abcdef0",
+            "    + instance_type = t3.micro",
+            "    ~ private_ip = 10.0.1.7",
+            "    - image_id",
+        ]
+    );
+    let request = Administer::new(O::SetInstanceDetails)
+        .with("InstanceId", "i-0123456789abcdef0")
+        .with("InstanceType", "t3.micro")
+        .with("PrivateIpAddress", "10.0.1.7");
+    assert_eq!(changed.steps[0].request, request);
+    assert!(plan_of(&now, &now).steps.is_empty());
+    let made = Administer::new(O::CreateInstance)
+        .with("InstanceId", "i-0123456789abcdef0")
+        .with("AvailabilityZone", "us-east-1a")
+        .with("InstanceType", "t3.micro")
+        .with("PrivateIpAddress", "10.0.1.7");
+    assert_eq!(plan_of("", &wanted).steps[0].request, made);
+}

@@ -438,7 +438,9 @@ fn values_in_messages() {
     }
 
     // Control characters are the caller's own, and leave as JSON's escapes.
-    let wire = send(&json!({ "InstanceOSUser": "a\0\u{1b}[31m\r\nb\u{7f}" })).unwrap_err().to_wire();
+    let request = "0b7f1c52-6a0e-4c11-9d0b-1c5a6f0e9a11".parse().unwrap();
+    let error = send(&json!({ "InstanceOSUser": "a\0\u{1b}[31m\r\nb\u{7f}" })).unwrap_err();
+    let wire = error.to_wire(Protocol::Json, &request);
     assert!(wire.message.contains("Value 'a\0\u{1b}[31m\r\nb\u{7f}' at"));
     assert!(wire.body.contains(r"Value 'a\u0000\u001b[31m\r\nb"), "{}", wire.body);
     assert!(wire.body.bytes().all(|b| b >= b' '));

@@ -202,6 +202,10 @@ fn operators_keys_and_values() {
             "write ForAnyValue:StringEquals if the condition shall not hold there, StringEqualsIfExists if it shall",
         ),
         (r#""ForSomeValues:StringEquals":{"ec2:osuser":"a"}"#, "is no condition operator"),
+        (
+            r#""StringEquals":{"aws:TagKeys":"a"}"#,
+            "may have several values of aws:TagKeys; write ForAllValues:StringEquals or ForAnyValue:StringEquals",
+        ),
         (r#""StringEquals":{}"#, "statement #0: Condition StringEquals names no condition key"),
         (r#""StringEquals":"a""#, "invalid type: string"),
         (
@@ -265,6 +269,7 @@ fn variables() {
     for (value, words) in [
         ("${aws:nothing}", "${aws:nothing} is no policy variable"),
         ("${s3:prefix}", "is no policy variable"),
+        ("${aws:TagKeys}", "is no policy variable: a request may have several values of it"),
         ("${}", "${} is no policy variable"),
         ("${ aws:username}", "is no policy variable"),
         ("${aws:username", "has no closing brace"),
@@ -367,13 +372,12 @@ fn keys_that_requests_never_have() {
         document(&format!(r#"{{"Effect":"{effect}","NotAction":{not_action},"Resource":"*",{condition}}}"#))
     };
     refused(&[(&not_action("Deny", r#""s3:*""#), "never have ec2:osuser")]);
-    let rest =
-        r#"["ec2-instance-connect:OpenTunnel","ec2-instance-connect:SendSerial*","instance-connect:*"]"#;
+    let rest = r#"["ec2-instance-connect:OpenTunnel","ec2-instance-connect:SendSerial*","instance-connect:*","ec2:*"]"#;
     assert!(Policy::parse("p", &not_action("Deny", rest)).unwrap().warnings().is_empty());
     // What is about other services is none of our business.
     for operator in operators {
         let condition = format!(r#""{operator}":{{"s3:prefix":"true"}}"#);
-        for action in ["s3:ListBucket", "ec2:*", "iam:Get*"] {
+        for action in ["s3:ListBucket", "ec2:Run*", "iam:Get*"] {
             let policy = Policy::parse("p", &with("Deny", action, &condition)).unwrap();
             assert!(policy.warnings().is_empty(), "{:?}", policy.warnings());
         }

@@ -39,7 +39,7 @@ impl Setting {
         self.agents.inventory.current().unwrap().agents[&self.world.instance].state
     }
 
-    fn records_of(&self, event: &str) -> Vec<Value> {
+    pub(super) fn records_of(&self, event: &str) -> Vec<Value> {
         self.audit_records().into_iter().filter(|record| record["eventName"] == event).collect()
     }
 }

@@ -10,9 +10,12 @@ use rusqlite::Transaction;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Machines that are gone do not keep others from having their keys: the same machine may come back as another instance.
+///
+/// A cross join is done in the order in which it stands: it begins with the few that have the key. The planner would begin with
+/// all instances of the account, at each report.
 const PINNED_ELSEWHERE: &str = "SELECT other.id FROM host_keys
-    JOIN instances AS other ON other.id = host_keys.instance
-    JOIN instances AS own ON own.id = ?2 AND own.account = other.account
+    CROSS JOIN instances AS other ON other.id = host_keys.instance
+    CROSS JOIN instances AS own ON own.id = ?2 AND own.account = other.account
     WHERE host_keys.key = ?1 AND host_keys.status = 'pinned' AND other.id <> ?2 AND other.state <> 'terminated'
     ORDER BY other.id";
 
@@ -126,4 +129,23 @@ fn pinned_elsewhere(
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PINNED_ELSEWHERE;
+    use crate::sqlite::schema::MIGRATIONS;
+    use rusqlite::Connection;
+
+    #[test]
+    fn a_report_costs_nothing_for_instances_with_other_keys() {
+        let connection = Connection::open_in_memory().unwrap();
+        MIGRATIONS.iter().for_each(|step| connection.execute_batch(step).unwrap());
+        let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {PINNED_ELSEWHERE}")).unwrap();
+        let steps = plan.query_map(["", ""], |row| row.get(3)).unwrap();
+        let steps: Vec<String> = steps.map(Result::unwrap).collect();
+        let begins = steps.first().is_some_and(|step| step.starts_with("SEARCH host_keys USING"));
+        let goes_on = steps.iter().skip(1).all(|step| step.contains("(id=?)") || step.contains("ORDER BY"));
+        assert!(begins && goes_on, "{steps:?}");
+    }
 }

@@ -1,6 +1,6 @@
 //! Users, each with every policy that bears on it.
 
-use super::{column, damaged, each_row, parsed, status, tags, text};
+use super::{column, damaged, each_row, parsed, status, text};
 use crate::{PolicyFault, PolicyName, PolicyOwner, PolicyWarning, Problem, StoreError};
 use instance_connect_core::iam::{Policy, PolicyError};
 use instance_connect_core::ids::{AccountId, GroupName, UserId};
@@ -17,8 +17,12 @@ pub(super) fn users(
 ) -> Result<HashMap<UserId, Arc<User>>, StoreError> {
     let mut policies = Policies::load(tx)?;
     let query = "SELECT user, key, value FROM user_tags";
-    let mut tags: HashMap<UserId, _> =
-        tags(tx, query, ["user_tags.user", "user_tags.key", "user_tags.value"])?;
+    let mut tags: HashMap<UserId, BTreeMap<String, String>> = HashMap::new();
+    each_row::<(), ()>(tx, query, |row| {
+        let (key, value) = (column(row, 1, "user_tags.key")?, column(row, 2, "user_tags.value")?);
+        tags.entry(parsed(row, 0, "user_tags.user")?).or_default().insert(key, value);
+        Ok(())
+    })?;
     let query = "SELECT id, account, name, status, boundary FROM users";
     let users = each_row(tx, query, |row| {
         let (id, account): (UserId, AccountId) =

@@ -78,7 +78,7 @@ pub(crate) async fn another_instances_host_key_is_never_pinned(engine: impl Engi
     assert_eq!(report(&*store, 1, &[B]).await, HostKeyReport::Pending);
     assert_eq!(report(&*store, 3, &[A]).await, HostKeyReport::Pinned);
     // Nor does a machine that is gone stand in the way.
-    store.set_instance_state(&instance_id(1), InstanceState::Terminated).await.unwrap();
+    store.set_instance_state(&instance_id(1), InstanceState::Terminated, NOW).await.unwrap();
     store.accept_host_keys(&instance_id(2), &fingerprints(&[A, B]), None).await.unwrap();
     assert_eq!(known(&*store, 2).await.pinned, keys(&[A, B]));
 }

@@ -6,13 +6,15 @@ use instance_connect_core::audit::OperatorAction;
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::ids::InstanceId;
 use instance_connect_core::inventory::{
-    AgentChange, AgentIdentity, AgentState, AnchorChange, AnchorRotation, Instance, InstanceState, JoinToken,
-    Status, StockChange, StockRotation,
+    AgentChange, AgentIdentity, AgentState, AnchorChange, AnchorRotation, Instance, InstanceDetails,
+    InstanceState, Inventory, JoinToken, Status, StockChange, StockRotation,
 };
 use instance_connect_core::secret::Secret;
 use instance_connect_store::{
-    Entity, RedeemError, RedeemRefusal, Refusal, StoreError, TAG_KEY, TAG_VALUE, TAGS,
+    Entity, InstanceChange, RedeemError, RedeemRefusal, Refusal, StoreError, TAG_KEY, TAG_VALUE, TAGS,
 };
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 pub(crate) async fn accounts(engine: impl Engine) {
     let store = engine.open().await;
@@ -130,9 +132,27 @@ pub(crate) async fn instances(engine: impl Engine) {
     refuses!(store.create_instance(&instance(1, 1)), StoreError::AlreadyExists(Entity::Instance));
 
     for state in InstanceState::ALL {
-        changes!(store.set_instance_state(&instance_id(1), state));
+        changes!(store.set_instance_state(&instance_id(1), state, NOW));
         assert_eq!(view(&*store).await.instances[&instance_id(1)].state, state);
     }
+    let launched = async || view(&*store).await.instances[&instance_id(1)].launched_at;
+    for (state, at, expected) in [
+        (InstanceState::Running, 1, 1),
+        (InstanceState::Running, 2, 1),
+        (InstanceState::Stopped, 3, 1),
+        (InstanceState::Running, 4, 4),
+    ] {
+        changes!(store.set_instance_state(&instance_id(1), state, later(at)));
+        assert_eq!(launched().await, later(expected), "{state:?} {at}");
+    }
+    changes!(store.put_instance_details(&instance_id(1), &details()));
+    assert_eq!(view(&*store).await.instances[&instance_id(1)].details, details());
+    changes!(store.put_instance_details(&instance_id(1), &InstanceDetails::default()));
+    assert_eq!(view(&*store).await.instances[&instance_id(1)].details, InstanceDetails::default());
+    let detailed = Instance { details: details(), ..instance(4, 1) };
+    changes!(store.create_instance(&detailed));
+    assert_eq!(view(&*store).await.instances[&instance_id(4)], detailed);
+    refuses!(store.put_instance_details(&instance_id(3), &details()), StoreError::NotFound(Entity::Instance));
     let new_tags = tags(&[("Name", "db"), ("Ümlaut ключ", ""), ("name", "'; DROP TABLE instances; --")]);
     changes!(store.put_instance_tags(&instance_id(1), &new_tags));
     let seen = view(&*store).await.instances;
@@ -142,10 +162,84 @@ pub(crate) async fn instances(engine: impl Engine) {
     assert!(view(&*store).await.instances[&instance_id(1)].tags.is_empty());
 
     refuses!(
-        store.set_instance_state(&instance_id(3), InstanceState::Running),
+        store.set_instance_state(&instance_id(3), InstanceState::Running, NOW),
         StoreError::NotFound(Entity::Instance)
     );
     refuses!(store.put_instance_tags(&instance_id(3), &tags(&[])), StoreError::NotFound(Entity::Instance));
+}
+
+/// Which of the instances an inventory has from the one it was loaded since, and has not read again.
+fn kept(known: &Inventory, since: &Inventory) -> Vec<InstanceId> {
+    let is_kept =
+        |it: &&Arc<Instance>| known.instances.get(&it.id).is_some_and(|known| Arc::ptr_eq(known, it));
+    let kept: BTreeSet<_> = since.instances.values().filter(is_kept).map(|it| it.id.clone()).collect();
+    kept.into_iter().collect()
+}
+
+pub(crate) async fn only_the_instances_that_have_changed_are_read_again(engine: impl Engine) {
+    let store = engine.open().await;
+    populate(&*store).await;
+    for number in 3..=5 {
+        store.create_instance(&instance(number, 1)).await.unwrap();
+    }
+    let known = Arc::new(store.inventory().await.unwrap().inventory);
+    let since = async |known: &Arc<Inventory>| {
+        let since = store.inventory_since(Arc::clone(known)).await.unwrap();
+        assert_eq!(view_of(since.clone()), view(&*store).await);
+        since.inventory
+    };
+    let [one, two, three, four, five] = [1, 2, 3, 4, 5].map(instance_id);
+    assert_eq!(kept(&known, &since(&known).await), [&one, &two, &three, &four, &five].map(Clone::clone));
+    // What its agent says leaves the sequence as it is, and is told with the next change.
+    store.change_agent(&one, AgentChange::TrustAnchors { set: 3 }).await.unwrap();
+    assert_eq!(since(&known).await.agents[&one].anchor_set, 3);
+    store.set_account_status(&account_id(1), Status::Suspended).await.unwrap();
+    let suspended = Arc::new(since(&known).await);
+    assert_eq!(kept(&known, &suspended), [&two, &three, &four, &five].map(Clone::clone));
+    store.put_instance_tags(&three, &tags(&[])).await.unwrap();
+    store.set_instance_host(&two, None).await.unwrap();
+    assert_eq!(kept(&suspended, &since(&suspended).await), [&one, &four, &five].map(Clone::clone));
+    assert_eq!(kept(&known, &since(&known).await), [four, five]);
+}
+
+pub(crate) async fn whoever_knows_another_history_reads_all_again(engine: impl Engine) {
+    let store = engine.open().await;
+    populate(&*store).await;
+    let known = store.inventory().await.unwrap().inventory;
+    for (sequence, change_id) in [
+        // What was never there: a step of another store, one of which nobody has heard, and none at all.
+        (known.sequence, [7; 16]),
+        (known.sequence + 1, known.change_id),
+        (u64::MAX, known.change_id),
+        (0, [0; 16]),
+    ] {
+        let instances = [Instance { state: InstanceState::Stopped, ..instance(9, 1) }];
+        let instances = instances.into_iter().map(Arc::new).collect();
+        let other = Inventory { sequence, change_id, instances, ..known.clone() };
+        let read = store.inventory_since(Arc::new(other)).await.unwrap();
+        assert_eq!(view_of(read), view(&*store).await, "{sequence} {change_id:?}");
+    }
+}
+
+pub(crate) async fn several_instances_are_changed_all_or_none(engine: impl Engine) {
+    let store = engine.open().await;
+    changes!(store.create_account(&account(1)));
+    for number in [1, 2, 3] {
+        changes!(store.create_instance(&instance(number, 1)));
+    }
+    let tagged = |key: &str| InstanceChange::Tags(tags(&[(key, "")]));
+    let stopped = InstanceChange::State(InstanceState::Stopped);
+    let [one, two, unknown] = [1, 2, 9].map(instance_id);
+    let both = [(one.clone(), tagged("a")), (two.clone(), stopped.clone())].into();
+    changes!(store.change_instances(&both, NOW));
+    let seen = view(&*store).await.instances;
+    assert_eq!((&seen[&one].tags, seen[&one].state), (&tags(&[("a", "")]), InstanceState::Running));
+    assert_eq!((&seen[&two].tags, seen[&two].state), (&instance(2, 1).tags, InstanceState::Stopped));
+    let with_unknown = [(one.clone(), stopped), (unknown, tagged("b"))].into();
+    refuses!(store.change_instances(&with_unknown, NOW), StoreError::NotFound(Entity::Instance));
+    let with_bad = [(one, tagged("b")), (two, tagged(""))].into();
+    refuses!(store.change_instances(&with_bad, NOW), StoreError::Refused(Refusal::TagKey));
+    assert_eq!(view(&*store).await.instances, seen);
 }
 
 pub(crate) async fn hosts(engine: impl Engine) {
@@ -177,7 +271,7 @@ pub(crate) async fn hosts(engine: impl Engine) {
     refuses!(store.set_instance_host(&three, Some(&one)), StoreError::Refused(Refusal::GuestIsHost));
 
     // Whatever becomes of a host, its guests stay that, until somebody says otherwise.
-    changes!(store.set_instance_state(&three, InstanceState::Terminated));
+    changes!(store.set_instance_state(&three, InstanceState::Terminated, NOW));
     assert_eq!(host_of(&two).await, Some(three.clone()));
     refuses!(store.set_instance_host(&one, Some(&three)), StoreError::Refused(Refusal::HostTerminated));
     changes!(store.set_instance_host(&two, None));

@@ -12,7 +12,9 @@ macro_rules! store_suite {
     };
     ($engine:ty) => {
         $crate::suite::store_suite! { $engine:
-            accounts users user_policies access_keys instances hosts tags_are_bounded join_tokens agents
+            accounts users user_policies access_keys instances several_instances_are_changed_all_or_none
+            only_the_instances_that_have_changed_are_read_again whoever_knows_another_history_reads_all_again
+            hosts tags_are_bounded join_tokens agents
             anchors_roll_over stock_signers_rotate of_many_that_rotate_one_does
             what_commands_do_is_left_until_it_is_forgotten
             groups group_policies managed_policies permissions_boundaries user_tags roots
@@ -29,6 +31,8 @@ macro_rules! store_suite {
             the_first_host_keys_are_pinned_and_others_wait another_instances_host_key_is_never_pinned
             a_claimed_host_key_is_taken_from_the_instance_that_is_named
             whom_a_host_key_was_taken_from_has_no_second_first_report
+            host_facts_are_kept_as_the_agent_says_them
+            what_an_agent_that_was_replaced_or_revoked_says_does_not_count
             host_keys_are_accepted_as_they_were_shown what_a_revoked_identity_reports_does_not_count
             authorities starters_agree_on_an_authority a_snapshot_is_of_one_moment
             limits_hold_however_many_attach a_policy_is_attached_or_deleted_never_both
@@ -62,6 +66,7 @@ pub(crate) use store_suite;
 
 mod administration;
 mod faults;
+mod host_facts;
 mod host_keys;
 mod iam;
 mod methods;
@@ -69,6 +74,7 @@ mod races;
 
 pub(crate) use administration::*;
 pub(crate) use faults::*;
+pub(crate) use host_facts::*;
 pub(crate) use host_keys::*;
 pub(crate) use iam::*;
 pub(crate) use methods::*;
