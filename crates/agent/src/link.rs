@@ -18,7 +18,7 @@ use instance_connect_core::host_facts::HostFacts;
 use instance_connect_core::link::{
     Ack, AckOutcome, AgentEvent, AgentFacts, AgentFrame, AgentLink, Capabilities, ClockWatch, Goodbye,
     GoodbyeCode, Grant, GrantId, HeldAnchors, MachineTerms, Refusal, Renew, Renewed, ReportedHostKeys,
-    Signers, Withdraw, Withdrawn, admit, limits,
+    Signers, StreamRefusal, StreamRefused, Withdraw, Withdrawn, admit, limits,
 };
 use instance_connect_core::throttle::Bucket;
 use instance_connect_kill_point::kill_point;
@@ -272,6 +272,10 @@ impl Conversation<'_> {
                 self.machine.with_metadata(|metadata| metadata.set_signers(&signers))
             }
             AgentEvent::Instance(facts) => self.machine.with_metadata(|metadata| metadata.set_facts(facts)),
+            AgentEvent::OpenStream(open) => {
+                let refusal = StreamRefusal::NoSuchLine;
+                self.send(&AgentFrame::StreamRefused(StreamRefused { id: open.id, refusal })).await
+            }
             AgentEvent::RenewalAsked => {
                 let request = self.renewal.request(self.machine.clock.boot());
                 self.renew(request).await

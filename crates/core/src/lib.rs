@@ -32,6 +32,7 @@ pub mod shell;
 pub mod sigv4;
 pub mod ssh_key;
 pub mod stock;
+pub mod stream;
 pub mod throttle;
 pub mod trace_context;
 

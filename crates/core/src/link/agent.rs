@@ -5,6 +5,7 @@ use super::codes::{Capabilities, GoodbyeCode};
 use super::frame::{AgentFrame, Goodbye, Grant, Hello, Ping, Renewed, ServerFrame, Welcome, Withdraw};
 use super::limits;
 use super::stock::{InstanceFacts, StockSigners};
+use super::streams::OpenStream;
 use super::text::{AnchorSetText, StatementText, VersionText};
 use instance_connect_document::{BootId, BootInstant, ClockSample, DeadlineRefusal, ServerInstant, transfer};
 use std::collections::VecDeque;
@@ -51,6 +52,8 @@ pub enum AgentEvent {
     StockSigners(StockSigners),
     /// What the metadata service says of an instance from now on.
     Instance(InstanceFacts),
+    /// A stream to open.
+    OpenStream(OpenStream),
     /// The server ends the link; close without an answer.
     Goodbye(Goodbye),
     /// An optional frame of a later version.
@@ -122,6 +125,7 @@ impl AgentLink {
             (ServerFrame::Anchors(set), true) => Ok(AgentEvent::Anchors(set)),
             (ServerFrame::StockSigners(signers), true) => Ok(AgentEvent::StockSigners(signers)),
             (ServerFrame::Instance(facts), true) => Ok(AgentEvent::Instance(facts)),
+            (ServerFrame::OpenStream(open), true) => Ok(AgentEvent::OpenStream(open)),
             (ServerFrame::Goodbye(goodbye), true) => Ok(AgentEvent::Goodbye(goodbye)),
         }
     }

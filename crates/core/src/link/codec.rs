@@ -44,6 +44,11 @@ impl Writer {
         self
     }
 
+    pub(super) fn u16(mut self, value: u16) -> Self {
+        self.0.extend(value.to_be_bytes());
+        self
+    }
+
     pub(super) fn u32(mut self, value: u32) -> Self {
         self.0.extend(value.to_be_bytes());
         self
@@ -139,6 +144,10 @@ impl<'a> Reader<'a> {
         self.array::<1>().map(u8::from_be_bytes)
     }
 
+    pub(super) fn u16(&mut self) -> Result<u16, FrameError> {
+        self.array().map(u16::from_be_bytes)
+    }
+
     pub(super) fn u32(&mut self) -> Result<u32, FrameError> {
         self.array().map(u32::from_be_bytes)
     }
@@ -173,7 +182,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn text16<T: FromStr>(&mut self, field: &'static str) -> Result<T, FrameError> {
-        let length = self.array().map(u16::from_be_bytes)?;
+        let length = self.u16()?;
         self.text(length.into(), field)
     }
 
@@ -184,7 +193,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn bytes16(&mut self) -> Result<&'a [u8], FrameError> {
-        let length = self.array().map(u16::from_be_bytes)?;
+        let length = self.u16()?;
         self.take(length.into())
     }
 

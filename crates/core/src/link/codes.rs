@@ -1,7 +1,5 @@
 //! The numbers in frames that stand for a reason, and the capability bits.
 
-use std::fmt;
-
 macro_rules! codes {
     (
         $(#[$doc:meta])* $name:ident, $other:literal,
@@ -41,8 +39,8 @@ macro_rules! codes {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.name())
             }
         }
@@ -54,6 +52,8 @@ macro_rules! codes {
         }
     };
 }
+
+pub(crate) use codes;
 
 codes! {
     /// Why an agent refuses a grant.
@@ -121,6 +121,22 @@ codes! {
     }
 }
 
+codes! {
+    /// Why an agent opens no stream.
+    StreamRefusal, "unknown_reason", {
+        /// It has no such line.
+        NoSuchLine = 1, "no_such_line";
+        /// The line cannot be opened.
+        LineFailed = 2, "line_failed";
+        /// Somebody else writes to the line.
+        Occupied = 3, "occupied";
+        /// As many streams as may be.
+        Overloaded = 4, "overloaded";
+        /// The control plane could not be reached for the stream.
+        Unreachable = 5, "unreachable";
+    }
+}
+
 impl GoodbyeCode {
     /// Whether coming back soon cannot help: the agent then takes the longest wait.
     pub const fn is_lasting(self) -> bool {
@@ -158,6 +174,9 @@ impl Capabilities {
 
     /// The server takes reports of host facts.
     pub const HOST_FACTS: Self = Self(1 << 3);
+
+    /// The server takes reports of serial lines, and the agent opens streams (docs/stream.md).
+    pub const STREAMS: Self = Self(1 << 4);
 
     /// Whether every bit of `other` is set.
     pub const fn contains(self, other: Self) -> bool {

@@ -6,6 +6,7 @@ use super::codes::{Capabilities, GoodbyeCode, Refusal};
 use super::limits;
 use super::report::{ExpiredUnused, GuestReport, KeyUse, Offered};
 use super::stock::{InstanceFacts, StockSigners, Twin};
+use super::streams::{OpenStream, ReportedLines, StreamRefused};
 use super::text::{
     AnchorSetText, CertificatesPem, DocumentText, GoodbyeText, HostKeyText, RequestPem, StatementText,
     VersionText,
@@ -39,6 +40,9 @@ mod kind {
     pub(super) const TWINNED_GRANT: u8 = 0x91;
     pub(super) const STOCK_SIGNERS: u8 = 0x92;
     pub(super) const INSTANCE: u8 = 0x93;
+    pub(super) const LINES: u8 = 0x16;
+    pub(super) const OPEN_STREAM: u8 = 0x97;
+    pub(super) const STREAM_REFUSED: u8 = 0x98;
 
     /// Whether a receiver that does not know the kind must close.
     pub(super) const fn is_critical(kind: u8) -> bool {
@@ -73,6 +77,10 @@ pub enum AgentFrame {
     GuestReport(GuestReport),
     /// Which anchors the machine trusts.
     Anchors(HeldAnchors),
+    /// A report of the serial lines that it owns.
+    Lines(ReportedLines),
+    /// The answer to a request for a stream that cannot be had.
+    StreamRefused(StreamRefused),
     /// The last frame of a link.
     Goodbye(Goodbye),
 }
@@ -100,6 +108,8 @@ pub enum ServerFrame {
     StockSigners(StockSigners),
     /// What the metadata service says of an instance from now on.
     Instance(InstanceFacts),
+    /// A stream to open.
+    OpenStream(OpenStream),
     /// The last frame of a link.
     Goodbye(Goodbye),
 }
@@ -314,6 +324,8 @@ impl AgentFrame {
             Self::HostFacts(facts) => facts.encode(kind::HOST_FACTS),
             Self::Renew(renew) => Writer::new(kind::RENEW).text16(renew.request.as_str()).finish(),
             Self::Anchors(held) => Writer::new(kind::ANCHORS).u32(held.set).hash(&held.sha256).finish(),
+            Self::Lines(lines) => lines.encode(kind::LINES),
+            Self::StreamRefused(refused) => refused.encode(kind::STREAM_REFUSED),
             Self::Goodbye(goodbye) => goodbye.encode(),
         }
     }
@@ -337,6 +349,8 @@ impl AgentFrame {
             kind::EXPIRED_UNUSED => Self::ExpiredUnused(ExpiredUnused::decode(&mut body)?),
             kind::GUEST_REPORT => Self::GuestReport(GuestReport::decode(&mut body)?),
             kind::ANCHORS => Self::Anchors(HeldAnchors { set: body.u32()?, sha256: body.hash()? }),
+            kind::LINES => Self::Lines(ReportedLines::decode(&mut body)?),
+            kind::STREAM_REFUSED => Self::StreamRefused(StreamRefused::decode(&mut body)?),
             kind::GOODBYE => Self::Goodbye(Goodbye::decode(&mut body)?),
             kind if kind::is_critical(kind) => return Err(FrameError::UnknownCritical(kind)),
             _ => return Ok(None),
@@ -360,6 +374,7 @@ impl ServerFrame {
             Self::Anchors(set) => Writer::new(kind::ANCHORS).text16(set.as_str()).finish(),
             Self::StockSigners(signers) => signers.encode(kind::STOCK_SIGNERS),
             Self::Instance(facts) => facts.encode(kind::INSTANCE),
+            Self::OpenStream(open) => open.encode(kind::OPEN_STREAM),
             Self::Goodbye(goodbye) => goodbye.encode(),
         }
     }
@@ -382,6 +397,7 @@ impl ServerFrame {
             kind::ANCHORS => Self::Anchors(body.text16("anchor set")?),
             kind::STOCK_SIGNERS => Self::StockSigners(StockSigners::decode(&mut body)?),
             kind::INSTANCE => Self::Instance(InstanceFacts::decode(&mut body)?),
+            kind::OPEN_STREAM => Self::OpenStream(OpenStream::decode(&mut body)?),
             kind::GOODBYE => Self::Goodbye(Goodbye::decode(&mut body)?),
             kind if kind::is_critical(kind) => return Err(FrameError::UnknownCritical(kind)),
             _ => return Ok(None),

@@ -163,3 +163,12 @@ pub const TAGS: usize = 50;
 
 /// Bytes of keys and values of these tags, together: what a frame has room for.
 pub const TAGS_BYTES: usize = 12 * 1024;
+
+/// Serial lines in one report: those of a large console server. A frame holds them.
+pub const LINES: usize = 512;
+
+/// How long a ticket for a stream is good: an agent connects at once.
+pub const STREAM_TICKET: Duration = Duration::from_secs(10);
+
+/// Streams of one agent at a time, watchers included.
+pub const STREAMS: usize = 256;

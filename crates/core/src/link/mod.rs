@@ -18,6 +18,7 @@ mod live;
 mod renewal;
 mod report;
 mod stock;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -28,7 +29,8 @@ pub use agent::{AgentEvent, AgentFacts, AgentLink};
 pub use backoff::{Backoff, BackoffSettings};
 pub use clock_watch::ClockWatch;
 pub use codec::FrameError;
-pub use codes::{Capabilities, GoodbyeCode, Refusal};
+pub(crate) use codes::codes;
+pub use codes::{Capabilities, GoodbyeCode, Refusal, StreamRefusal};
 pub use enroll::{
     AnswerError, ENROLL_PATH, EnrollAnswer, EnrollError, EnrollErrorCode, EnrollRequest, LINK_PATH,
     UnknownErrorCode,
@@ -45,6 +47,10 @@ pub use report::{ExpiredUnused, GuestKey, GuestReport, KeyUse, Offered, UseEvent
 pub use stock::{
     Domain, InstanceFacts, Staple, StapleBytes, StapleName, StockChain, StockSigner, StockSigners, Twin,
     TwinSignature,
+};
+pub use streams::{
+    LineMode, OpenStream, OwnedLine, ReportedLines, STREAM_PATH, STREAM_PROTOCOL, StreamId, StreamRefused,
+    StreamTicket, TICKET_HEADER,
 };
 pub use text::{
     AnchorSetText, CertificatesPem, DocumentText, GoodbyeText, HostKeyText, Line, Lines, RequestPem,

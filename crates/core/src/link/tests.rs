@@ -21,6 +21,10 @@ fn unhex(text: &str) -> Vec<u8> {
     digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
 }
 
+fn owned_line() -> OwnedLine {
+    OwnedLine { instance: "i-0abcdef1".parse().unwrap(), port: 0 }
+}
+
 fn golden_agent_frames() -> Vec<(AgentFrame, String)> {
     let request_id: RequestId = UUID.parse().unwrap();
     let offered = Offered {
@@ -142,6 +146,14 @@ fn golden_agent_frames() -> Vec<(AgentFrame, String)> {
             format!("9000000002{}", "ab".repeat(32)),
         ),
         (AgentFrame::Renew(Renew { request: "--\n".parse().unwrap() }), "8e00032d2d0a".to_owned()),
+        (
+            AgentFrame::Lines(ReportedLines { lines: vec![owned_line()] }),
+            format!("1600010a{}00", hex(b"i-0abcdef1")),
+        ),
+        (
+            AgentFrame::StreamRefused(StreamRefused { id: StreamId(5), refusal: StreamRefusal::NoSuchLine }),
+            "98000000000000000501".to_owned(),
+        ),
         (AgentFrame::Goodbye(Goodbye::new(GoodbyeCode::ShuttingDown, "bye")), "8b0103627965".to_owned()),
     ]
 }
@@ -233,6 +245,16 @@ fn golden_server_frames() -> Vec<(ServerFrame, String)> {
             ServerFrame::Renewed(Renewed { chain: "a\n".parse().unwrap(), server_ca: "b".parse().unwrap() }),
             "8f0002610a000162".to_owned(),
         ),
+        (
+            ServerFrame::OpenStream(OpenStream {
+                id: StreamId(5),
+                ticket: StreamTicket::from_bytes([0xab; 32]),
+                line: owned_line(),
+                mode: LineMode::Watch,
+                replay: 258,
+            }),
+            format!("970000000000000005{}0a{}000100000102", "ab".repeat(32), hex(b"i-0abcdef1")),
+        ),
         (ServerFrame::Goodbye(Goodbye::new(GoodbyeCode::Replaced, "")), "8b0500".to_owned()),
     ]
 }
@@ -297,6 +319,31 @@ fn the_largest_report_of_host_facts_is_a_frame() {
 }
 
 #[test]
+fn the_largest_report_of_lines_is_a_frame() {
+    let line = OwnedLine { instance: "i-0123456789abcdef0".parse().unwrap(), port: 0 };
+    let frame = AgentFrame::Lines(ReportedLines { lines: vec![line.clone(); limits::LINES] });
+    assert_eq!(AgentFrame::decode(&frame.encode()), Ok(Some(frame.clone())));
+    let more = ReportedLines { lines: vec![line; limits::LINES + 1] };
+    assert_eq!(AgentFrame::Lines(more).encode(), frame.encode());
+    let mut too_many = frame.encode();
+    too_many[2] += 1;
+    assert_eq!(AgentFrame::decode(&too_many), Err(FrameError::Malformed("line count")));
+}
+
+#[test]
+fn a_ticket_has_one_spelling() {
+    let ticket = StreamTicket::from_bytes([0xab; 32]);
+    assert_eq!(StreamTicket::from_header(&ticket.header()), Some(ticket.clone()));
+    assert_eq!(format!("{ticket:?}"), "StreamTicket(..)");
+    let header = ticket.header();
+    for wrong in
+        ["", "a", &header[1..], &format!("{header}="), &format!("{header}A"), &header.replace('q', "+")]
+    {
+        assert_eq!(StreamTicket::from_header(wrong), None, "{wrong}");
+    }
+}
+
+#[test]
 fn unknown_kinds_are_ignored_or_fatal_by_their_high_bit() {
     let known = |from: &[String], kind: u8| from.iter().any(|golden| unhex(golden)[0] == kind);
     let agent_kinds: Vec<String> = golden_agent_frames().into_iter().map(|(_, hex)| hex).collect();
@@ -324,6 +371,9 @@ fn malformed_fields_are_named() {
     assert_eq!(agent(hello("0101", UUID_HEX, "010a")), malformed("agent version"));
     assert_eq!(agent(hello("0101", UUID_HEX, &format!("41{}", "30".repeat(65)))), malformed("agent version"));
     assert_eq!(agent("8700000000000000090002".to_owned()), malformed("ack outcome"));
+    assert_eq!(agent("16000104692d30310000".to_owned()), malformed("instance id"));
+    let open = |end: &str| format!("970000000000000005{}0a{}{end}", "ab".repeat(32), hex(b"i-0abcdef1"));
+    assert_eq!(server(open("000200000000")), malformed("mode"));
     assert_eq!(agent("8700000000000000090200".to_owned()), malformed("ack outcome"));
     assert_eq!(agent("89000000000000000302".to_owned()), malformed("withdrawn outcome"));
     let offered = |rest: &str| format!("0a000000000000000700000000{}{rest}", "ab".repeat(32));
@@ -417,6 +467,10 @@ fn the_specification_quotes_these_reasons_and_codes() {
     }
     for code in GoodbyeCode::ALL {
         let row = format!("| {} | `{}` |", code.code(), code.name());
+        assert!(specification.contains(&row), "{row}");
+    }
+    for refusal in StreamRefusal::ALL {
+        let row = format!("| {} | `{}` |", refusal.code(), refusal.name());
         assert!(specification.contains(&row), "{row}");
     }
     for (_, golden) in golden_agent_frames() {
@@ -591,6 +645,17 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
         grant.prop_map(ServerFrame::Grant),
         stock_signers.prop_map(ServerFrame::StockSigners),
         facts.prop_map(ServerFrame::Instance),
+        (any::<u64>(), any::<[u8; 32]>(), any::<bool>(), any::<u8>(), any::<u32>()).prop_map(
+            |(id, ticket, watches, port, replay)| {
+                ServerFrame::OpenStream(OpenStream {
+                    id: StreamId(id),
+                    ticket: StreamTicket::from_bytes(ticket),
+                    line: OwnedLine { port, ..owned_line() },
+                    mode: if watches { LineMode::Watch } else { LineMode::Write },
+                    replay,
+                })
+            }
+        ),
         withdraw.prop_map(ServerFrame::Withdraw),
         Just(ServerFrame::Renew),
         "[ -~\n]{0,4096}".prop_map(|text| ServerFrame::Anchors(text.parse().unwrap())),

@@ -82,11 +82,11 @@ fn split_last_part(text: &str) -> Option<(&str, &str)> {
     Some((before.strip_suffix('_')?, part))
 }
 
-fn to_base64url(bytes: &[u8; 32]) -> String {
+pub(super) fn to_base64url(bytes: &[u8; 32]) -> String {
     base64_encode(bytes).trim_end_matches('=').replace('+', "-").replace('/', "_")
 }
 
-fn from_base64url(text: &str) -> Option<[u8; 32]> {
+pub(super) fn from_base64url(text: &str) -> Option<[u8; 32]> {
     if text.contains(['+', '/', '=']) {
         return None;
     }

@@ -365,6 +365,7 @@ impl Conversation<'_> {
                 Ok(())
             }
             AgentFrame::Anchors(held) => self.take_anchors(slot, held).await,
+            AgentFrame::Lines(_) | AgentFrame::StreamRefused(_) => Ok(()),
             AgentFrame::Renew(renew) => self.renew(slot, link, renew.request.as_str()),
             AgentFrame::Goodbye(goodbye) => {
                 let (instance, code) = (&self.identity.instance, goodbye.code);
