@@ -183,10 +183,9 @@ impl Conversation<'_> {
     /// known to be silent.
     fn end_replaced(&self, replaced: Arc<Link>, by: &Arc<Link>, turn: Option<OwnedSemaphorePermit>) {
         tracing::warn!(instance = %self.identity.instance, "a second link of one identity; the first is closed");
-        let (agents, identity, by) = (Arc::clone(self.agents), self.identity.clone(), Arc::clone(by));
-        let under_way = agents.drain.under_way();
-        tokio::spawn(async move {
-            let _until_then = (under_way, turn);
+        let by = Arc::clone(by);
+        self.aside(|agents, identity| async move {
+            let _until_then = turn;
             agents.end_replaced(&replaced, &identity, &by).await;
         });
     }
@@ -376,19 +375,29 @@ impl Conversation<'_> {
         }
     }
 
-    /// Takes what waits, if it is time. In a task of its own: acknowledgements do not wait for the store. There is at most
-    /// one of each instance, and few.
+    /// Does work in a task of its own: acknowledgements do not wait for it, and the end of the control plane does.
+    fn aside<W, F>(&self, work: W)
+    where
+        W: FnOnce(Arc<Agents>, AgentUrn) -> F,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let under_way = self.agents.drain.under_way();
+        let work = work(Arc::clone(self.agents), self.identity.clone());
+        tokio::spawn(async move {
+            let _under_way = under_way;
+            work.await;
+        });
+    }
+
+    /// Takes what waits, if it is time. There is at most one of each instance, and few.
     fn take_host_keys(&mut self, slot: &Slot) {
         if self.reported.is_none() || !slot.host_keys.permits(self.agents.links.clock().monotonic()) {
             return;
         }
-        let (agents, identity) = (Arc::clone(self.agents), self.identity.clone());
         if let Some(keys) = self.reported.take() {
-            let under_way = agents.drain.under_way();
-            tokio::spawn(async move {
-                let _under_way = under_way;
-                host_keys::take_or_log(&agents, &identity, &keys).await;
-            });
+            self.aside(
+                |agents, identity| async move { host_keys::take_or_log(&agents, &identity, &keys).await },
+            );
         }
     }
 
@@ -397,17 +406,14 @@ impl Conversation<'_> {
         if self.facts.is_none() || !slot.host_facts.permits(self.agents.links.clock().monotonic()) {
             return;
         }
-        let (agents, identity) = (Arc::clone(self.agents), self.identity.clone());
         if let Some(facts) = self.facts.take() {
-            let under_way = agents.drain.under_way();
-            tokio::spawn(async move {
-                let _under_way = under_way;
-                host_facts::take_or_log(&agents, &identity, &facts).await;
+            self.aside(|agents, identity| async move {
+                host_facts::take_or_log(&agents, &identity, &facts).await
             });
         }
     }
 
-    /// Answers a request for the next certificate, unless one was issued just now. In a task of its own, as with host keys.
+    /// Answers a request for the next certificate, unless one was issued just now.
     fn renew(&self, slot: &Slot, link: &Arc<Link>, request: &str) -> Result<(), Ended> {
         let refused = |error| Ended::with(GoodbyeCode::ProtocolError, &format!("{error:#}"));
         let key = AgentKey::from_request(request).map_err(refused)?;
@@ -416,10 +422,8 @@ impl Conversation<'_> {
             tracing::warn!(%instance, "an agent renews its certificate again and again");
             return Ok(());
         }
-        let (agents, identity, link) = (Arc::clone(self.agents), self.identity.clone(), Arc::clone(link));
-        let under_way = agents.drain.under_way();
-        tokio::spawn(async move {
-            let _under_way = under_way;
+        let link = Arc::clone(link);
+        self.aside(|agents, identity| async move {
             // Without an answer it asks again; until then its certificate is as good as it was.
             match agents.renew(&identity, link.claim(), &key).await {
                 Ok(renewed) => {

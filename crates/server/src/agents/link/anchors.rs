@@ -3,7 +3,6 @@
 use super::{Conversation, Ended};
 use crate::links::Slot;
 use instance_connect_core::link::{GoodbyeCode, HeldAnchors, ServerFrame, Signer};
-use std::sync::Arc;
 
 /// What a machine says of its anchors, and is told.
 #[derive(Clone, Copy)]
@@ -30,7 +29,7 @@ impl Conversation<'_> {
         self.send_anchors().await
     }
 
-    /// Notes what the machine says of its anchors, if it is time: in a task of its own, as with host keys. Anchors that are
+    /// Notes what the machine says of its anchors, if it is time. Anchors that are
     /// none of ours are noted as no set: whatever the machine has said before, it is not to pass for one that has followed.
     pub(super) fn note_anchors(&mut self, slot: &Slot) {
         let Some(sets) = &mut self.anchor_sets else { return };
@@ -47,12 +46,7 @@ impl Conversation<'_> {
                  /etc/instance-connect/anchors with another machine's, and enrol it anew with --replace"
             );
         }
-        let (agents, identity) = (Arc::clone(self.agents), self.identity.clone());
-        let under_way = agents.drain.under_way();
-        tokio::spawn(async move {
-            let _under_way = under_way;
-            agents.trusts_anchors(&identity, set).await;
-        });
+        self.aside(|agents, identity| async move { agents.trusts_anchors(&identity, set).await });
     }
 
     /// Sends the anchor set that the machine is to trust, if it has an earlier one and was not sent it yet.
