@@ -109,7 +109,7 @@ def shown(document):
         # A line that an anchor signs begins like a command of ours.
         if words[1:2] == ["signer"]:
             continue
-        if words and words[0] in ("instance-connect", "instance-connectd", "instance-connect-agent"):
+        if words and words[0] in ("instance-connect", "instance-connectd", "instance-connect-agent", "instance-connect-console"):
             yield words
 
 

@@ -25,7 +25,8 @@ CLEAN_ROOT = os.environ.get("CLEAN_ROOT")
 NAME = "connect.example.com"
 HOSTS = {"web-1": "i-0123456789abcdef1", "web-2": "i-0123456789abcdef2", "web-3": "i-0123456789abcdef3"}
 CONTROL_PLANE = ["instance-connectd", "serve", "--config", "/etc/instance-connect/instance-connectd.toml"]
-USERS = ["instance-connect", "instance-connect-agent", "instance-connect-keys"]
+GATEWAY = ["instance-connect-console", "serve", "--listen", "0.0.0.0:2022"]
+USERS = ["instance-connect", "instance-connect-agent", "instance-connect-console", "instance-connect-keys"]
 
 pytestmark = [root_only, pytest.mark.skipif(not CLEAN_ROOT, reason="the clean system and the packages are made by ./test packages")]
 
@@ -70,6 +71,7 @@ class Site:
         machine.service = machine.serve(
             *CONTROL_PLANE, user="instance-connect", group="instance-connect", environment={"CREDENTIALS_DIRECTORY": "/run/credentials"}
         )
+        machine.gateway = machine.serve(*GATEWAY, user="instance-connect-console", group="instance-connect-console")
         return machine
 
     @staticmethod
@@ -91,6 +93,8 @@ class Site:
     def type(self, machine, line):
         units = {
             "systemctl enable --now instance-connectd": lambda: start_control_plane(machine),
+            "systemctl restart instance-connectd": lambda: machine.service.restart(),
+            "systemctl enable --now instance-connect-console": lambda: machine.gateway.start(),
             "systemctl start instance-connect-agent": lambda: start_agent(machine),
         }
         if line in units:
@@ -187,19 +191,24 @@ print(json.dumps(outcomes))
 """
 
 
-def stream_of_pushes(site, folder, instance):
-    """boto3 as it comes, pushing from the laptop's network, one after another, until the file that is given exists."""
-    key = folder / "key"
-    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
-    exported = run("sh", "-c", f"{site.base}{site.alice}\nenv").stdout
+def on_the_laptop(site, folder, script, *arguments):
+    """A process of boto3 as it comes, in the laptop's network and as whoever the laptop is."""
+    exported = run("sh", "-c", f"{site.laptop.exports}\nenv").stdout
     environment = dict(line.split("=", 1) for line in exported.splitlines() if line.startswith("AWS_"))
     environment["AWS_CA_BUNDLE"] = str(site.laptop.root / "root/ca.pem")
     # The names are known on the laptop only.
     shutil.copy(site.laptop.root / "etc/hosts", folder / "hosts")
     words = ["nsenter", f"--target={site.laptop.pid}", "--net", "--pid", "unshare", "--mount", "sh", "-ec"]
     words += ['mount --bind "$1" /etc/hosts; shift; exec "$@"', "sh", folder / "hosts"]
-    words += [sys.executable, "-c", PUSHES, instance, f"{key}.pub", folder / "stop"]
-    process = subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
+    words += [sys.executable, "-c", script, *arguments]
+    return subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
+
+
+def stream_of_pushes(site, folder, instance):
+    """Pushes from the laptop, one after another, until the file that is given exists."""
+    key = folder / "key"
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+    process = on_the_laptop(site, folder, PUSHES, instance, f"{key}.pub", folder / "stop")
     assert process.stdout.readline() == "pushed\n"
     return process
 
@@ -265,15 +274,84 @@ def test_what_is_revoked_is_refused_at_once(site):
     assert login(site, "web-1").stdout == "alice\n"
 
 
+PUSH_FOR_THE_CONSOLE = """
+import boto3, sys
+client, key = boto3.client("ec2-instance-connect"), open(sys.argv[2]).read()
+print(client.send_serial_console_ssh_public_key(InstanceId=sys.argv[1], SerialPort=0, SSHPublicKey=key)["Success"])
+"""
+
+
+def test_a_serial_console(site, tmp_path):
+    """The gateway as its package has it, by its own user; the line is a program of the machine that says everything twice."""
+    as_whom(site, site.administrator)
+    said = site.follow("The serial console")
+    control_plane, web = site.control_plane, site.machines["web-1"]
+    control_plane.shell("systemd-analyze verify instance-connect-console.service")
+    assert control_plane.shell("systemctl is-enabled instance-connect-console", check=False).stdout == "disabled\n"
+    modes = control_plane.shell("cd /run/instance-connect-console && stat -c '%a %U %G %n' . control-plane.sock").stdout
+    assert modes == "2750 instance-connect instance-connect-console .\n660 instance-connect instance-connect-console control-plane.sock\n"
+    assert control_plane.shell("cd /var/lib && stat -c '%a %U' instance-connect-console instance-connect-console/ssh_host_ed25519_key").stdout == (
+        "700 instance-connect-console\n600 instance-connect-console\n"
+    )
+    # Nobody but the control plane and the gateway gets at the socket, and the gateway gets at nothing else.
+    socket = "-w /run/instance-connect-console/control-plane.sock"
+    for user, group, path, reaches in [
+        ("instance-connect-console", "instance-connect-console", socket, True),
+        ("nobody", "nogroup", socket, False),
+        ("instance-connect-console", "instance-connect-console", "-w /run/instance-connect-console", False),
+        ("instance-connect-console", "instance-connect-console", "-r /etc/instance-connect/master.key", False),
+        ("instance-connect-console", "instance-connect-console", "-r /etc/instance-connect/instance-connectd.toml", False),
+        ("instance-connect-console", "instance-connect-console", "-r /var/lib/instance-connect", False),
+    ]:
+        asked = f"setpriv --reuid {user} --regid {group} --clear-groups test {path}"
+        assert (control_plane.shell(asked, check=False).returncode == 0) == reaches, asked
+
+    web.write("etc/instance-connect/lines.toml", '[[line]]\ncommand = ["sed", "-u", "s/.*/& &/"]\n')
+    # Its last command shows the fingerprint.
+    key = control_plane.read("var/lib/instance-connect-console/ssh_host_ed25519_key.pub")
+    assert run("ssh-keygen", "-lf", "-", input=key, stdin=None).stdout.split()[1] in said[-1]
+    site.laptop.write("root/.ssh/known_hosts.console", f"[{NAME}]:2022 {key}")
+    site.laptop.shell("rm -f key key.pub; ssh-keygen -q -t ed25519 -N '' -f key")
+    public = site.laptop.root / "root/key.pub"
+
+    def is_pushed():
+        process = on_the_laptop(site, tmp_path, PUSH_FOR_THE_CONSOLE, HOSTS["web-1"], public)
+        return process.communicate(timeout=PATIENCE)[0] == "True\n"
+
+    # The agent looks at its file every now and then, and says over its link which lines it has.
+    eventually(is_pushed, "the agent has told of its line")
+    options = "-o BatchMode=yes -o IdentitiesOnly=yes -o UserKnownHostsFile=/root/.ssh/known_hosts.console -p 2022 -i /root/key"
+    words = site.laptop.words("ssh", "-T", *options.split(), f"{HOSTS['web-1']}.port0@{NAME}")
+    ssh = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=site.laptop.environment())
+    ssh.stdin.write(b"hello\n")
+    ssh.stdin.flush()
+    shown = b""
+    while b"hello hello" not in shown:
+        more = os.read(ssh.stdout.fileno(), 4096)
+        assert more, shown
+        shown += more
+    on_record = "instance-connect audit query --output json --event-name SerialConsoleSession"
+    assert HOSTS["web-1"] in site.laptop.shell(f"{on_record}Opened").stdout
+    ssh.stdin.write(b"\x1d.")
+    ssh.stdin.close()
+    assert b"You have left the serial console." in ssh.stdout.read() and ssh.wait(PATIENCE) == 0
+    eventually(lambda: HOSTS["web-1"] in site.laptop.shell(f"{on_record}Closed").stdout, "its end is on record, too")
+    as_whom(site, site.alice)
+
+
 def test_an_upgrade_under_a_stream_of_pushes(site, tmp_path):
     stream = stream_of_pushes(site, tmp_path, HOSTS["web-1"])
     for name in ["control-plane", *HOSTS]:
         site.bring_packages(site.machines[name], "*_amd64.deb", PACKAGES / "next")
     configuration = site.control_plane.state("etc/instance-connect")
-    control_plane, agent = site.commands["Upgrading"]
+    control_plane, gateway, agent = site.commands["Upgrading"]
     site.type(site.control_plane, control_plane[2])
     # What the package's script does where systemd runs: systemctl try-restart.
     site.control_plane.service.restart()
+    host_keys = site.control_plane.state("var/lib/instance-connect-console")
+    site.type(site.control_plane, gateway[2])
+    site.control_plane.gateway.restart()
+    assert site.control_plane.state("var/lib/instance-connect-console") == host_keys
     for host in HOSTS:
         site.type(site.machines[host], agent[2])
         site.machines[host].agent.restart()
@@ -295,12 +373,14 @@ def test_a_backup_restored_onto_a_new_machine(site):
     inventory = (old.root / "root/inventory.sqlite").read_bytes()
     audit = (old.root / "var/lib/instance-connect/audit.log").read_bytes()
     old.service.stop()
+    old.gateway.stop()
     old.close()
 
     new = site.control_plane = site.machines["control-plane"] = site.new_control_plane("control-plane-2", "10.77.0.1")
     site.before["control-plane"] = new.state("etc")
     site.bring_packages(new, "*_amd64.deb", PACKAGES / "next")
     site.type(new, site.commands["The control plane"][0][2])
+    site.type(new, site.commands["The serial console"][0][2])
     for name in ("instance-connectd.toml", "ca.pem"):
         (new.root / "etc/instance-connect" / name).write_bytes(kept[name])
     for name, content in {"inventory.sqlite": inventory, "audit.log": audit}.items():
@@ -338,6 +418,9 @@ def test_what_is_removed_leaves_sshd_as_it_was(site):
     site.control_plane.service.stop()
     site.control_plane.shell("touch /etc/instance-connect/master.key.next")
     site.control_plane.shell("cd /var/lib/instance-connect && mkdir -p before empty && touch before/audit.log before/inventory.sqlite")
+    said = site.type(site.control_plane, "apt purge instance-connect-console")
+    assert "kept: the user instance-connect-console" in said
+    assert not (site.control_plane.root / "var/lib/instance-connect-console").exists()
     said = site.type(site.control_plane, "apt purge instance-connectd")
     assert "kept: the audit log in /var/lib/instance-connect" in said
     kept = site.control_plane.root / "var/lib/instance-connect"
@@ -364,7 +447,7 @@ def test_the_rpm_packages_scripts(site):
     assert (machine.root / "etc/ssh/sshd_config.d/00-instance-connect.conf").exists()
     rpm("--upgrade", *(PACKAGES / "next").glob("*.rpm"))
     assert "/usr/libexec/instance-connect/" in machine.shell("sshd -T").stdout
-    rpm("--erase", "instance-connect-agent", "instance-connectd", "instance-connect")
+    rpm("--erase", "instance-connect-agent", "instance-connect-console", "instance-connectd", "instance-connect")
     assert {name: found for name, found in machine.state("etc").items() if name.startswith("etc/ssh/")} == before
     assert not list((machine.root / "usr/bin").glob("instance-connect*"))
 

@@ -15,7 +15,7 @@ before_remove() {
 after_remove() { forget_units; }
 
 purge() {
-  for name in instance-id anchors host.toml metadata.toml installed.json lock .new; do
+  for name in instance-id anchors host.toml lines.toml metadata.toml installed.json lock .new; do
     rm -f "/etc/instance-connect/$name"
   done
   rm -rf /var/lib/instance-connect-agent

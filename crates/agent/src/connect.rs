@@ -2,8 +2,15 @@
 
 use crate::server_url::ServerUrl;
 use crate::state::State;
-use http::StatusCode;
-use instance_connect_core::link::{EnrollError, GoodbyeText, LINK_PATH, limits};
+use http::header::{CONNECTION, HOST, UPGRADE};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use instance_connect_core::link::{
+    EnrollError, GoodbyeText, LINK_PATH, STREAM_PATH, STREAM_PROTOCOL, StreamTicket, TICKET_HEADER, limits,
+};
 use rustls::ClientConfig;
 use std::io;
 use std::sync::Arc;
@@ -43,7 +50,7 @@ pub(crate) enum ConnectError {
         text: GoodbyeText,
     },
     /// The answer was no upgrade.
-    #[error("no upgrade to a link: {0}")]
+    #[error("no upgrade: {0}")]
     Upgrade(String),
 }
 
@@ -96,5 +103,60 @@ async fn upgrade(server: &ServerUrl, stream: TlsStream<TcpStream>) -> Result<Soc
         }
         Err(WebSocketError::Io(error)) => Err(ConnectError::Network(error)),
         Err(error) => Err(ConnectError::Upgrade(error.to_string())),
+    }
+}
+
+/// Opens the connection of a stream (docs/stream.md 1).
+pub(crate) async fn open_stream(
+    state: &State,
+    ticket: &StreamTicket,
+) -> Result<TokioIo<Upgraded>, ConnectError> {
+    let opening = async {
+        let stream = connect_tls(&state.server, Arc::clone(&state.tls)).await?;
+        // What is behind waits with us, where newer bytes can take its place, rather than in the kernel.
+        let _ = socket2::SockRef::from(stream.get_ref().0).set_tcp_notsent_lowat(NOT_SENT);
+        upgrade_to_stream(&state.server, stream, ticket).await
+    };
+    timeout(limits::CONNECT, opening).await.map_err(|_| ConnectError::Timeout)?
+}
+
+/// Bytes of a stream that the kernel holds and the network has not taken yet.
+const NOT_SENT: u32 = 32 * 1024;
+
+async fn upgrade_to_stream(
+    server: &ServerUrl,
+    stream: TlsStream<TcpStream>,
+    ticket: &StreamTicket,
+) -> Result<TokioIo<Upgraded>, ConnectError> {
+    let no_upgrade = |error: &dyn ToString| ConnectError::Upgrade(error.to_string());
+    let mut header = http::HeaderValue::try_from(ticket.header()).map_err(|error| no_upgrade(&error))?;
+    header.set_sensitive(true);
+    let request = Request::get(STREAM_PATH)
+        .header(HOST, server.authority())
+        .header(CONNECTION, "upgrade")
+        .header(UPGRADE, STREAM_PROTOCOL)
+        .header(TICKET_HEADER, header)
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| no_upgrade(&error))?;
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|error| no_upgrade(&error))?;
+    let answering = async {
+        let response = sender.send_request(request).await.map_err(|error| no_upgrade(&error))?;
+        let status = response.status();
+        let protocol = response.headers().get(UPGRADE).map(http::HeaderValue::as_bytes);
+        if status == StatusCode::SWITCHING_PROTOCOLS && protocol == Some(STREAM_PROTOCOL.as_bytes()) {
+            let upgraded = hyper::upgrade::on(response).await;
+            return upgraded.map(TokioIo::new).map_err(|error| no_upgrade(&error));
+        }
+        let body = Limited::new(response.into_body(), limits::ENROLL_BODY).collect().await;
+        let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        let text = EnrollError::from_json(&body).map(|error| error.to_string()).unwrap_or_default();
+        Err(ConnectError::Refused { status, text: GoodbyeText::lossy(&text) })
+    };
+    tokio::pin!(answering);
+    tokio::select! {
+        answered = &mut answering => answered,
+        // The connection is driven until it is handed over, or has ended in another way: the answer says in which.
+        _ = connection.with_upgrades() => answering.await,
     }
 }

@@ -133,6 +133,7 @@ fn advice(code: EnrollErrorCode) -> &'static str {
         | EnrollErrorCode::CertificateRequired
         | EnrollErrorCode::IdentityRevoked
         | EnrollErrorCode::IdentitySuspended
+        | EnrollErrorCode::TicketRefused
         | EnrollErrorCode::NotFound
         | EnrollErrorCode::TooLarge => "",
     }

@@ -3,6 +3,7 @@
 
 use crate::state::crypto;
 use aws_lc_rs::digest::{SHA256, digest};
+use instance_connect_planted::planted;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
@@ -52,7 +53,7 @@ impl ServerCertVerifier for PinnedCa {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let pinned = |certificate: &&CertificateDer<'_>| {
-            is_pinned(certificate, &self.ca_sha256) || cfg!(feature = "planted-pin-ignored")
+            is_pinned(certificate, &self.ca_sha256) || planted("pin-ignored")
         };
         let wrong_ca = || Error::Other(OtherError(Arc::new(WrongCa)));
         let ca = intermediates.iter().rev().find(pinned).ok_or_else(wrong_ca)?;

@@ -4,6 +4,7 @@
 use crate::files::{self, SMALL_FILE};
 use instance_connect_core::document::{Anchors, BOOT_ID_FILE, BootId, HostVeto, InstanceId};
 use instance_connect_core::link::{MachineTerms, Refusal};
+use instance_connect_planted::planted;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -99,7 +100,7 @@ impl HostFiles {
                 Anchors::parse(text).map_err(|error| error.to_string())
             }),
             veto: Watched::new(etc.join("host.toml"), |text| {
-                let text = text.filter(|_| cfg!(not(feature = "planted-veto-ignored")));
+                let text = text.filter(|_| !planted("agent-veto-ignored"));
                 text.map_or_else(|| Ok(HostVeto::default()), HostVeto::parse)
                     .map_err(|error| error.to_string())
             }),

@@ -6,6 +6,7 @@ use crate::host::HostFiles;
 use crate::host_facts;
 use crate::host_keys;
 use crate::host_reports::{HostReport, HostReports};
+use crate::lines::Lines;
 use crate::live_keys::LiveKeys;
 use crate::metadata::{Guest, Metadata, Serving};
 use crate::os_users::OsUsers;
@@ -17,8 +18,8 @@ use instance_connect_core::document::{BootId, BootInstant, DeadlineRefusal, OsUs
 use instance_connect_core::host_facts::HostFacts;
 use instance_connect_core::link::{
     Ack, AckOutcome, AgentEvent, AgentFacts, AgentFrame, AgentLink, Capabilities, ClockWatch, Goodbye,
-    GoodbyeCode, Grant, GrantId, HeldAnchors, MachineTerms, Refusal, Renew, Renewed, ReportedHostKeys,
-    Signers, StreamRefusal, StreamRefused, Withdraw, Withdrawn, admit, limits,
+    GoodbyeCode, Grant, GrantId, HeldAnchors, MachineTerms, OpenStream, Refusal, Renew, Renewed,
+    ReportedHostKeys, ReportedLines, Signers, StreamRefused, Withdraw, Withdrawn, admit, limits,
 };
 use instance_connect_core::throttle::Bucket;
 use instance_connect_kill_point::kill_point;
@@ -54,6 +55,8 @@ pub(crate) struct Machine {
     pub(crate) metadata: Option<Serving>,
     /// Whether the server of the link signs for it.
     pub(crate) is_told_of_twins: bool,
+    /// The serial lines that this machine owns.
+    pub(crate) lines: Lines,
     pub(crate) report_rate: Bucket,
     pub(crate) clock_watch: ClockWatch,
     pub(crate) signers: Signers,
@@ -89,7 +92,13 @@ pub(crate) async fn converse(
     machine: &mut Machine,
     mut stop: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> End {
-    let (link, hello) = AgentLink::start(&machine.facts, machine.clock.boot());
+    machine.lines.link_opened();
+    let serves_streams = !machine.lines.is_empty();
+    let mut facts = machine.facts.clone();
+    if serves_streams {
+        facts.capabilities = facts.capabilities.with(Capabilities::STREAMS);
+    }
+    let (link, hello) = AgentLink::start(&facts, machine.clock.boot());
     let renewal = Renewal::new(machine.state.clone());
     let mut conversation = Conversation {
         socket,
@@ -98,6 +107,8 @@ pub(crate) async fn converse(
         renewal,
         anchors_told: None,
         facts_told: None,
+        serves_streams,
+        lines_told: None,
         lookups: JoinSet::new(),
         server_clock: None,
     };
@@ -120,6 +131,10 @@ struct Conversation<'a> {
     anchors_told: Option<Option<HeldAnchors>>,
     /// What the server was told of this machine, and when that was looked at; nothing where it does not take it.
     facts_told: Option<(HostFacts, BootInstant)>,
+    /// Whether the server was told that this machine has serial lines.
+    serves_streams: bool,
+    /// Whether it takes streams, and the lines that it was told of last.
+    lines_told: Option<Option<ReportedLines>>,
     /// Acks that wait to hear whether their OS user exists.
     lookups: JoinSet<(GrantId, OsUser, Option<bool>)>,
     /// The server's clock, once it has welcomed us.
@@ -131,6 +146,7 @@ enum Wake {
     Message(Option<Result<Message, WebSocketError>>),
     LookedUp(GrantId, OsUser, Option<bool>),
     HostReport(HostReport),
+    Refused(StreamRefused),
     MayReport,
     Tick,
     Stop,
@@ -140,7 +156,7 @@ enum Wake {
 enum Parting {
     /// The agent is to stop.
     Stop,
-    /// Only to come back with the next certificate.
+    /// Only to come back with the next certificate, or with serial lines that there were none of.
     Renewed,
     /// With a last word to the server.
     Goodbye(Goodbye),
@@ -177,6 +193,7 @@ impl Conversation<'_> {
                 Err(_) => Wake::Tick,
             },
             report = self.machine.reports.next() => Wake::HostReport(report),
+            refused = self.machine.lines.next_refusal() => Wake::Refused(refused),
             () = std::future::ready(()), if may_report => Wake::MayReport,
             _ = ticks.tick() => Wake::Tick,
             () = stop => Wake::Stop,
@@ -196,6 +213,7 @@ impl Conversation<'_> {
                 self.machine.take_report(report);
                 Ok(())
             }
+            Wake::Refused(refused) => self.send(&AgentFrame::StreamRefused(refused)).await,
             Wake::MayReport => self.send_report().await,
             Wake::Tick => self.on_tick().await,
             Wake::Stop => Err(Parting::Stop),
@@ -245,6 +263,10 @@ impl Conversation<'_> {
                 if welcome.capabilities.contains(Capabilities::HOST_FACTS) {
                     self.report_host_facts().await?;
                 }
+                if self.serves_streams && welcome.capabilities.contains(Capabilities::STREAMS) {
+                    self.lines_told = Some(None);
+                    self.tell_lines().await?;
+                }
                 Ok(())
             }
             AgentEvent::ClockRead => self.make_up_for_lost_time(),
@@ -272,10 +294,7 @@ impl Conversation<'_> {
                 self.machine.with_metadata(|metadata| metadata.set_signers(&signers))
             }
             AgentEvent::Instance(facts) => self.machine.with_metadata(|metadata| metadata.set_facts(facts)),
-            AgentEvent::OpenStream(open) => {
-                let refusal = StreamRefusal::NoSuchLine;
-                self.send(&AgentFrame::StreamRefused(StreamRefused { id: open.id, refusal })).await
-            }
+            AgentEvent::OpenStream(open) => self.on_open_stream(&open).await,
             AgentEvent::RenewalAsked => {
                 let request = self.renewal.request(self.machine.clock.boot());
                 self.renew(request).await
@@ -389,6 +408,7 @@ impl Conversation<'_> {
             self.send(&ping).await?;
         }
         self.tell_anchors().await?;
+        self.tell_lines().await?;
         let looked_at = self.facts_told.as_ref().map(|(_, looked_at)| *looked_at);
         if looked_at.is_some_and(|at| self.machine.clock.boot().since(at) >= limits::HOST_FACTS_LOOKED_AT) {
             self.report_host_facts().await?;
@@ -406,6 +426,31 @@ impl Conversation<'_> {
                 self.send(&AgentFrame::Anchors(held)).await
             }
             Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Says which serial lines this machine owns, where that is news to the server. A link that began without any is opened
+    /// anew, since it was said with its first frame.
+    async fn tell_lines(&mut self) -> Result<(), Parting> {
+        if !self.serves_streams && !self.machine.lines.is_empty() {
+            return Err(Parting::Renewed);
+        }
+        let Some(told) = &self.lines_told else { return Ok(()) };
+        let lines = self.machine.lines.report();
+        if told.as_ref() == Some(&lines) {
+            return Ok(());
+        }
+        self.lines_told = Some(Some(lines.clone()));
+        self.send(&AgentFrame::Lines(lines)).await
+    }
+
+    async fn on_open_stream(&mut self, request: &OpenStream) -> Result<(), Parting> {
+        match self.machine.lines.open(request) {
+            Ok(()) => Ok(()),
+            Err(refusal) => {
+                tracing::warn!(%refusal, "a stream that was asked for is refused");
+                self.send(&AgentFrame::StreamRefused(StreamRefused { id: request.id, refusal })).await
+            }
         }
     }
 
@@ -454,8 +499,7 @@ impl Conversation<'_> {
         let (goodbye, end) = match parting {
             Parting::Stop => (Some(Goodbye::new(GoodbyeCode::ShuttingDown, "the agent stops")), End::Stopped),
             Parting::Renewed => {
-                let goodbye =
-                    Goodbye::new(GoodbyeCode::ShuttingDown, "coming back with the next certificate");
+                let goodbye = Goodbye::new(GoodbyeCode::ShuttingDown, "coming back with something new");
                 (Some(goodbye), End::Renewed)
             }
             Parting::Goodbye(goodbye) => {
@@ -521,6 +565,8 @@ impl Machine {
     pub(crate) fn keep_house(&mut self) {
         let now = self.clock.boot();
         self.keys.sweep(now);
+        self.lines.refresh(self.host.instance().ok().as_ref());
+        self.status.lines(self.lines.status());
         if let Some(metadata) = &self.metadata {
             metadata.sweep(now);
             self.status.metadata(metadata.status());

@@ -10,6 +10,7 @@ use instance_connect_core::document::{
 };
 use instance_connect_core::link::{Admitted, KeyUses, LiveIndex, Refusal, Withdraw, Withdrawals};
 use instance_connect_kill_point::kill_point;
+use instance_connect_planted::planted;
 use std::ffi::OsStr;
 use std::fs::{self, DirEntry};
 use std::io;
@@ -32,7 +33,7 @@ pub(crate) struct LiveKeys {
     withdrawals: Withdrawals,
     /// What becomes of the keys.
     pub(crate) uses: KeyUses,
-    #[cfg(feature = "planted-ack-before-rename")]
+    /// With the bug planted: what the next write or sweep renames.
     unrenamed: Vec<(PathBuf, PathBuf)>,
 }
 
@@ -47,7 +48,6 @@ impl LiveKeys {
             index: LiveIndex::default(),
             withdrawals: Withdrawals::default(),
             uses: KeyUses::default(),
-            #[cfg(feature = "planted-ack-before-rename")]
             unrenamed: Vec::new(),
         };
         for directory in entries(&run.join("live"))? {
@@ -220,10 +220,11 @@ impl LiveKeys {
             created => created,
         }?;
         kill_point("rename-before");
-        #[cfg(feature = "planted-ack-before-rename")]
-        self.unrenamed.push((unfinished, path));
-        #[cfg(not(feature = "planted-ack-before-rename"))]
-        fs::rename(&unfinished, &path)?;
+        if planted("ack-before-rename") {
+            self.unrenamed.push((unfinished, path));
+        } else {
+            fs::rename(&unfinished, &path)?;
+        }
         kill_point("rename-after");
         Ok(())
     }
@@ -242,7 +243,6 @@ impl LiveKeys {
 
     /// With the bug planted: renames what should have been renamed before the ack.
     fn finish_planted(&mut self) {
-        #[cfg(feature = "planted-ack-before-rename")]
         for (unfinished, path) in self.unrenamed.drain(..) {
             let _ = fs::rename(unfinished, path);
         }

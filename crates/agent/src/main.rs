@@ -5,13 +5,14 @@ mod host_commands;
 use clap::{Args, Parser, Subcommand};
 use host_commands::{DoctorArguments, InstallArguments, StatusArguments, UninstallArguments};
 use instance_connect_agent::{
-    AddressFailure, Directories, EnrollFailure, Enrollment, InstallFailure, NotifySocket, PassedSockets,
-    RunFailure, RunSettings, SSH_DIRECTORY, ServerUrl, UpdateFailure, add_metadata_address, enroll,
-    read_boot_id, remove_metadata_address, run, update_anchors,
+    AddressFailure, Directories, EnrollFailure, Enrollment, InstallFailure, LineCommand, NotifySocket,
+    PassedSockets, RunFailure, RunSettings, SSH_DIRECTORY, ServerUrl, UpdateFailure, add_metadata_address,
+    enroll, read_boot_id, remove_metadata_address, run, update_anchors,
 };
 use instance_connect_core::link::{JoinTokenText, TokenError};
 use rustix::fs::Mode;
 use rustix::process::{Signal, set_parent_process_death_signal, umask};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -53,7 +54,9 @@ enum Command {
     /// Keeps the link to the control plane until it is told to stop (SIGTERM, SIGINT)
     ///
     /// Keys that have been delivered keep working to their deadline, whether this runs or not. Where NOTIFY_SOCKET is set,
-    /// it is told READY=1 as soon as the first link is open (sd_notify(3)).
+    /// it is told READY=1 as soon as the first link is open (sd_notify(3)). host.toml in the directory of --etc says what a
+    /// control plane may not do here, metadata.toml which instances have a metadata service, lines.toml which serial lines
+    /// people can be brought to.
     Run(RunArguments),
     /// Takes the anchors that the agent was sent, where one that this machine trusts has signed them
     ///
@@ -63,6 +66,9 @@ enum Command {
     Install(InstallArguments),
     /// Puts this machine back as it was before install
     Uninstall(UninstallArguments),
+    /// Becomes the program of a serial line; the agent starts it
+    #[command(hide = true)]
+    RunLine(RunLineArguments),
     /// Shows who this machine is, whether its link is open, and how many keys are live
     Status(StatusArguments),
     /// Says in plain words why a login with a pushed key would fail
@@ -123,6 +129,20 @@ struct RunArguments {
     /// That is how the kernel has it: start the agent from a thread that lives as long as the program.
     #[arg(long, hide = true)]
     exit_with_parent: bool,
+}
+
+#[derive(Args)]
+struct RunLineArguments {
+    /// The agent's process
+    #[arg(long, value_name = "PID")]
+    parent: i32,
+
+    /// Whether standard input is a terminal, which is to be the program's own
+    #[arg(long)]
+    terminal: bool,
+
+    #[arg(last = true, required = true)]
+    words: Vec<OsString>,
 }
 
 #[derive(Args)]
@@ -199,6 +219,12 @@ fn start(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Install(arguments) => arguments.start()?,
         Command::Uninstall(arguments) => arguments.start()?,
+        Command::RunLine(RunLineArguments { parent, terminal, words }) => {
+            let line = LineCommand { parent, terminal, words };
+            match line.become_it() {
+                Err(error) => return Err(Failure::System { what: "the program of a serial line", error }),
+            }
+        }
         Command::Status(arguments) => return Ok(arguments.start()),
         Command::MetadataAddress { change: AddressChange::Add } => add_metadata_address()?,
         Command::MetadataAddress { change: AddressChange::Remove } => remove_metadata_address()?,

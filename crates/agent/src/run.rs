@@ -7,6 +7,7 @@ use crate::connect::{Socket, connect};
 use crate::files::make_directory;
 use crate::host::HostFiles;
 use crate::host_reports::HostReports;
+use crate::lines::{LineTerms, Lines};
 use crate::link::{End, Machine, converse};
 use crate::live_keys::LiveKeys;
 use crate::metadata::{Metadata, PassedSockets, Place, WatchedMetadata};
@@ -59,6 +60,8 @@ pub struct RunSettings {
     pub notify: Option<NotifySocket>,
     /// Where the metadata service is asked, as far as the service manager has opened it.
     pub passed: Arc<PassedSockets>,
+    /// How it serves serial lines.
+    pub lines: LineTerms,
 }
 
 impl RunSettings {
@@ -76,6 +79,7 @@ impl RunSettings {
             os_release: PathBuf::from(OS_RELEASE),
             notify: None,
             passed: Arc::default(),
+            lines: LineTerms::default(),
         }
     }
 }
@@ -133,6 +137,7 @@ pub async fn run(settings: RunSettings, stop: impl Future<Output = ()> + Send) -
             break;
         }
     }
+    machine.lines.stop().await;
     tracing::info!("the agent stops; live keys stay until their deadlines");
     Ok(())
 }
@@ -205,6 +210,7 @@ fn prepare(settings: RunSettings, metadata: Option<WatchedMetadata>) -> io::Resu
         os_release,
         notify,
         passed,
+        lines,
     } = settings;
     let now = clock.boot();
     let mut host = HostFiles::new(&directories.etc);
@@ -219,8 +225,11 @@ fn prepare(settings: RunSettings, metadata: Option<WatchedMetadata>) -> io::Resu
         Some(_) => Capabilities::RENEWAL.with(Capabilities::METADATA),
         None => Capabilities::RENEWAL,
     };
+    let mut lines = Lines::new(&directories.etc, directories.state.clone(), lines);
+    lines.refresh(host.instance().ok().as_ref());
     Ok(Machine {
         host,
+        lines,
         metadata,
         is_told_of_twins: false,
         ssh_host_keys,

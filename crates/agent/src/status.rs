@@ -4,6 +4,7 @@
 use crate::Directories;
 use crate::files;
 use crate::identity::{Identity, read_identity};
+use crate::lines::{LineStatus, are_wanted};
 use crate::metadata::WatchedMetadata;
 use crate::state::{LinkFile, read_link};
 use instance_connect_core::document::{BootInstant, Handover, InstanceId, UnixSeconds};
@@ -33,6 +34,9 @@ pub(crate) struct LinkStatus {
     /// The metadata service, where the agent has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) metadata: Option<MetadataStatus>,
+    /// The serial lines that it serves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) lines: Vec<LineStatus>,
 }
 
 /// What the agent knows about its metadata service.
@@ -102,6 +106,14 @@ impl StatusFile {
         }
     }
 
+    /// How the serial lines are doing now.
+    pub(crate) fn lines(&mut self, lines: Vec<LineStatus>) {
+        if self.status.lines != lines {
+            self.status.lines = lines;
+            self.write();
+        }
+    }
+
     pub(crate) fn lost(&mut self, why: &str, now: UnixSeconds) {
         if self.status.open {
             self.status.open = false;
@@ -166,6 +178,8 @@ pub struct Status {
     link: Option<LinkStatus>,
     /// As the agent that runs wrote it; `None` where root wants no metadata service.
     metadata: Result<Option<MetadataStatus>, String>,
+    /// Likewise; `None` where root has named no serial lines.
+    lines: Result<Option<Vec<LineStatus>>, String>,
     live_keys: usize,
     #[serde(skip)]
     now: i64,
@@ -189,6 +203,8 @@ impl Status {
         let mut link = read_status(run);
         // What an agent wrote that does not run any more is not so.
         let status = link.as_mut().and_then(|link| link.metadata.take()).filter(|_| agent_running);
+        let lines = link.as_mut().map(|link| std::mem::take(&mut link.lines)).filter(|_| agent_running);
+        let lines = are_wanted(etc).map(|wanted| wanted.then(|| lines.unwrap_or_default()));
         let wanted = WatchedMetadata::read(etc);
         let metadata = wanted.map(|wanted| wanted.map(|_| status.unwrap_or_default()));
         Self {
@@ -201,6 +217,7 @@ impl Status {
             agent_running,
             link,
             metadata,
+            lines,
             live_keys: live_keys(run, boot),
             now: now.0,
         }
@@ -244,6 +261,7 @@ impl Status {
                 .map(|signer| ("signer", signer_text(signer, self.now))),
         );
         lines.extend(self.metadata_texts().into_iter().map(|text| ("metadata", text)));
+        lines.extend(self.line_texts().into_iter().map(|text| ("line", text)));
         lines.push(("live keys", self.live_keys.to_string()));
         if let Some(LastError { at, text }) = link.and_then(|link| link.last_error.as_ref()) {
             lines.push(("last error", format!("{} ago: {text}", duration(self.now - at))));
@@ -276,6 +294,23 @@ impl Status {
         };
         let listeners = listeners.iter().map(listener);
         listeners.chain(guests).chain([generations_text(generations)]).collect()
+    }
+
+    /// Nothing where there are no serial lines, as on most machines.
+    fn line_texts(&self) -> Vec<String> {
+        let lines = match &self.lines {
+            Ok(Some(lines)) => lines,
+            Ok(None) => return Vec::new(),
+            Err(reason) => return vec![reason.clone()],
+        };
+        if lines.is_empty() {
+            return vec!["wanted, and not there; the agent has to run".to_owned()];
+        }
+        let text = |LineStatus { instance, port, place, error }: &LineStatus| match error {
+            Some(error) => format!("{instance}.port{port} is not open: {error}"),
+            None => format!("{instance}.port{port} is open: {place}"),
+        };
+        lines.iter().map(text).collect()
     }
 
     fn link_text(&self, server: &str) -> String {
@@ -399,5 +434,38 @@ mod tests {
         {
             assert_eq!(duration(seconds), text);
         }
+    }
+
+    #[test]
+    fn serial_lines_are_told_of_as_far_as_the_agent_that_runs_knows() {
+        let [etc, state, run] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+        let [etc, state, run] = [&etc, &state, &run].map(|directory| directory.path().to_owned());
+        let directories = Directories { etc, state, run };
+        let told = || {
+            let text = Status::read(&directories, UnixSeconds(100), BootInstant(0)).to_text();
+            let lines = text.lines().filter_map(|line| line.strip_prefix("line "));
+            lines.map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+        };
+        assert!(told().is_empty());
+        let settings = directories.etc.join("lines.toml");
+        fs::write(&settings, "[[line]]\nuinx = \"/a\"\n").unwrap();
+        assert!(told()[0].contains("lines.toml: "));
+        fs::write(&settings, "[[line]]\nunix = \"/a\"\n").unwrap();
+        assert_eq!(told(), ["wanted, and not there; the agent has to run"]);
+
+        let mut file = StatusFile::new(&directories.run, UnixSeconds(100));
+        let lock = fs::File::create(directories.run.join(LOCK)).unwrap();
+        lock.try_lock().unwrap();
+        let line = |port, error: Option<&str>| LineStatus {
+            instance: "i-00000001".to_owned(),
+            port,
+            place: "/a".to_owned(),
+            error: error.map(str::to_owned),
+        };
+        file.lines(vec![line(0, None), line(1, Some("/a: No such file"))]);
+        assert_eq!(
+            told(),
+            ["i-00000001.port0 is open: /a", "i-00000001.port1 is not open: /a: No such file"]
+        );
     }
 }

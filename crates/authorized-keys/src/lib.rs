@@ -25,13 +25,8 @@ use host::Host;
 use instance_connect_document::{
     Accepted, DeadlineRefusal, Expected, Fingerprint, Handover, MachineTime, Offer, Refusal, verify,
 };
+use instance_connect_planted::planted;
 use live::KeyFile;
-
-#[cfg(all(
-    not(debug_assertions),
-    any(feature = "planted-chained-path-unchecked", feature = "planted-veto-ignored")
-))]
-compile_error!("a planted bug must never reach a release build");
 
 /// What to tell sshd, the system's log and the agent.
 #[derive(Debug, Default)]
@@ -107,9 +102,7 @@ fn judge(key_file: &KeyFile, login: &Login, host: &Host, now: MachineTime) -> An
         }
     }
     let vetoed = host.veto.permits(&login.user, login.uid).err();
-    if let (Some(veto), false, true) =
-        (vetoed, accepted.is_empty(), cfg!(not(feature = "planted-veto-ignored")))
-    {
+    if let (Some(veto), false, true) = (vetoed, accepted.is_empty(), !planted("veto-ignored")) {
         return refused(&veto);
     }
     // A grant that has ended is nothing to report where a later push of the same key is still good, nor in a scan,

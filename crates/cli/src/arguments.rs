@@ -2,6 +2,7 @@
 
 use crate::administration::arguments::Administration;
 use crate::audit::arguments::AuditOptions;
+use crate::console::arguments::ConsoleOptions;
 use crate::failure::Exit;
 use crate::instances::arguments::{AnsibleOptions, InstancesOptions};
 use crate::inventory::{ApplyOptions, ExportOptions};
@@ -27,7 +28,7 @@ Exit codes, as the AWS CLI has them:
   253  the configuration or the credentials are missing or wrong
   254  the service refused
   255  anything else, such as no connection
-`ssh` and `sftp` otherwise exit as those programs do, 255 included; what a signal ends exits with 128 and its number.";
+`ssh`, `sftp` and `console`, which runs ssh, otherwise exit as those programs do, 255 included; what a signal ends exits with 128 and its number.";
 
 const WHERE_FROM: &str = "\
 What is not given is taken from where the AWS CLI takes it: AWS_PROFILE, AWS_REGION, AWS_DEFAULT_REGION, \
@@ -58,6 +59,11 @@ pub(crate) enum Command {
     ///
     /// What follows `--` goes to sftp, such as `-b FILE`.
     Sftp(SftpOptions),
+    /// Attach to an instance's serial console, which works without a network of the instance's
+    ///
+    /// A key is made for this one time and pushed, and ssh leads to the gateway of the serial lines, which says how to leave and how to send a
+    /// BREAK. One person writes at a time; others can look on.
+    Console(ConsoleOptions),
     /// List instances, with their names, states and addresses
     ///
     /// Asks EC2's DescribeInstances, page by page. What is shown fits in every respect that is given.

@@ -87,6 +87,9 @@ fn hint_for(error: &Error, message: &str) -> Option<String> {
         Error::AccessDenied(fault) if fault.code == "UnauthorizedOperation" => {
             "ask for a policy that allows this of EC2's actions, such as ec2:DescribeInstances, which finds instances"
         }
+        Error::AccessDenied(fault) if fault.message.contains(":SendSerialConsoleSSHPublicKey ") => {
+            "ask for a policy that allows ec2-instance-connect:SendSerialConsoleSSHPublicKey on this instance"
+        }
         Error::AccessDenied(_) => {
             "ask for a policy that allows ec2-instance-connect:SendSSHPublicKey on this instance for this OS user"
         }
@@ -105,6 +108,22 @@ fn hint_for(error: &Error, message: &str) -> Option<String> {
         Error::Ec2InstanceNotFound(_) => CHECK_THE_INSTANCE,
         Error::Ec2InstanceStateInvalid(_) => "the instance must be running",
         Error::Ec2InstanceUnavailable(_) => "the instance cannot be reached at the moment; try again shortly",
+        Error::Ec2InstanceTypeInvalid(_) => {
+            "no line is set up for this instance: its machine, or the one that answers for it, says which it has in /etc/instance-connect/lines.toml (docs/console.md)"
+        }
+        Error::SerialConsoleAccessDisabled(_) => {
+            "an administrator of the account switches it on: instance-connect account serial-console enable"
+        }
+        Error::SerialConsoleSessionLimitExceeded(fault) if fault.message.contains(" has left it ") => {
+            "the line is let go half a minute after a session, unless the service is set otherwise: try again then"
+        }
+        Error::SerialConsoleSessionLimitExceeded(_) => {
+            "`instance-connect console INSTANCE --watch` looks on meanwhile; `--terminate` instead ends the session, for who may do that"
+        }
+        Error::SerialConsoleSessionUnavailable(_) => {
+            "try again shortly; `instance-connect instance show INSTANCE` says whether its agent's link is open, and `instance-connect console fingerprint` whether a gateway is running"
+        }
+        Error::SerialConsoleSessionUnsupported(_) => "reboot the instance, then try again",
         Error::Throttling(_) => "wait a moment and try again",
         Error::Auth(_) => "`instance-connect whoami` says whose credentials these are",
         Error::InvalidArgs(_) => "--debug shows what was sent",

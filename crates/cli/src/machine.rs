@@ -10,6 +10,7 @@ use instance_connect_client::{Client, DescribeInstances, Ec2Instance};
 use instance_connect_core::host_key::HostKey;
 use instance_connect_core::ids::InstanceId;
 use instance_connect_core::printable::printable;
+use instance_connect_planted::planted;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -137,10 +138,7 @@ pub(crate) async fn find(
         },
         Host::Name(name) => by_name(name, client).await?,
     };
-    let instance: InstanceId = described
-        .instance_id
-        .parse()
-        .map_err(|error| Failure::new(Exit::Service, format!("the service names an instance: {error}")))?;
+    let instance = id_of(&described)?;
     if let Some(machine) = in_file(&instance, ready)? {
         return Ok(machine);
     }
@@ -153,6 +151,19 @@ pub(crate) async fn find(
     }
     let Some(found) = address.of(&described) else { return Err(no_address(&instance, address)) };
     Ok(Machine { instance, host: found.to_string(), port: None, host_key: None })
+}
+
+/// The instance that is meant, wherever it is. An id is taken as it stands: whether there is such an instance is for whoever is asked next.
+pub(crate) async fn instance(host: &Host, client: &Client) -> Result<InstanceId, Failure> {
+    match host {
+        Host::Id(id) => Ok(id.clone()),
+        Host::Name(name) => id_of(&by_name(name, client).await?),
+    }
+}
+
+fn id_of(described: &Ec2Instance) -> Result<InstanceId, Failure> {
+    let refuse = |error| Failure::new(Exit::Service, format!("the service names an instance: {error}"));
+    described.instance_id.parse().map_err(refuse)
 }
 
 fn in_file(id: &InstanceId, ready: Option<&ReadyFile>) -> Result<Option<Machine>, Failure> {
@@ -178,7 +189,7 @@ async fn by_id(id: &InstanceId, client: &Client) -> Result<Ec2Instance, Failure>
 /// The one running instance of this name.
 async fn by_name(name: &str, client: &Client) -> Result<Ec2Instance, Failure> {
     let mut found = progress::step(LOOKED_UP, named(name, client)).await?;
-    if found.len() > 1 && cfg!(not(feature = "planted-names-in-doubt-taken")) {
+    if found.len() > 1 && !planted("names-in-doubt-taken") {
         return Err(several(name, &found));
     }
     found.pop().ok_or_else(|| {

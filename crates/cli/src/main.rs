@@ -1,22 +1,11 @@
 //! `instance-connect`: what people use to reach a machine. Arguments are read, a command is run, and the outcome becomes
 //! an exit code; each command is a module.
 
-#[cfg(all(
-    not(debug_assertions),
-    any(
-        feature = "planted-any-peer-served",
-        feature = "planted-groups-of-any-key",
-        feature = "planted-names-in-doubt-taken",
-        feature = "planted-tags-as-templates",
-        feature = "planted-turns-ignored",
-    )
-))]
-compile_error!("a planted bug must never reach a release build");
-
 mod administration;
 mod arguments;
 mod audit;
 mod confirm;
+mod console;
 mod failure;
 mod instances;
 mod inventory;
@@ -62,6 +51,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
             Command::SendKey(options) => send_key::run(service, &options).await,
             Command::Ssh(options) => ssh::run(Program::Ssh, service, &options.login, &options.rest).await,
             Command::Sftp(options) => ssh::run(Program::Sftp, service, &options.login, &options.rest).await,
+            Command::Console(options) => console::run(service, &options).await,
             Command::Instances(options) => instances::run(service, &options).await,
             Command::Whoami(options) => whoami::run(service, &options).await,
             Command::SshConfig(command) => ssh_config::run(service, &command),

@@ -22,6 +22,8 @@ pub(crate) struct ReadyFile {
     pub(crate) endpoint_url: String,
     pub(crate) region: String,
     admin: Option<Keys>,
+    /// A service without one has none.
+    pub(crate) serial_console: Option<SerialConsole>,
     #[serde(default)]
     instances: Vec<Entry>,
 }
@@ -30,6 +32,14 @@ pub(crate) struct ReadyFile {
 struct Keys {
     access_key_id: String,
     secret_access_key: String,
+}
+
+/// The gateway of the serial lines.
+#[derive(Deserialize)]
+pub(crate) struct SerialConsole {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) host_key: String,
 }
 
 /// One instance and how it is reached.

@@ -57,13 +57,19 @@ pub(crate) fn client(options: &ServiceOptions, ready: Option<&mut ReadyFile>) ->
 pub(crate) fn administration(options: &ServiceOptions) -> Result<Client, Failure> {
     let mut ready = ready_file(options)?;
     let client = client(options, ready.as_mut())?;
-    if is_aws(&client) {
+    not_aws(&client)?;
+    Ok(client)
+}
+
+/// Refuses where it is AWS's own service, which would not know what is ours to ask.
+pub(crate) fn not_aws(client: &Client) -> Result<(), Failure> {
+    if is_aws(client) {
         let message = "AWS has no such command: administration is for a service of your own";
         let hint =
             "name its URL with --endpoint-url or AWS_ENDPOINT_URL; AWS's own users are administered by IAM";
         return Err(Failure::new(Exit::Configuration, message).hint(hint));
     }
-    Ok(client)
+    Ok(())
 }
 
 /// Whether it is AWS's own service, which has nothing of what is ours.

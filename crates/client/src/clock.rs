@@ -3,6 +3,7 @@
 
 use crate::error::Error;
 use instance_connect_core::document::UnixSeconds;
+use instance_connect_planted::planted;
 use jiff::fmt::rfc2822;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -34,7 +35,7 @@ impl Correction {
     /// to sign for any time its sender likes: a push to be sent again next month, say.
     pub(crate) fn learn(&self, failure: &Error, used: i64, forgeable: bool) -> Option<i64> {
         let skew = skew_behind(failure, used)?;
-        if forgeable && cfg!(not(feature = "planted-any-date-believed")) {
+        if forgeable && !planted("any-date-believed") {
             return None;
         }
         self.0.store(skew, Ordering::Relaxed);

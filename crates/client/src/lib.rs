@@ -1,15 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-#[cfg(all(
-    not(debug_assertions),
-    any(
-        feature = "planted-any-date-believed",
-        feature = "planted-any-peer-admitted",
-        feature = "planted-sign-ins-at-our-endpoint"
-    )
-))]
-compile_error!("a planted bug must never reach a release build");
-
 #[cfg(feature = "administration")]
 mod administration;
 mod api;

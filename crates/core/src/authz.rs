@@ -12,6 +12,7 @@ use crate::origin::Origin;
 use crate::query;
 use crate::secret::Secret;
 use crate::sigv4::Verified;
+use instance_connect_planted::planted;
 use std::sync::Arc;
 
 /// Who calls, and with which key.
@@ -184,7 +185,7 @@ fn judge_administration(
         judged => judged?,
     };
     if let Some(other) = request.also_about()
-        && cfg!(not(feature = "planted-other-instance-unasked"))
+        && !planted("other-instance-unasked")
     {
         judged(other)?;
     }
@@ -279,8 +280,8 @@ fn judge_query(
         let asked = AccessRequest { caller, action, resource, resource_tags: None, region, origin };
         decided_by = allowed(&asked)?;
     }
-    #[cfg(feature = "planted-first-instance-judged")]
-    let instances = instances.get(..1).unwrap_or_default();
+    let instances =
+        if planted("first-instance-judged") { instances.get(..1).unwrap_or_default() } else { instances };
     for (position, id) in instances.iter().enumerate() {
         let target = Target::of(&caller.user, id, inventory, region);
         let tags = request.tags_for(target.instance.map(Arc::as_ref));
@@ -434,7 +435,7 @@ mod tests {
         judge_administration(caller, operation, request, &inventory, &region, &origin).is_ok()
     }
 
-    /// Catches `planted-first-instance-judged`.
+    /// Catches the planted `first-instance-judged`.
     #[test]
     fn each_instance_of_a_request_is_asked_for() {
         let on = |effect: &str, instance: &str| {
@@ -463,7 +464,7 @@ mod tests {
         }
     }
 
-    /// Catches `planted-other-instance-unasked`.
+    /// Catches the planted `other-instance-unasked`.
     #[test]
     fn the_other_instance_is_asked_for_as_well() {
         let fingerprint = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";

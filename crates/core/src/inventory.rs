@@ -12,6 +12,7 @@ use crate::link::limits::ANCHORS_WITHHELD;
 use crate::revocation::Revocations;
 use crate::secret::Secret;
 use instance_connect_document::UnixSeconds;
+use instance_connect_planted::planted;
 pub use instances::Instances;
 use rpds::HashTrieMapSync;
 use std::collections::{BTreeMap, HashMap};
@@ -62,13 +63,12 @@ impl Inventory {
             return Addresses::default();
         }
         let pinned = instance.details.addresses();
-        if !pinned.is_empty() && cfg!(not(feature = "planted-claims-preferred")) {
+        if !pinned.is_empty() && !planted("claims-preferred") {
             return pinned;
         }
         // Whoever asks which instance is at an address is told of the one that operators have said, and of no other.
         let is_anothers = |address| {
-            self.instances.is_pinned(&instance.account, address)
-                && cfg!(not(feature = "planted-pinned-address-claimed"))
+            self.instances.is_pinned(&instance.account, address) && !planted("pinned-address-claimed")
         };
         self.claims(instance).addresses.filter(|address| !is_anothers(address))
     }
@@ -534,12 +534,12 @@ impl AgentIdentity {
     }
 
     /// What a certificate of this generation is worth.
-    pub const fn standing(&self, generation: u64) -> AgentStanding {
+    pub fn standing(&self, generation: u64) -> AgentStanding {
         match self.state {
             AgentState::Revoked => AgentStanding::Revoked,
             _ if generation < self.enrolled => AgentStanding::Revoked,
             AgentState::Suspended => AgentStanding::Suspended,
-            AgentState::Active if generation < self.used && cfg!(not(feature = "planted-stale-accepted")) => {
+            AgentState::Active if generation < self.used && !planted("stale-accepted") => {
                 AgentStanding::Stale
             }
             AgentState::Active => AgentStanding::Good,
@@ -634,7 +634,7 @@ mod tests {
         inventory
     }
 
-    /// Catches `planted-claims-preferred`. An agent that lies does not lead those away whom operators have told where to go, nor
+    /// Catches the planted `claims-preferred`. An agent that lies does not lead those away whom operators have told where to go, nor
     /// by an address of a kind that they have not spoken of: clients take a public one first.
     #[test]
     fn what_operators_say_of_addresses_stands_alone() {
@@ -652,7 +652,7 @@ mod tests {
         }
     }
 
-    /// Catches `planted-pinned-address-claimed`. Clients that know no host keys ask which instance is at an address.
+    /// Catches the planted `pinned-address-claimed`. Clients that know no host keys ask which instance is at an address.
     #[test]
     fn a_claim_of_what_is_pinned_for_another_is_not_shown() {
         let claimed = addresses("10.9.9.9", "8.8.4.4", "2001:db8::99");
@@ -775,7 +775,7 @@ mod tests {
     }
 
     proptest! {
-        /// Catches `planted-stale-accepted`.
+        /// Catches the planted `stale-accepted`.
         #[test]
         fn a_certificate_never_becomes_good_again(changes in proptest::collection::vec((change(), any::<bool>()), 0..20)) {
             let instance = "i-0123456789abcdef0".parse().unwrap();

@@ -110,6 +110,9 @@ pub const POLICY_DOCUMENT: usize = 6144;
 /// Largest policy document with its white space, in bytes: the most that IAM's API takes.
 pub const POLICY_TEXT: usize = 128 * 1024;
 
+/// Longest text of a pushed key, in characters (wire.md 1.2).
+pub const KEY_TEXT: usize = 4096;
+
 /// Tags on one instance or user: EC2's own bound, and IAM's.
 pub const TAGS: usize = 50;
 

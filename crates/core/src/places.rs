@@ -5,6 +5,7 @@
 //! for a newcomer, and it is looked for where most are held: however many somebody opens, they push out their own.
 
 use crate::origin::Network;
+use instance_connect_planted::planted;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -133,7 +134,7 @@ impl<C> Places<C> {
     /// [`Closed`] when the connection has just been closed for another: nothing is to be done for it.
     pub fn works(&mut self, id: ConnectionId) -> Result<(), Closed> {
         let held = self.connections.get_mut(&id).ok_or(Closed)?;
-        if cfg!(feature = "planted-work-cut-off") {
+        if planted("work-cut-off") {
             return Ok(());
         }
         let (source, waits) = (held.source, held.waits.take());

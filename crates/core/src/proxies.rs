@@ -6,7 +6,8 @@
 //! proxy was written by that client itself.
 
 use crate::iam::Network;
-use crate::{limits, planted};
+use crate::limits;
+use instance_connect_planted::{parser_entered, planted};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -43,7 +44,7 @@ impl TrustedProxies {
         let entries = forwarded.iter().rev().flat_map(|header| header.rsplit(|byte| *byte == b','));
         let mut client = peer.to_canonical();
         for entry in entries {
-            if !self.contain(client) && cfg!(not(feature = "planted-forwarded-believed")) {
+            if !self.contain(client) && !planted("forwarded-believed") {
                 break;
             }
             let Some(address) = std::str::from_utf8(entry).ok().and_then(forwarded_address) else { break };
@@ -122,7 +123,7 @@ impl ProxyHead {
     /// # Errors
     /// The addresses are missing, or of a family that has no source address.
     pub fn client(self, rest: &[u8]) -> Result<Option<IpAddr>, ProxyHeaderError> {
-        planted::parser_entered(rest);
+        parser_entered(rest);
         if !self.is_proxied {
             return Ok(None);
         }

@@ -2,9 +2,11 @@
 //! as its signature is good.
 
 use crate::api::ApiError;
+use crate::console::ConsolePush;
 use crate::grant::Grant;
 use crate::ids::{AccountId, Fingerprint, InstanceId};
 use instance_connect_document::UnixSeconds;
+use instance_connect_planted::planted;
 use std::collections::HashMap;
 
 /// Keys of one account were revoked: those that fit in every respect that is given.
@@ -43,6 +45,14 @@ impl<'a> SignedPush<'a> {
     }
 }
 
+impl<'a> SignedPush<'a> {
+    /// The push of a key for a console.
+    pub fn of_console(push: &'a ConsolePush, signed_at: UnixSeconds) -> Self {
+        let ConsolePush { account, instance, fingerprint, principal, .. } = push;
+        Self { account, instance, fingerprint: *fingerprint, principal, signed_at }
+    }
+}
+
 impl Revocation {
     fn means(&self, push: &SignedPush<'_>) -> bool {
         self.instance.as_ref().is_none_or(|instance| instance == push.instance)
@@ -64,9 +74,7 @@ impl Revocations {
         let signed_at = push.signed_at;
         let revoked = self.0.get(push.account).into_iter().flatten().filter(|known| known.means(push));
         match revoked.map(|revocation| revocation.at).max() {
-            Some(revoked_at)
-                if signed_at <= revoked_at && cfg!(not(feature = "planted-revoked-pushes-replayed")) =>
-            {
+            Some(revoked_at) if signed_at <= revoked_at && !planted("revoked-pushes-replayed") => {
                 Err(ApiError::SignedBeforeRevocation { signed_at, revoked_at })
             }
             Some(_) | None => Ok(()),

@@ -5,7 +5,7 @@
 //! borrows from its reader.
 
 use crate::link::{Line, TextError};
-use crate::planted;
+use instance_connect_planted::parser_entered;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -107,6 +107,35 @@ crate::link::codes! {
         Overloaded = 12, "overloaded";
         /// Something failed on this side.
         InternalError = 13, "internal_error";
+    }
+}
+
+impl EndCode {
+    /// Whether a person's side may give this reason. What is on record as an administrator's doing is not for it to say.
+    pub const fn is_of_person(self) -> bool {
+        matches!(
+            self,
+            Self::Left
+                | Self::Idle
+                | Self::TimeLimit
+                | Self::PersonLost
+                | Self::ShuttingDown
+                | Self::ProtocolError
+        )
+    }
+
+    /// Whether the side that has the line may.
+    pub const fn is_of_line(self) -> bool {
+        matches!(
+            self,
+            Self::LineClosed
+                | Self::LineFailed
+                | Self::ShuttingDown
+                | Self::PersonLost
+                | Self::ProtocolError
+                | Self::Overloaded
+                | Self::InternalError
+        )
     }
 }
 
@@ -222,7 +251,7 @@ impl FrameReader {
     #[expect(clippy::should_implement_trait, reason = "an iterator's items cannot borrow from it")]
     pub fn next(&mut self) -> Result<Option<StreamFrame<'_>>, StreamError> {
         let rest = self.bytes.get(self.read..).unwrap_or_default();
-        planted::parser_entered(rest);
+        parser_entered(rest);
         let Some((&[kind, high, low], rest)) = rest.split_first_chunk::<HEAD>() else { return Ok(None) };
         let length = usize::from(u16::from_be_bytes([high, low]));
         if kind > kind::EOF {
@@ -336,7 +365,7 @@ mod tests {
             prop_assert_eq!(read, data);
         }
 
-        /// One spelling: what is read is what would have been written. Catches `planted-parser-panics`.
+        /// One spelling: what is read is what would have been written. Catches `parser-panics`.
         #[test]
         fn any_bytes_are_refused_or_stream_frames(kind in 0..12u8, body in proptest::collection::vec(any::<u8>(), 0..60)) {
             let length = u8::try_from(body.len()).unwrap();

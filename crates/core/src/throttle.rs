@@ -12,6 +12,7 @@ use crate::link::{EnrollError, EnrollErrorCode};
 use crate::origin::Network;
 use crate::sigv4::Verified;
 use instance_connect_document::{ServerInstant, decimal};
+use instance_connect_planted::planted;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
@@ -250,7 +251,7 @@ impl Level {
     }
 
     fn holds_a_token(self, rate: Rate) -> bool {
-        let one = if cfg!(feature = "planted-burst-exceeded") { 0 } else { rate.refill() };
+        let one = if planted("burst-exceeded") { 0 } else { rate.refill() };
         self.missing + one <= rate.refill_all()
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Nothing is decided by it, and nothing in it is proved: whoever sends a request chooses what it says here.
 
-use crate::planted;
+use instance_connect_planted::parser_entered;
 
 /// Longest `X-Amzn-Trace-Id` that is read: Lambda's, with what it adds, is about 140 bytes.
 const LONGEST: usize = 256;
@@ -22,7 +22,7 @@ impl TraceContext {
     /// Reads `traceparent` (W3C Trace Context, 3.2), such as `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`. Of its
     /// versions there is only 00.
     pub fn from_traceparent(value: &[u8]) -> Option<Self> {
-        planted::parser_entered(value);
+        parser_entered(value);
         let mut fields = value.split(|byte| *byte == b'-');
         let (version, trace_id) = (fields.next()?, fields.next()?);
         let (span_id, flags) = (fields.next()?, fields.next()?);
@@ -35,7 +35,7 @@ impl TraceContext {
     /// Reads `X-Amzn-Trace-Id`, such as `Root=1-67891233-abcdef012345678912345678;Parent=463ac35c9f6413ad;Sampled=1`, with its
     /// fields in any order and others among them. Without `Parent` there is no span to go on from.
     pub fn from_amzn_trace_id(value: &[u8]) -> Option<Self> {
-        planted::parser_entered(value);
+        parser_entered(value);
         if value.len() > LONGEST {
             return None;
         }

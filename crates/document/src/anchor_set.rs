@@ -11,7 +11,8 @@
 
 use crate::signing::{SigningKey, VerifyingKey};
 use crate::statement::Anchors;
-use crate::{Region, base64_decode, base64_encode, decimal, planted};
+use crate::{Region, base64_decode, base64_encode, decimal};
+use instance_connect_planted::{parser_entered, planted};
 use std::fmt;
 use std::str::FromStr;
 
@@ -83,7 +84,7 @@ impl AnchorSet {
             let speaks_for_all = self.anchors.each().iter().chain(current.each()).all(of_region);
             speaks_for_all && anchor.verifies(message.as_bytes(), &self.signature)
         };
-        if current.each().iter().any(vouches) || cfg!(feature = "planted-anchors-unsigned") {
+        if current.each().iter().any(vouches) || planted("anchors-unsigned") {
             Ok(())
         } else {
             Err(AnchorSetRefusal::Untrusted)
@@ -101,7 +102,7 @@ impl FromStr for AnchorSet {
     type Err = AnchorSetError;
 
     fn from_str(text: &str) -> Result<Self, AnchorSetError> {
-        planted::parser_entered(text.as_bytes());
+        parser_entered(text.as_bytes());
         if text.len() > ANCHOR_SET_LIMIT {
             return Err(AnchorSetError);
         }
@@ -156,7 +157,7 @@ mod tests {
         next.parse::<AnchorSet>().unwrap().replaces(&Anchors::parse(current).unwrap())
     }
 
-    /// Catches `planted-anchors-unsigned`.
+    /// Catches the planted `anchors-unsigned`.
     #[test]
     fn a_machine_follows_a_roll_over_and_nothing_else() {
         use AnchorSetRefusal::{NotNewer, Untrusted};

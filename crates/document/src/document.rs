@@ -10,9 +10,8 @@ use crate::key_line::{KeyLine, KeyLineError};
 use crate::signing::SigningKey;
 use crate::statement::{Anchors, VouchedSigner};
 use crate::time::{BootInstant, UnixSeconds};
-use crate::{
-    BootId, Fingerprint, InstanceId, OsUser, RequestId, base64_decode, base64_encode, decimal, planted,
-};
+use crate::{BootId, Fingerprint, InstanceId, OsUser, RequestId, base64_decode, base64_encode, decimal};
+use instance_connect_planted::{parser_entered, planted};
 use std::fmt;
 use std::time::Duration;
 
@@ -246,13 +245,13 @@ pub fn verify_by<'a>(
     }
     let headers = Headers::parse(parts.headers)?;
     // Whom it is for.
-    if headers.user != *expected.user && cfg!(not(feature = "planted-user-ignored")) {
+    if headers.user != *expected.user && !planted("user-ignored") {
         return Err(Refusal::OtherUser);
     }
     if headers.instance != *expected.instance {
         return Err(Refusal::OtherInstance);
     }
-    if headers.boot != *expected.boot && cfg!(not(feature = "planted-reboot-ignored")) {
+    if headers.boot != *expected.boot && !planted("reboot-ignored") {
         return Err(Refusal::OtherBoot);
     }
     let key_line = KeyLine::parse(parts.key_line).map_err(Refusal::KeyLine)?;
@@ -309,7 +308,7 @@ pub(crate) struct Parts<'a> {
 }
 
 pub(crate) fn split(document: &str) -> Result<Parts<'_>, Refusal> {
-    planted::parser_entered(document.as_bytes());
+    parser_entered(document.as_bytes());
     if document.len() > DOCUMENT_LIMIT {
         return Err(Refusal::Malformed("longer than 7 KiB"));
     }

@@ -12,8 +12,9 @@
 use crate::deadline::{self, LONGEST_LIFETIME};
 use crate::document::{DOCUMENT_LIMIT, claimed_request};
 use crate::time::BootInstant;
-use crate::{Fingerprint, OsUser, RequestId, decimal, planted};
+use crate::{Fingerprint, OsUser, RequestId, decimal};
 use aws_lc_rs::digest::{SHA256, digest};
+use instance_connect_planted::parser_entered;
 use std::fmt;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -106,7 +107,7 @@ impl<'a> Handover<'a> {
     /// # Errors
     /// Anything that [`merge`] would not have written.
     pub fn parse(file: &'a [u8]) -> Result<Self, HandoverError> {
-        planted::parser_entered(file);
+        parser_entered(file);
         if file.len() > HANDOVER_LIMIT {
             return Err(HandoverError::TooLong);
         }

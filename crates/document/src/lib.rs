@@ -1,7 +1,8 @@
 //! What crosses from the control plane to a machine's login: grant documents, their deadlines, and the ids in them.
 //!
 //! This is its own crate because it is what runs before login, on every machine, in front of root. It may depend on
-//! nothing but one signature library, and it reads neither clock nor file: instants and bytes are arguments.
+//! nothing but one signature library and the planted bugs, of which a release has none, and it reads neither clock nor
+//! file: instants and bytes are arguments.
 //!
 //! The way of a grant: the control plane signs [`DocumentTerms`] with a [`SigningKey`] that a [`SignerStatement`]
 //! vouches for; the agent brings the deadline over with [`transfer`] and writes the file that [`merge`] makes, where
@@ -19,7 +20,6 @@ mod handover;
 mod ids;
 mod key_line;
 mod offer;
-mod planted;
 mod session;
 mod signing;
 mod statement;

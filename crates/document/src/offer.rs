@@ -12,7 +12,8 @@
 
 use crate::handover::SECTIONS_PER_FILE;
 use crate::time::BootInstant;
-use crate::{Fingerprint, OsUser, RequestId, datagram, decimal, planted};
+use crate::{Fingerprint, OsUser, RequestId, datagram, decimal};
+use instance_connect_planted::parser_entered;
 use std::fmt;
 use std::fmt::Write as _;
 
@@ -66,7 +67,7 @@ impl Offer {
     /// # Errors
     /// Anything that [`Self::encode`] would not have written.
     pub fn parse(datagram: &[u8]) -> Result<Self, OfferError> {
-        planted::parser_entered(datagram);
+        parser_entered(datagram);
         let mut lines = datagram::lines(datagram, OFFER_LIMIT).ok_or(OfferError)?.peekable();
         if lines.next() != Some(FIRST_LINE) {
             return Err(OfferError);

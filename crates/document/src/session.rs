@@ -18,7 +18,8 @@
 //! It is a claim of this machine, and opens nothing.
 
 use crate::time::BootInstant;
-use crate::{Fingerprint, OsUser, datagram, decimal, planted};
+use crate::{Fingerprint, OsUser, datagram, decimal};
+use instance_connect_planted::parser_entered;
 use std::fmt;
 use std::str::FromStr;
 
@@ -145,7 +146,7 @@ impl SessionEvent {
     /// # Errors
     /// Anything that [`Self::encode`] would not have written.
     pub fn parse(datagram: &[u8]) -> Result<Self, SessionError> {
-        planted::parser_entered(datagram);
+        parser_entered(datagram);
         let mut lines = datagram::lines(datagram, SESSION_LIMIT).ok_or(SessionError)?;
         let opens = match lines.next() {
             Some(OPENED) => true,

@@ -7,8 +7,9 @@
 use crate::anchor_set::number_of;
 use crate::signing::{SigningKey, VerifyingKey};
 use crate::time::UnixDay;
-use crate::{Refusal, Region, base64_decode, base64_encode, decimal, planted};
+use crate::{Refusal, Region, base64_decode, base64_encode, decimal};
 use aws_lc_rs::digest::{SHA256, digest};
+use instance_connect_planted::parser_entered;
 use std::fmt;
 use std::str::FromStr;
 
@@ -67,7 +68,7 @@ impl FromStr for SignerStatement {
     type Err = StatementError;
 
     fn from_str(line: &str) -> Result<Self, StatementError> {
-        planted::parser_entered(line.as_bytes());
+        parser_entered(line.as_bytes());
         let mut fields = line.split(' ');
         let mut field = || fields.next().ok_or(StatementError);
         if field()? != ALGORITHM {
@@ -126,7 +127,7 @@ impl Anchors {
     /// Any line that is not an anchor, an anchor given twice, or more than [`ANCHORS_LIMIT`]: a machine that trusts
     /// other anchors than its administrator believes is refused as a whole.
     pub fn parse(text: &str) -> Result<Self, AnchorsError> {
-        planted::parser_entered(text.as_bytes());
+        parser_entered(text.as_bytes());
         let mut anchors = Vec::new();
         for (position, line) in text.lines().enumerate() {
             if line.trim_ascii().is_empty() || line.starts_with('#') {

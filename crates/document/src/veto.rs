@@ -11,7 +11,8 @@
 //! because a veto that is half understood is none.
 
 use crate::deadline::LONGEST_LIFETIME;
-use crate::{OsUser, decimal, planted};
+use crate::{OsUser, decimal};
+use instance_connect_planted::parser_entered;
 use std::fmt;
 use std::time::Duration;
 
@@ -80,7 +81,7 @@ impl HostVeto {
     /// # Errors
     /// The first line that is not understood in full.
     pub fn parse(text: &str) -> Result<Self, HostVetoError> {
-        planted::parser_entered(text.as_bytes());
+        parser_entered(text.as_bytes());
         let mut veto = Self::default();
         let mut seen = Vec::new();
         for (position, line) in text.lines().enumerate() {

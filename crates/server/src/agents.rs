@@ -21,6 +21,7 @@ use crate::metrics::{self, Limit, Metrics};
 use crate::new_ids;
 use crate::pki::{self, AgentCertificate};
 use crate::public_tls::TlsSession;
+use crate::streams::Streams;
 pub(crate) use enroll::create_join_token;
 use hyper::header::{
     CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE,
@@ -32,12 +33,13 @@ use instance_connect_core::environment::Random;
 use instance_connect_core::ids::{BootId, Region};
 use instance_connect_core::inventory::AgentStanding;
 use instance_connect_core::link::{
-    self as link_protocol, ENROLL_PATH, EnrollAnswer, EnrollError, EnrollErrorCode, Goodbye, GoodbyeCode,
-    LINK_PATH,
+    self as link_protocol, AgentUrn, ENROLL_PATH, EnrollAnswer, EnrollError, EnrollErrorCode, Goodbye,
+    GoodbyeCode, LINK_PATH, STREAM_PATH, STREAM_PROTOCOL, StreamTicket, TICKET_HEADER,
 };
 use instance_connect_core::origin::Origin;
 use instance_connect_core::proxies::TrustedProxies;
 use instance_connect_core::throttle::Throttle;
+use instance_connect_planted::planted;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -54,6 +56,8 @@ pub(crate) struct Agents {
     pub(crate) region: Region,
     pub(crate) inventory: Arc<LiveInventory>,
     pub(crate) links: Arc<Links>,
+    /// What agents were asked to open.
+    pub(crate) streams: Arc<Streams>,
     pub(crate) random: Arc<dyn Random>,
     /// Places for links.
     pub(crate) places: Arc<Semaphore>,
@@ -138,6 +142,7 @@ impl Agents {
                 enrolled.unwrap_or_else(|_| Err(enroll::unavailable()))
             }
             (&Method::GET, LINK_PATH) => self.open_link(request, agent),
+            (&Method::GET, STREAM_PATH) => self.take_stream(request, agent.as_deref()),
             _ => Err(refusal(EnrollErrorCode::NotFound, "there is no such path on the agents listener")),
         };
         answer.unwrap_or_else(|error| {
@@ -181,7 +186,7 @@ impl Agents {
     async fn enroll_throttled(&self, request: Whole, origin: &Origin) -> Result<EnrollAnswer, EnrollError> {
         let Some(throttle) = &self.throttle else { return self.enroll_from(request, origin).await };
         let now = || self.links.clock().monotonic();
-        if cfg!(not(feature = "planted-enrolments-unthrottled")) {
+        if !planted("enrolments-unthrottled") {
             let admitted = lock(throttle).admit_enrolment(origin.source, now());
             admitted.inspect_err(|_| self.metrics.throttled(Limit::Enrolment))?;
         }
@@ -218,32 +223,13 @@ impl Agents {
         let agent = agent
             .ok_or_else(|| refusal(Code::CertificateRequired, "the link needs the agent's certificate"))?;
         let identity = &agent.certificate.identity;
-        let unavailable = |message: &str| refusal(Code::Unavailable, message);
-        let standing = self.standing(identity);
-        let standing = standing.map_err(|_| unavailable("the store does not answer; try again"))?;
-        let is_stale = standing == AgentStanding::Stale;
-        match standing {
-            // A stale certificate is let in as far as to its hello, which says where it is.
-            AgentStanding::Good | AgentStanding::Stale => {}
-            AgentStanding::Suspended => {
-                let message =
-                    "two machines hold this identity; an operator has to say which is the right one";
-                return Err(refusal(Code::IdentitySuspended, message));
-            }
-            AgentStanding::Revoked => {
-                let message = "this identity is no longer the instance's; enrol the machine again";
-                return Err(refusal(Code::IdentityRevoked, message));
-            }
-        }
+        // A stale certificate is let in as far as to its hello, which says where it is.
+        let is_stale = self.admit(identity)? == AgentStanding::Stale;
         let link = Arc::clone(&self.places).try_acquire_owned();
-        let link = link.map_err(|_| unavailable("there are too many links"))?;
+        let link = link.map_err(|_| refusal(Code::Unavailable, "there are too many links"))?;
         let key = request.headers().get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
-        let upgrades = request
-            .headers()
-            .get(UPGRADE)
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-        let accept =
-            key.filter(|_| upgrades).map(derive_accept_key).and_then(|key| HeaderValue::try_from(key).ok());
+        let key = key.filter(|_| upgrades_to(&request, "websocket"));
+        let accept = key.map(derive_accept_key).and_then(|key| HeaderValue::try_from(key).ok());
         let accept = accept.ok_or_else(|| refusal(Code::BadRequest, "the link is a WebSocket"))?;
         let opening = self.links.slot(&identity.instance).opening(is_stale);
         let places = link::Places { link, opening, is_stale };
@@ -261,14 +247,72 @@ impl Agents {
                 }
             }
         });
-        let mut response = Response::new(Body::default());
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+        let mut response = upgraded_to("websocket");
+        response.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, accept);
         Ok(response)
     }
+
+    /// Upgrades a request to a stream that its agent was asked for.
+    fn take_stream(
+        &self,
+        mut request: Whole,
+        agent: Option<&AgentConnection>,
+    ) -> Result<Response<Body>, EnrollError> {
+        use EnrollErrorCode as Code;
+        let agent = agent
+            .ok_or_else(|| refusal(Code::CertificateRequired, "a stream needs the agent's certificate"))?;
+        let identity = &agent.certificate.identity;
+        let ticket = request.headers().get(TICKET_HEADER).and_then(|value| value.to_str().ok());
+        let ticket = ticket.filter(|_| upgrades_to(&request, STREAM_PROTOCOL));
+        let ticket = ticket.and_then(StreamTicket::from_header);
+        let ticket = ticket.ok_or_else(|| refusal(Code::BadRequest, "this is no stream"))?;
+        let refused = || refusal(Code::TicketRefused, "no stream is waited for with this ticket");
+        // The certificate of the link may be replaced while a stream is on its way, but it must not be a stale one's.
+        if self.admit(identity)? == AgentStanding::Stale {
+            return Err(refused());
+        }
+        let awaited = self.streams.redeem(&identity.instance, &ticket).ok_or_else(refused)?;
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            match upgrade.await {
+                Ok(upgraded) => awaited.bring(upgraded),
+                Err(error) => tracing::debug!(%error, "a stream did not open"),
+            }
+        });
+        Ok(upgraded_to(STREAM_PROTOCOL))
+    }
+
+    /// What an identity is worth now, if it may be heard at all.
+    fn admit(&self, identity: &AgentUrn) -> Result<AgentStanding, EnrollError> {
+        use EnrollErrorCode as Code;
+        let standing = self.standing(identity);
+        let unavailable = |_| refusal(Code::Unavailable, "the store does not answer; try again");
+        match standing.map_err(unavailable)? {
+            standing @ (AgentStanding::Good | AgentStanding::Stale) => Ok(standing),
+            AgentStanding::Suspended => {
+                let message =
+                    "two machines hold this identity; an operator has to say which is the right one";
+                Err(refusal(Code::IdentitySuspended, message))
+            }
+            AgentStanding::Revoked => {
+                let message = "this identity is no longer the instance's; enrol the machine again";
+                Err(refusal(Code::IdentityRevoked, message))
+            }
+        }
+    }
+}
+
+fn upgrades_to(request: &Whole, protocol: &str) -> bool {
+    let upgrade = request.headers().get(UPGRADE);
+    upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(protocol.as_bytes()))
+}
+
+fn upgraded_to(protocol: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers_mut().insert(UPGRADE, HeaderValue::from_static(protocol));
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    response
 }
 
 fn refusal(code: EnrollErrorCode, message: &str) -> EnrollError {

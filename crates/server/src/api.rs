@@ -2,6 +2,7 @@
 
 use crate::audit_log::AuditLog;
 use crate::connections::{self, Connection, Listener};
+use crate::console::Console;
 use crate::faults::{Faults, Noted};
 use crate::http::{self, Body, BodyError, Late, Whole};
 use crate::inventory::LiveInventory;
@@ -17,16 +18,17 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Response, StatusCode};
 use instance_connect_core::api::{
-    self, ApiError, Operation, Protocol, SendSerialConsoleSshPublicKey, SendSshPublicKey, SerialConsoleError,
-    success_body, well_formed,
+    self, ApiError, Operation, Protocol, SendSerialConsoleSshPublicKey, SendSshPublicKey, success_body,
+    well_formed,
 };
 use instance_connect_core::audit::{self, AuditedRequest, Line, Outcome, Refused, Share};
 use instance_connect_core::authz::{Caller, authorize, claimed_caller};
+use instance_connect_core::console::{ConsolePush, Mode};
 use instance_connect_core::document::{ServerInstant, UnixSeconds};
 use instance_connect_core::environment::{Clock, Random};
 use instance_connect_core::grant::Grant;
 use instance_connect_core::ids::{AccessKeyId, Region, RequestId};
-use instance_connect_core::inventory::{Instance, InstanceState, Inventory};
+use instance_connect_core::inventory::Inventory;
 use instance_connect_core::limits;
 use instance_connect_core::origin::Origin;
 use instance_connect_core::query::Parameters;
@@ -37,6 +39,7 @@ use instance_connect_core::sigv4::{
 use instance_connect_core::ssh_key::KeyTypes;
 use instance_connect_core::throttle::Throttle;
 use instance_connect_kill_point::kill_point;
+use instance_connect_planted::planted;
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -52,6 +55,7 @@ pub(crate) struct Api {
     pub(crate) key_types: KeyTypes,
     pub(crate) inventory: Arc<LiveInventory>,
     pub(crate) links: Arc<Links>,
+    pub(crate) console: Arc<Console>,
     pub(crate) audit: AuditLog,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) clock_guard: Arc<ClockGuard>,
@@ -251,13 +255,15 @@ impl Api {
         let mut audited = AuditedRequest::new(origin, call.caller.get(), call.operation, &self.region);
         let result = self.operate(call, origin, &mut audited).await;
         let outcome = match &result {
-            Ok(delivered) => Outcome::Success { os_user_exists: delivered.os_user_exists },
+            Ok(pushed) => Outcome::Success { os_user_exists: pushed.os_user_exists() },
             Err(error) => Outcome::Failure(error),
         };
         if let Err(error) = self.record(&audited, outcome, origin).await {
             // Without a record there is no success, and no key may stay behind.
-            if let Ok(delivered) = &result {
-                self.links.withdraw(&delivered.grant);
+            match &result {
+                Ok(Pushed::ToMachine(delivered)) => self.links.withdraw(&delivered.grant),
+                Ok(Pushed::ToConsole) => self.console.release(&origin.request),
+                Err(_) => {}
             }
             return Err(error);
         }
@@ -319,15 +325,18 @@ impl Api {
         call: Call,
         origin: &Origin,
         audited: &mut AuditedRequest,
-    ) -> Result<Delivered, ApiError> {
+    ) -> Result<Pushed, ApiError> {
         let Call { operation, caller, body, inventory, used, .. } = call;
         self.throttled(Limit::Principal, |throttle, now| throttle.admit_caller(&caller, now))?;
         match operation {
             Operation::SendSshPublicKey => {
-                self.push(caller, &body, &inventory, used.signed_at, origin, audited).await
+                let pushed = self.push(caller, &body, &inventory, used.signed_at, origin, audited).await;
+                pushed.map(Pushed::ToMachine)
             }
             Operation::SendSerialConsoleSshPublicKey => {
-                self.push_serial(caller, &body, &inventory, origin, audited)
+                let pushed =
+                    self.push_serial(caller, &body, &inventory, used.signed_at, origin, audited).await;
+                pushed.map(|()| Pushed::ToConsole)
             }
             Operation::Administer(_) | Operation::Query(_) => Err(internal("this is no push")),
         }
@@ -369,30 +378,49 @@ impl Api {
         Ok(delivered)
     }
 
-    /// `SendSerialConsoleSSHPublicKey`: verified, parsed and authorised. No instance has a serial line yet, so with the
-    /// console switched on that is what is said: another error would have its caller try again.
-    fn push_serial(
+    /// `SendSerialConsoleSSHPublicKey`, from parameters to the reservation of the instance's one session.
+    async fn push_serial(
         &self,
         caller: Verified<Caller>,
         body: &[u8],
         inventory: &Inventory,
+        signed_at: UnixSeconds,
         origin: &Origin,
         audited: &mut AuditedRequest,
-    ) -> Result<Delivered, ApiError> {
+    ) -> Result<(), ApiError> {
         let parameters = SendSerialConsoleSshPublicKey::parse(body, &self.key_types)?;
         audited.parameters(&parameters);
         let authorized = traces::authorization()
             .in_scope(|| authorize(caller, parameters, inventory, &self.region, origin))?;
         audited.decided_by(authorized.decided_by());
         self.throttled(Limit::Instance, |throttle, now| throttle.admit_operation(&authorized, now))?;
-        let Instance { account, state, .. } = &**authorized.instance();
-        if inventory.accounts.get(account).is_none_or(|account| !account.serial_console_access) {
-            return Err(ApiError::SerialConsoleAccessDisabled);
-        }
-        if *state != InstanceState::Running {
-            return Err(ApiError::InstanceStateInvalid { state: state.as_str() });
-        }
-        Err(ApiError::SerialConsole(SerialConsoleError::InstanceType))
+        self.console.check(authorized.instance(), inventory)?;
+        let push = ConsolePush::of(&authorized, origin.request.clone());
+        self.admit_for_console(inventory, &push, signed_at)?;
+        self.commit_intent(audited).await?;
+        self.reserve_console(&push, Mode::Write, signed_at)
+    }
+
+    fn admit_for_console(
+        &self,
+        inventory: &Inventory,
+        push: &ConsolePush,
+        signed_at: UnixSeconds,
+    ) -> Result<(), ApiError> {
+        inventory.revocations.admit(&SignedPush::of_console(push, signed_at))
+    }
+
+    /// Takes a key for a console. As with keys for machines: a revocation that comes meanwhile either finds it, or is found here.
+    pub(crate) fn reserve_console(
+        &self,
+        push: &ConsolePush,
+        mode: Mode,
+        signed_at: UnixSeconds,
+    ) -> Result<(), ApiError> {
+        self.console.reserve(push.clone(), mode)?;
+        let current = self.inventory.current().map_err(internal);
+        let admitted = current.and_then(|inventory| self.admit_for_console(&inventory, push, signed_at));
+        admitted.inspect_err(|_| self.console.release(&push.request))
     }
 
     /// Asks the throttle, where there is one.
@@ -422,6 +450,24 @@ impl Api {
             let access_key = claimed.access_key.as_ref();
             audit::refusal(Refused::ApiRequest, origin, &self.region, code, access_key, &event_id)
         });
+    }
+}
+
+/// Where a key is that was pushed.
+enum Pushed {
+    /// On its machine.
+    ToMachine(Delivered),
+    /// At the console of its instance.
+    ToConsole,
+}
+
+impl Pushed {
+    /// Whether the machine has the OS user, as far as it could tell.
+    const fn os_user_exists(&self) -> Option<bool> {
+        match self {
+            Self::ToMachine(delivered) => Some(delivered.os_user_exists),
+            Self::ToConsole => None,
+        }
     }
 }
 
@@ -524,7 +570,6 @@ fn response(
     request: &RequestId,
     result: Result<String, ApiError>,
 ) -> (Response<Body>, &'static str) {
-    #[cfg(not(feature = "planted-doubtful-connection-kept"))]
     let is_doubtful = matches!(result, Err(ApiError::MalformedHead(_)));
     let (status, code, body, retry_after) = match result {
         Ok(body) => (200, None, body, None),
@@ -540,8 +585,7 @@ fn response(
     if let Ok(id) = HeaderValue::from_str(request.as_str()) {
         headers.insert("x-amzn-requestid", id);
     }
-    #[cfg(not(feature = "planted-doubtful-connection-kept"))]
-    if is_doubtful {
+    if is_doubtful && !planted("doubtful-connection-kept") {
         // What follows on this connection may be the rest of this request, whatever it looks like.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }

@@ -12,6 +12,7 @@ use crate::metrics::ListenerMetrics;
 use futures_util::task::AtomicWaker;
 use instance_connect_core::places::{Closed, ConnectionId, NoPlace, PerSource, Places};
 use instance_connect_core::proxies::TrustedProxies;
+use instance_connect_planted::planted;
 pub(crate) use listener::{ACCEPT_PAUSE, Acceptance, Listener, accept};
 use std::future::Future;
 use std::io;
@@ -64,11 +65,11 @@ enum Phase {
 
 impl Phase {
     /// How long it may last.
-    const fn limit(self) -> Option<Duration> {
+    fn limit(self) -> Option<Duration> {
         match self {
             Self::Opening => Some(OPENING),
             Self::Idle => Some(IDLE),
-            Self::Head if cfg!(feature = "planted-slow-heads-allowed") => None,
+            Self::Head if planted("slow-heads-allowed") => None,
             Self::Head => Some(HEAD),
             Self::Request => None,
             Self::Answer => Some(ANSWER),

@@ -7,6 +7,7 @@ use crate::api::{Api, ClockGuard, Readiness};
 use crate::audit_log::AuditLog;
 use crate::config::{Settings, Source};
 use crate::connections::Listener;
+use crate::console::{Console, DoorSettings, Parts};
 use crate::drain::Drain;
 use crate::faults::{Control, Faults};
 use crate::inventory::LiveInventory;
@@ -18,6 +19,7 @@ use crate::public_tls::PublicTls;
 use crate::sockets::Inherited;
 use crate::stock::StockSigners;
 use crate::stop::Stop;
+use crate::streams::Streams;
 use crate::system::{self, SystemClock, SystemRandom};
 use crate::traces::{self, Destination, Exporting, Traces};
 use crate::{descriptors, log, operator_events};
@@ -145,6 +147,7 @@ struct Running {
     listening: Listening,
     /// The end of connections.
     connections: Arc<Drain>,
+    console: Arc<Console>,
     agents: Arc<Agents>,
     clock: Arc<dyn Clock>,
     traces: Option<Exporting>,
@@ -155,6 +158,7 @@ impl Running {
     async fn end(self) {
         self.connections.begin();
         self.connections.idle().await;
+        self.console.end().await;
         let Agents { region, audit, random, .. } = self.agents.as_ref();
         self.agents.end().await;
         if audit.record_refusals_so_far(region, self.clock.as_ref(), random.as_ref()).await.is_err() {
@@ -217,10 +221,12 @@ async fn start(
         admin: admin_listener.local_addr()?,
     };
     let faults = arguments.faults(listening)?;
+    let streams = Arc::new(Streams::new(Arc::clone(&links), Arc::clone(&random)));
     let agents = Arc::new(Agents {
         region: region.clone(),
         inventory: Arc::clone(&inventory),
         links: Arc::clone(&links),
+        streams: Arc::clone(&streams),
         random: Arc::clone(&random),
         places: Arc::new(Semaphore::new(capacity.links)),
         drain: Drain::default(),
@@ -230,12 +236,23 @@ async fn start(
         throttle: throttle.clone(),
         metrics: Arc::clone(&metrics),
     });
+    let console = Parts {
+        region: region.clone(),
+        inventory: Arc::clone(&inventory),
+        streams,
+        audit: audit.clone(),
+        clock: Arc::clone(&clock),
+        random: Arc::clone(&random),
+    };
+    let console = Arc::new(Console::new(console, settings.console.sessions));
+    let door = settings.console.door.as_ref().map(DoorSettings::open).transpose()?;
     let clock_guard = Arc::<ClockGuard>::default();
     let api = Api {
         region: region.clone(),
         key_types: settings.key_types,
         inventory: Arc::clone(&inventory),
         links,
+        console: Arc::clone(&console),
         audit: audit.clone(),
         clock: Arc::clone(&clock),
         clock_guard: Arc::clone(&clock_guard),
@@ -293,6 +310,9 @@ async fn start(
     tokio::spawn(Arc::clone(&agents).serve(at_agents, agents_tls));
     tokio::spawn(Arc::new(api).serve(public, public_tls));
     tokio::spawn(admin.serve(watched));
+    if let Some(door) = door {
+        tokio::spawn(door.serve(Arc::clone(&console)));
+    }
     let traces = traces.map(Traces::export);
-    Ok(Running { listening, connections, agents, clock, traces })
+    Ok(Running { listening, connections, console, agents, clock, traces })
 }

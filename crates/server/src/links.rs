@@ -11,10 +11,11 @@ use instance_connect_core::grant::Grant;
 use instance_connect_core::ids::InstanceId;
 use instance_connect_core::limits;
 use instance_connect_core::link::{
-    self, AckOutcome, Capabilities, DocumentText, Goodbye, GrantId, Refusal, ServerFrame, Twin, Withdraw,
-    WithdrawId,
+    self, AckOutcome, Capabilities, DocumentText, Goodbye, GrantId, OwnedLine, Refusal, ServerFrame, Twin,
+    Withdraw, WithdrawId,
 };
 use instance_connect_core::throttle::Bucket;
+use instance_connect_planted::planted;
 use revoke::{Full, LiveKey, LiveKeys};
 pub(crate) use revoke::{Revoked, Selection};
 use std::collections::{HashMap, VecDeque};
@@ -102,6 +103,8 @@ pub(crate) struct Link {
     accepted_at: ServerInstant,
     /// Whether its machine has a metadata service, which shows what it is sent with twins.
     has_metadata: bool,
+    /// The serial lines that its machine says it owns; `None` until it has said so, where it may.
+    lines: Mutex<Option<Vec<OwnedLine>>>,
     frames: mpsc::Sender<ServerFrame>,
     probes: mpsc::Sender<Probe>,
     unacknowledged: Mutex<HashMap<GrantId, oneshot::Sender<AckOutcome>>>,
@@ -447,7 +450,7 @@ impl Slot {
 impl Latest {
     /// Whether it was accepted after that.
     pub(crate) fn is_after(&self, accepted_at: ServerInstant) -> bool {
-        *lock(&self.0) > Some(accepted_at) && cfg!(not(feature = "planted-late-hellos-believed"))
+        *lock(&self.0) > Some(accepted_at) && !planted("late-hellos-believed")
     }
 
     /// One was accepted then.
@@ -504,8 +507,15 @@ impl Link {
     ) -> (Arc<Self>, Wanted) {
         let (frames, wanted_frames) = mpsc::channel(link::limits::SERVER_QUEUE);
         let (probes, wanted_probes) = mpsc::channel(OPENING_LINKS);
-        let link =
-            Self { claim, accepted_at, has_metadata, frames, probes, unacknowledged: Mutex::default() };
+        let link = Self {
+            claim,
+            accepted_at,
+            has_metadata,
+            lines: Mutex::default(),
+            frames,
+            probes,
+            unacknowledged: Mutex::default(),
+        };
         (Arc::new(link), Wanted { frames: wanted_frames, probes: wanted_probes })
     }
 
@@ -521,7 +531,7 @@ impl Link {
 
     /// Whether there is somebody at its other end, now.
     pub(crate) async fn answers(&self) -> bool {
-        if cfg!(feature = "planted-clones-unnoticed") {
+        if planted("clones-unnoticed") {
             return false;
         }
         let (answer, answered) = oneshot::channel();
@@ -532,6 +542,21 @@ impl Link {
     /// Sends a frame; false when the queue is full.
     pub(crate) fn send(&self, frame: ServerFrame) -> bool {
         self.frames.try_send(frame).is_ok()
+    }
+
+    /// The machine says which serial lines it owns.
+    pub(crate) fn owns_now(&self, lines: Vec<OwnedLine>) {
+        *lock(&self.lines) = Some(lines);
+    }
+
+    /// Whether it has said so of any, or of none.
+    pub(crate) fn has_spoken_of_lines(&self) -> bool {
+        lock(&self.lines).is_some()
+    }
+
+    /// Whether it says so of this line.
+    pub(crate) fn owns(&self, line: &OwnedLine) -> bool {
+        lock(&self.lines).as_ref().is_some_and(|lines| lines.contains(line))
     }
 
     /// Whether a queued frame is of no use any more: a grant whose push has given up while the frame waited. Sent now, it
@@ -564,7 +589,8 @@ impl Drop for ForgetGrant<'_> {
 pub(crate) const CAPABILITIES: Capabilities = Capabilities::RENEWAL
     .with(Capabilities::HOST_KEYS)
     .with(Capabilities::METADATA)
-    .with(Capabilities::HOST_FACTS);
+    .with(Capabilities::HOST_FACTS)
+    .with(Capabilities::STREAMS);
 
 /// No code of this crate can panic while it holds one of its locks with what is in it half changed.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

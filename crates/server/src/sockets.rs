@@ -4,6 +4,7 @@
 
 use anyhow::{Context as _, ensure};
 use instance_connect_notify::NotifySocket;
+use instance_connect_planted::planted;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd as _;
 
@@ -81,7 +82,7 @@ impl Inherited {
         let index = self.0.iter().position(|(known, _)| known == name)?;
         let (_, socket) = self.0.swap_remove(index);
         match socket.local_addr() {
-            _ if cfg!(feature = "planted-any-socket-used") => Some(socket),
+            _ if planted("any-socket-used") => Some(socket),
             Ok(own) if own == address || (address.port() == 0 && own.ip() == address.ip()) => Some(socket),
             own => {
                 tracing::warn!(name, ?own, %address, "was started with a socket of another address; it is not used");

@@ -19,6 +19,7 @@ use instance_connect_core::ids::{AvailabilityZone, Region};
 use instance_connect_core::inventory::{StockChange, StockRotation};
 use instance_connect_core::limits::STAPLES_BACKDATED;
 use instance_connect_core::link::{self, Domain, Staple, StockSigner, Twin, TwinSignature};
+use instance_connect_planted::planted;
 use instance_connect_store::{Refusal, Store, StoreError};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -331,8 +332,7 @@ impl InForce {
     /// Signatures of this text by those that are not revoked. Takes a millisecond for each.
     fn sign(&self, text: &[u8]) -> anyhow::Result<Vec<Twin>> {
         let signing = self.generations.iter();
-        let signing =
-            signing.filter(|each| !each.is_revoked || cfg!(feature = "planted-revoked-signer-signs"));
+        let signing = signing.filter(|each| !each.is_revoked || planted("revoked-signer-signs"));
         let twin = |generation: &Generation| -> anyhow::Result<Twin> {
             let mut signature: Box<TwinSignature> = Box::new([0; _]);
             let signed = generation.leaf.key().sign(

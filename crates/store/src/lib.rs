@@ -27,16 +27,3 @@ pub use store::{
     AccountDetails, Authority, GroupDetails, InstanceChange, PolicyFault, PolicyOwner, PolicyWarning,
     Problem, RedeemError, RedeemRefusal, Snapshot, Store, UserDetails,
 };
-
-#[cfg(all(
-    not(debug_assertions),
-    any(
-        feature = "planted-boundary-lost",
-        feature = "planted-changed-agents-missed",
-        feature = "planted-guests-of-guests",
-        feature = "planted-seal-without-row",
-        feature = "planted-sequence-skipped",
-        feature = "planted-token-reuse"
-    )
-))]
-compile_error!("a planted bug is for showing that a test catches it, never for a release");

@@ -15,6 +15,7 @@ use aws_lc_rs::error::Unspecified;
 use instance_connect_core::environment::Random;
 use instance_connect_core::ids::{AccessKeyId, UserId};
 use instance_connect_core::secret::Secret;
+use instance_connect_planted::planted;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -207,7 +208,7 @@ impl Sealer {
     }
 
     fn associated(&self, row: SealedRow<'_>) -> Aad<Vec<u8>> {
-        let row = if cfg!(feature = "planted-seal-without-row") { String::new() } else { row.to_string() };
+        let row = if planted("seal-without-row") { String::new() } else { row.to_string() };
         Aad::from([self.header.as_slice(), row.as_bytes()].concat())
     }
 }

@@ -16,8 +16,8 @@ use instance_connect_core::document::{
 };
 use instance_connect_core::link::{
     Ack, AckOutcome, AgentFrame, Capabilities, ENROLL_PATH, EnrollAnswer, EnrollError, EnrollErrorCode,
-    EnrollRequest, Goodbye, Grant, GrantId, Hello, JoinTokenText, LINK_PATH, Pong, Refusal, ServerFrame,
-    Signer, VersionText, Welcome,
+    EnrollRequest, Goodbye, Grant, GrantId, Hello, JoinTokenText, LINK_PATH, Pong, Refusal, STREAM_PATH,
+    STREAM_PROTOCOL, ServerFrame, Signer, StreamTicket, TICKET_HEADER, VersionText, Welcome,
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType,
@@ -29,6 +29,7 @@ use rustls::version::TLS13;
 use rustls::{RootCertStore, ServerConfig};
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use tokio::net::{TcpListener, TcpStream};
@@ -187,6 +188,7 @@ pub(crate) struct ControlPlane {
     pub(crate) port: u16,
     context: Arc<Context>,
     links: mpsc::Receiver<Socket>,
+    streams: mpsc::Receiver<(StreamTicket, TokioIo<Upgraded>)>,
     failures: mpsc::Receiver<String>,
     listening: JoinHandle<()>,
 }
@@ -195,6 +197,9 @@ pub(crate) struct ControlPlane {
 struct Context {
     authority: Arc<Authority>,
     links: mpsc::Sender<Socket>,
+    streams: mpsc::Sender<(StreamTicket, TokioIo<Upgraded>)>,
+    /// Whether streams are refused.
+    refuses_streams: AtomicBool,
     /// The enrolment requests that came.
     requests: Mutex<Vec<EnrollRequest>>,
     answers: Mutex<VecDeque<Answer>>,
@@ -224,10 +229,13 @@ impl ControlPlane {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (link_sender, links) = mpsc::channel(16);
+        let (stream_sender, streams) = mpsc::channel(16);
         let (failure_sender, failures) = mpsc::channel(16);
         let context = Arc::new(Context {
             authority: Arc::clone(&authority),
             links: link_sender,
+            streams: stream_sender,
+            refuses_streams: AtomicBool::new(false),
             requests: Mutex::default(),
             answers: Mutex::default(),
             refusals: Mutex::default(),
@@ -246,7 +254,7 @@ impl ControlPlane {
                 });
             }
         });
-        Self { authority, port, context, links, failures, listening }
+        Self { authority, port, context, links, streams, failures, listening }
     }
 
     pub(crate) fn url(&self) -> ServerUrl {
@@ -295,6 +303,16 @@ impl ControlPlane {
         // It is the ack that shows it.
         assert_eq!(link.grant("", clock.boot()).await, AckOutcome::Refused(Refusal::Expired));
         link
+    }
+
+    /// The next stream, with the ticket that it has shown.
+    pub(crate) async fn accept_stream(&mut self) -> (StreamTicket, TokioIo<Upgraded>) {
+        timeout(PATIENCE, self.streams.recv()).await.unwrap().unwrap()
+    }
+
+    /// Whether streams are refused from now on.
+    pub(crate) fn refuse_streams(&self, refused: bool) {
+        self.context.refuses_streams.store(refused, Ordering::SeqCst);
     }
 
     /// Why the next connection came to nothing.
@@ -357,9 +375,36 @@ async fn answer_request(
                 }
             }
         }
+        (&Method::GET, STREAM_PATH) if context.refuses_streams.load(Ordering::SeqCst) => {
+            Response::builder().status(StatusCode::FORBIDDEN).body(Full::default())
+        }
+        (&Method::GET, STREAM_PATH) => {
+            assert!(generation.is_some(), "a stream has a certificate");
+            upgrade_to_stream(request, context.streams.clone())
+        }
         other => panic!("{other:?}"),
     };
     Ok(response.unwrap())
+}
+
+fn upgrade_to_stream(
+    mut request: Request<Incoming>,
+    streams: mpsc::Sender<(StreamTicket, TokioIo<Upgraded>)>,
+) -> http::Result<Response<Full<Bytes>>> {
+    assert_eq!(request.headers()[CONNECTION], "upgrade");
+    assert_eq!(request.headers()[UPGRADE], STREAM_PROTOCOL);
+    let ticket = request.headers()[TICKET_HEADER].to_str().unwrap();
+    let ticket = StreamTicket::from_header(ticket).unwrap();
+    let upgraded = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let stream = TokioIo::new(upgraded.await.unwrap());
+        let _ = streams.send((ticket, stream)).await;
+    });
+    Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(CONNECTION, "Upgrade")
+        .header(UPGRADE, STREAM_PROTOCOL)
+        .body(Full::default())
 }
 
 fn upgrade(

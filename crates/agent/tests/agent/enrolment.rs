@@ -87,7 +87,7 @@ async fn a_second_identity_needs_replace_and_leaves_host_toml_alone() {
     assert_ne!(fs::read(directory.path().join("b/state/identity.pem")).unwrap(), key);
 }
 
-/// Catches `planted-pin-ignored`.
+/// Catches the planted `pin-ignored`.
 #[tokio::test]
 async fn a_server_without_the_tokens_ca_never_sees_the_token() {
     let (control_plane, directory) = (ControlPlane::start().await, TempDir::new().unwrap());

@@ -37,7 +37,7 @@ async fn withdraw(link: &mut ServerLink, push: &Push) -> bool {
     }
 }
 
-/// Catches `planted-ack-before-rename`.
+/// Catches the planted `ack-before-rename`.
 #[tokio::test]
 async fn the_key_is_on_the_machine_before_the_ack() {
     let (_control_plane, machine, mut link) = open().await;
@@ -92,7 +92,7 @@ async fn grants_that_are_not_good_are_refused_and_leave_nothing() {
     assert_eq!(link.grant(&good, deadline).await, INSTALLED, "the link is as good as before");
 }
 
-/// Catches `planted-veto-ignored`.
+/// Catches the planted `agent-veto-ignored`.
 #[tokio::test]
 async fn the_hosts_own_veto_counts_and_changes_at_once() {
     let (_control_plane, machine, mut link) = open().await;

@@ -1,7 +1,9 @@
 //! A machine in a directory of its own, with an agent whose clock only moves when told to.
 
 use crate::control_plane::{ACCOUNT, Authority, ControlPlane, INSTANCE, PATIENCE, REGION};
-use instance_connect_agent::{Directories, MachineClock, OsUserSettings, RunFailure, RunSettings, run};
+use instance_connect_agent::{
+    Directories, LineTerms, MachineClock, OsUserSettings, RunFailure, RunSettings, run,
+};
 use instance_connect_core::document::{
     Accepted, Anchors, BootId, BootInstant, DocumentTerms, Expected, Fingerprint, Handover, MachineTime,
     OsUser, Refusal, UnixSeconds, base64_decode, base64_encode, live_file, verify,
@@ -53,6 +55,8 @@ impl MachineClock for TestClock {
 pub(crate) struct Machine {
     pub(crate) clock: Arc<TestClock>,
     pub(crate) directories: Directories,
+    /// How the next agent serves lines.
+    pub(crate) lines: LineTerms,
     authority: Arc<Authority>,
     directory: TempDir,
     agent: Option<Agent>,
@@ -89,7 +93,12 @@ impl Machine {
             fs::write(directory.path().join(path), text).unwrap();
         }
         let clock = Arc::new(TestClock(AtomicU64::new(1_000_000_000_000)));
-        let machine = Self { clock, directories, authority, directory, agent: None };
+        let lines = LineTerms {
+            program: env!("CARGO_BIN_EXE_instance-connect-agent").into(),
+            backoff: BackoffSettings { first: Duration::from_millis(1), longest: Duration::from_millis(20) },
+            ..LineTerms::default()
+        };
+        let machine = Self { clock, directories, lines, authority, directory, agent: None };
         machine.write_id_command("exit 1");
         machine
     }
@@ -109,6 +118,7 @@ impl Machine {
             os_users: OsUserSettings { passwd: self.path("passwd"), id_command: self.path("id") },
             ssh_host_keys: self.path("ssh"),
             os_release: self.path("os-release"),
+            lines: self.lines.clone(),
             ..RunSettings::new(self.directories.clone(), boot(BOOT))
         }
     }
@@ -142,6 +152,12 @@ impl Machine {
         let write = "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$0\" && chmod 755 \"$0\"";
         let mut shell = std::process::Command::new("sh");
         assert!(shell.args(["-c", write]).arg(self.path("id")).arg(script).status().unwrap().success());
+    }
+
+    /// Says which serial lines the machine has, in one step.
+    pub(crate) fn write_lines(&self, lines: &str) {
+        fs::write(self.path("lines.new"), lines).unwrap();
+        fs::rename(self.path("lines.new"), self.path("etc/lines.toml")).unwrap();
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -10,8 +10,11 @@
 mod control_plane;
 mod enrolment;
 mod grants;
+mod lines;
 mod links;
 mod machine;
 mod metadata;
 mod program;
 mod renewal;
+mod stream_end;
+mod streams;

@@ -105,7 +105,7 @@ pub(crate) enum AccountSettings {
     /// Change settings
     Set {
         /// Whether the serial console of your account's instances may be used
-        #[arg(long, value_name = "on|off", value_parser = switch, required = true)]
+        #[arg(long, value_name = "on|off", value_parser = switch, action = clap::ArgAction::Set, required = true)]
         serial_console_access: bool,
     },
 }

@@ -151,7 +151,7 @@ pub(crate) fn aligned(lines: &[Vec<String>]) -> String {
 }
 
 /// What stands at a place such as `User.Arn` or `Instances.0.Tags`, in one line.
-pub(super) fn cell(answer: &Map<String, Value>, path: &str) -> String {
+pub(crate) fn cell(answer: &Map<String, Value>, path: &str) -> String {
     match at(answer, path) {
         Some(value) => in_words(value),
         None => "-".to_owned(),

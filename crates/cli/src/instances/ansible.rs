@@ -14,6 +14,7 @@ use crate::failure::{self, Exit, Failure};
 use crate::{output, progress, service};
 use instance_connect_client::{DescribeInstances, Ec2Instance};
 use instance_connect_core::ids::InstanceId;
+use instance_connect_planted::planted;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -86,8 +87,7 @@ fn list(instances: &[Ec2Instance]) -> Map<String, Value> {
 fn groups_of(instance: &Ec2Instance) -> Vec<String> {
     let by = |kind: &str, value: &Option<String>| value.as_ref().map(|value| name(&[kind, value]));
     let is_certain = |key: &str| {
-        cfg!(feature = "planted-groups-of-any-key")
-            || (!key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric()))
+        planted("groups-of-any-key") || (!key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric()))
     };
     let tags = instance.tags.iter().filter(|(key, _)| is_certain(key));
     let tags = tags.map(|(key, value)| name(&["tag", key, value]));
@@ -118,7 +118,7 @@ fn variables(instance: &Ec2Instance) -> Map<String, Value> {
 /// A value whose texts are no templates.
 fn harmless(value: Value) -> Value {
     match value {
-        Value::String(text) if cfg!(feature = "planted-tags-as-templates") => text.into(),
+        Value::String(text) if planted("tags-as-templates") => text.into(),
         Value::String(text) => json!({ "__ansible_unsafe": text }),
         Value::Object(members) => {
             members.into_iter().map(|(name, value)| (snake_case(&name), harmless(value))).collect()

@@ -14,13 +14,15 @@ use tokio::process::Command;
 pub(crate) enum Program {
     Ssh,
     Sftp,
+    /// ssh, to a gateway that joins it with a serial line and does nothing else.
+    Console,
 }
 
 impl Program {
-    /// Its name, also as a command of ours.
+    /// Its name.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Ssh => "ssh",
+            Self::Ssh | Self::Console => "ssh",
             Self::Sftp => "sftp",
         }
     }
@@ -28,7 +30,7 @@ impl Program {
     /// The letters of its options that take a value (OpenSSH 9; ssh's `-P` took none before 9.4, when it did nothing).
     fn letters_with_value(self) -> &'static str {
         match self {
-            Self::Ssh => "BbcDEeFIiJLlmOoPpQRSWw",
+            Self::Ssh | Self::Console => "BbcDEeFIiJLlmOoPpQRSWw",
             Self::Sftp => "BbcDFiJloPRSsX",
         }
     }
@@ -40,14 +42,30 @@ impl Program {
             (Self::Ssh, 'l') => Some("USER@INSTANCE or --os-user instead of -l"),
             (Self::Ssh, 'p') => Some("--port instead of -p"),
             (Self::Sftp, 'P') => Some("--port instead of -P"),
+            (Self::Console, 'l') => {
+                Some("INSTANCE instead of -l: the user name at the gateway is made of it")
+            }
+            (Self::Console, 'p') => Some("--gateway HOST:PORT instead of -p"),
             _ => None,
         }
     }
 }
 
+/// What a serial line has nothing of, whatever the caller's files say. A terminal is taken even where standard input is none: a line is
+/// one. ssh's own escape character stays as it is set.
+const LINE_ONLY: &[&str] = &[
+    "RequestTTY=force",
+    "RemoteCommand=none",
+    "PermitLocalCommand=no",
+    "PreferredAuthentications=publickey",
+    "ClearAllForwardings=yes",
+    "ForwardX11=no",
+    "Tunnel=no",
+];
+
 /// The caller's arguments for ssh, taken apart.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct SshArguments {
+pub(crate) struct SshArguments {
     /// Options, each with its value.
     options: Vec<OsString>,
     /// Whether `-A` was among them: it is left out there.
@@ -58,7 +76,7 @@ pub(super) struct SshArguments {
 
 impl SshArguments {
     /// Options up to the first word that is none; the rest is the remote command.
-    pub(super) fn split(program: Program, arguments: &[OsString]) -> Result<Self, Failure> {
+    pub(crate) fn split(program: Program, arguments: &[OsString]) -> Result<Self, Failure> {
         let mut split = Self::default();
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
@@ -91,6 +109,10 @@ impl SshArguments {
         split.command.extend(rest.cloned());
         if program == Program::Sftp && !split.command.is_empty() {
             let message = "sftp takes no command here, but what it is told on standard input, or by -b FILE";
+            return Err(Failure::new(Exit::Parameter, message));
+        }
+        if program == Program::Console && (split.forward_agent || !split.command.is_empty()) {
+            let message = "a serial line runs no command and forwards nothing; what stands behind -- are options of ssh";
             return Err(Failure::new(Exit::Parameter, message));
         }
         Ok(split)
@@ -127,15 +149,20 @@ pub(super) fn command(
             set(option.to_owned());
         }
     }
-    if route.by_instance_id {
-        set(format!("HostKeyAlias={}", route.instance));
+    if let Some(alias) = &route.alias {
+        set(format!("HostKeyAlias={alias}"));
     }
     // The address as it is, whatever the caller's files make of it.
     set(format!("HostName={}", route.host.replace('%', "%%")));
     set("CanonicalizeHostname=no".to_owned());
+    if program == Program::Console {
+        for option in LINE_ONLY {
+            set((*option).to_owned());
+        }
+    }
     let port = route.port.to_string();
     match program {
-        Program::Ssh => command.args(["-p", &port, "-l", route.user.as_str()]),
+        Program::Ssh | Program::Console => command.args(["-p", &port, "-l", route.user.as_str()]),
         Program::Sftp => command.args(["-P", &port]),
     };
 
@@ -152,7 +179,7 @@ pub(super) fn command(
     // To sftp, what follows a colon is a path.
     let host = match program {
         Program::Sftp if route.host.contains(':') => format!("[{}]", route.host),
-        _ => route.host.clone(),
+        Program::Ssh | Program::Sftp | Program::Console => route.host.clone(),
     };
     command.arg("--").arg(format!("{}@{host}", route.user));
     command.args(&arguments.command);
@@ -241,6 +268,17 @@ mod tests {
         }
         assert!(!split(&["-i", "-A"]).unwrap().forward_agent);
         assert!(!split(&["echo", "-A"]).unwrap().forward_agent);
+    }
+
+    /// Neither a command nor anything that would be forwarded.
+    #[test]
+    fn options_of_a_serial_line() {
+        let split = split_for(Program::Console, &["-v", "-e", "none"]).unwrap();
+        assert_eq!(split.options, ["-v", "-e", "none"]);
+        for arguments in [&["uptime"][..], &["--", "-v"], &["-A"], &["-vA"], &["-l", "root"], &["-p22"]] {
+            let refused = split_for(Program::Console, arguments).unwrap_err();
+            assert_eq!(refused.exit, Exit::Parameter, "{arguments:?}");
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@ use super::cannot;
 use crate::failure::Failure;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use instance_connect_core::document::base64_encode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The name of the algorithm, in key lines and in blobs.
 pub(super) const ALGORITHM: &str = "ssh-ed25519";
@@ -12,6 +14,8 @@ pub(super) const ALGORITHM: &str = "ssh-ed25519";
 pub(super) struct Key {
     pair: Ed25519KeyPair,
     blob: Vec<u8>,
+    /// Whether it has signed. ssh asks for that once the other side has proved itself and expects this key.
+    has_signed: Arc<AtomicBool>,
 }
 
 impl Key {
@@ -20,7 +24,7 @@ impl Key {
         let mut blob = Vec::new();
         push_string(&mut blob, ALGORITHM.as_bytes());
         push_string(&mut blob, pair.public_key().as_ref());
-        Ok(Self { pair, blob })
+        Ok(Self { pair, blob, has_signed: Arc::default() })
     }
 
     /// The public key in SSH wire form (RFC 8709).
@@ -33,8 +37,14 @@ impl Key {
         format!("{ALGORITHM} {}", base64_encode(&self.blob))
     }
 
+    /// Whether it has signed, also to know when the key is gone.
+    pub(super) fn has_signed(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.has_signed)
+    }
+
     /// A signature in SSH wire form.
     pub(super) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.has_signed.store(true, Ordering::Relaxed);
         let mut signature = Vec::new();
         push_string(&mut signature, ALGORITHM.as_bytes());
         push_string(&mut signature, self.pair.sign(message).as_ref());

@@ -1,6 +1,6 @@
 //! `ssh`: a key made for this one login, pushed, and offered to the machine's OpenSSH by the system's `ssh`. The private
 //! key lives in this process alone: `ssh` reaches it through an agent that knows no other key and ends with the push.
-//! `proxy` does the same for an `ssh` that somebody else has started.
+//! `proxy` does the same for an `ssh` that somebody else has started, and `console` for the gateway of serial lines.
 
 mod agent;
 mod child;
@@ -11,7 +11,8 @@ mod place;
 pub(crate) mod proxy;
 mod route;
 
-pub(crate) use command::Program;
+pub(crate) use command::{Program, SshArguments};
+pub(crate) use route::{Route, is_address};
 
 use crate::arguments::{LoginOptions, ServiceOptions};
 use crate::failure::{CHECK_THE_INSTANCE, Exit, Failure};
@@ -20,17 +21,17 @@ use crate::ready_file::ReadyFile;
 use crate::service::debug;
 use crate::{output, progress, send_key, service};
 use child::Signals;
-use command::{SshArguments, command, shown};
+use command::{command, shown};
 use host_keys::Told;
 use instance_connect_client::SendSshPublicKey;
 use instance_connect_core::limits::GRANT_LIFETIME;
 use key::Key;
 use place::Place;
-use route::Route;
 use std::ffi::OsString;
+use std::sync::atomic::Ordering;
 
 /// ssh's own failure, not that of the remote command.
-const SSH_FAILED: u8 = 255;
+pub(crate) const SSH_FAILED: u8 = 255;
 
 pub(crate) async fn run(
     program: Program,
@@ -54,9 +55,7 @@ pub(crate) async fn run(
     };
     let mut route = Route::find(options, ready.as_ref(), looked_up)?;
     let Some(client) = client.filter(|_| !options.dry_run) else {
-        let command = command(program, &place::planned()?, &route, &arguments)?;
-        output::result(&shown(&command))?;
-        return Ok(0);
+        return dry_run(program, &route, &arguments);
     };
 
     let told = match route.known_hosts {
@@ -67,25 +66,12 @@ pub(crate) async fn run(
         route.trust(keys);
     }
 
-    // From here on a signal is ours to handle, so that the directory below is always removed.
-    let mut signals = Signals::listen()?;
-    let key = Key::generate()?;
-    let place = Place::create(&key.line(), route.known_hosts.as_deref())?;
-    let listener = agent::listen(&place.socket())?;
-    let mut command = command(program, place.path(), &route, &arguments)?;
-
-    let push = SendSshPublicKey::new(route.instance.as_str(), route.user.as_str(), key.line());
-    let answer = tokio::select! {
-        answer = progress::step("the key to be put in place", client.send_ssh_public_key(&push)) => answer?,
-        code = signals.first() => return Ok(code),
-    };
-    if !answer.success {
-        return Err(send_key::not_in_place(answer.request_id.as_deref()));
-    }
-    debug(service, || shown(&command));
-
-    let code =
-        child::run(&mut command, agent::serve_for(GRANT_LIFETIME, listener, key), &mut signals).await?;
+    let Ended { code, has_met: _ } = log_in(program, service, &route, &arguments, async |key| {
+        let push = SendSshPublicKey::new(route.instance.as_str(), route.user.as_str(), key);
+        let answer = client.send_ssh_public_key(&push).await?;
+        if answer.success { Ok(()) } else { Err(send_key::not_in_place(answer.request_id.as_deref())) }
+    })
+    .await?;
     if code == SSH_FAILED {
         // What ssh says of host keys does not help: it knows nothing of the service, and may name a file that we made.
         if let Some(hint) =
@@ -95,6 +81,47 @@ pub(crate) async fn run(
         }
     }
     Ok(code)
+}
+
+/// Prints the command that would be run.
+pub(crate) fn dry_run(program: Program, route: &Route, arguments: &SshArguments) -> Result<u8, Failure> {
+    output::result(&shown(&command(program, &place::planned()?, route, arguments)?))?;
+    Ok(0)
+}
+
+/// How a program that logs in has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// Its exit code.
+    pub(crate) code: u8,
+    /// Whether it came as far as to prove who it is: the machine was there, and was believed.
+    pub(crate) has_met: bool,
+}
+
+/// Makes a key, has it put in place by `push`, and runs the program with it to its end.
+pub(crate) async fn log_in(
+    program: Program,
+    service: &ServiceOptions,
+    route: &Route,
+    arguments: &SshArguments,
+    push: impl AsyncFnOnce(String) -> Result<(), Failure>,
+) -> Result<Ended, Failure> {
+    // From here on a signal is ours to handle, so that the directory below is always removed.
+    let mut signals = Signals::listen()?;
+    let key = Key::generate()?;
+    let place = Place::create(&key.line(), route.known_hosts.as_deref())?;
+    let listener = agent::listen(&place.socket())?;
+    let mut command = command(program, place.path(), route, arguments)?;
+
+    tokio::select! {
+        pushed = progress::step("the key to be put in place", push(key.line())) => pushed?,
+        code = signals.first() => return Ok(Ended { code, has_met: false }),
+    }
+    debug(service, || shown(&command));
+    let has_signed = key.has_signed();
+    let code =
+        child::run(&mut command, agent::serve_for(GRANT_LIFETIME, listener, key), &mut signals).await?;
+    Ok(Ended { code, has_met: has_signed.load(Ordering::Relaxed) })
 }
 
 /// What to do where a machine is not found.

@@ -4,6 +4,7 @@ use crate::arguments::LoginOptions;
 use crate::failure::{Exit, Failure};
 use crate::machine::Machine;
 use crate::ready_file::{Entry, ReadyFile};
+use instance_connect_core::console::ConsoleAddress;
 use instance_connect_core::host_key::HostKeys;
 use instance_connect_core::ids::{InstanceId, OsUser};
 use std::path::Path;
@@ -12,15 +13,15 @@ use std::path::Path;
 const LARGEST_FILE: u64 = 1024 * 1024;
 
 /// Everything the ssh command needs to know about the machine.
-pub(super) struct Route {
-    pub(super) instance: InstanceId,
-    pub(super) user: OsUser,
-    pub(super) host: String,
-    pub(super) port: u16,
+pub(crate) struct Route {
+    pub(crate) instance: InstanceId,
+    pub(crate) user: OsUser,
+    pub(crate) host: String,
+    pub(crate) port: u16,
     /// The host keys to trust, as lines; `None` leaves that to the caller's own known hosts.
-    pub(super) known_hosts: Option<String>,
-    /// Whether they stand under the instance id instead of the address.
-    pub(super) by_instance_id: bool,
+    pub(crate) known_hosts: Option<String>,
+    /// The name they stand under, where that is not the address.
+    pub(crate) alias: Option<String>,
 }
 
 impl Route {
@@ -56,15 +57,34 @@ impl Route {
             (None, Some(entry)) => Some(of_entry(entry, &instance)?),
             (None, None) => None,
         };
-        let by_instance_id = known_hosts.as_deref().is_some_and(|lines| names(lines, &instance));
-        Ok(Self { instance, user, host, port, known_hosts, by_instance_id })
+        let is_by_id = known_hosts.as_deref().is_some_and(|lines| names(lines, &instance));
+        let alias = is_by_id.then(|| instance.to_string());
+        Ok(Self { instance, user, host, port, known_hosts, alias })
+    }
+
+    /// To the serial line of an instance by way of a gateway, at which nothing is trusted yet but the caller's own known hosts.
+    pub(crate) fn to_line(line: &ConsoleAddress, host: &str, port: u16) -> Result<Self, Failure> {
+        let user = line.to_string().parse::<OsUser>();
+        let user = user.map_err(|error| Failure::new(Exit::General, format!("{line}: {error}")))?;
+        let (instance, host) = (line.instance().clone(), host.to_owned());
+        Ok(Self { instance, user, host, port, known_hosts: None, alias: None })
     }
 
     /// Trusts these host keys alone, under the instance id.
     pub(super) fn trust(&mut self, keys: &HostKeys) {
-        let lines = keys.iter().map(|key| format!("{} {key}\n", self.instance));
-        self.known_hosts = Some(lines.collect());
-        self.by_instance_id = true;
+        self.trust_as(&self.instance.to_string(), keys);
+    }
+
+    /// The same under a name that tells these keys from all others.
+    pub(crate) fn trust_as(&mut self, name: &str, keys: &HostKeys) {
+        self.known_hosts = Some(keys.iter().map(|key| format!("{name} {key}\n")).collect());
+        self.alias = Some(name.to_owned());
+    }
+
+    /// Trusts the host keys in this file alone.
+    pub(crate) fn trust_file(&mut self, file: &Path) -> Result<(), Failure> {
+        self.known_hosts = Some(read(file)?);
+        Ok(())
     }
 }
 
@@ -113,7 +133,7 @@ fn names(lines: &str, instance: &InstanceId) -> bool {
 }
 
 /// A name or an address, IPv6 zone included; nothing that ssh could read as an option or expand.
-fn is_address(text: &str) -> bool {
+pub(crate) fn is_address(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'%');
     !text.is_empty() && text.len() <= 255 && !text.starts_with('-') && text.bytes().all(allowed)
 }

@@ -10,11 +10,13 @@ const UNAUTHORIZED: &str = "<Response><Errors><Error><Code>UnauthorizedOperation
 /// Each command, as somebody types it.
 fn commands(person: &Person) -> Vec<Vec<String>> {
     let agents = person.home.path().join("a").display().to_string();
-    let commands: [&[&str]; 7] = [
+    let commands: [&[&str]; 8] = [
         &["send-key", INSTANCE, "--ssh-public-key", KEY],
         &["ssh", INSTANCE],
         &["sftp", INSTANCE],
         &["proxy", "--agents", &agents, "--", INSTANCE, "22", "alice"],
+        // As whoever may not ask where the gateway is.
+        &["console", INSTANCE, "--gateway", "192.0.2.1:2022", "--known-hosts", "/dev/null"],
         &["instances"],
         &["ansible-inventory", "--list"],
         &["whoami"],

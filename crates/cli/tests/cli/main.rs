@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod administration;
 #[cfg(test)]
+mod console;
+#[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod instances;

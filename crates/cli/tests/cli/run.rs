@@ -67,6 +67,8 @@ impl Person {
             .env("PATH", format!("{}/bin:{path}", self.home.path().display()))
             .env("HOME", self.home.path())
             .env("TMPDIR", self.temporary())
+            // A bug that is planted is in the program, too.
+            .envs(std::env::vars().filter(|(name, _)| name == "PLANTED_BUG"))
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         command

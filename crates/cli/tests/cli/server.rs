@@ -29,7 +29,7 @@ pub(crate) struct Server {
     pub(crate) pushes: Arc<Mutex<Vec<Value>>>,
     /// What it answers to whoever asks for host keys; as AWS unless a test sets it.
     pub(crate) host_keys: Arc<Mutex<(u16, String)>>,
-    /// What it answers to whoever administers it, one after the other, the last of it again and again.
+    /// What it answers to whoever administers it, one after the other, the last of it again and again. What has a `__type` is a refusal.
     pub(crate) administration: Arc<Mutex<VecDeque<String>>>,
     /// What whoever administers it has asked for: operations with their parameters.
     pub(crate) administered: Arc<Mutex<Vec<(String, Value)>>>,
@@ -195,7 +195,8 @@ impl Server {
                 let (_, operation) = operation.unwrap().split_once('.').unwrap();
                 let asked = (operation.to_owned(), serde_json::from_str(form).unwrap());
                 self.administered.lock().unwrap().push(asked);
-                (200, next(&mut self.administration.lock().unwrap()))
+                let answer = next(&mut self.administration.lock().unwrap());
+                (if answer.contains("\"__type\"") { 400 } else { 200 }, answer)
             }
             "ec2" => {
                 let asked = form.split_once("&Version=2016-11-15").unwrap().1;

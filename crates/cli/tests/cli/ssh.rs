@@ -14,10 +14,10 @@ fn person(server: &Server) -> Person {
 }
 
 /// The stub prints its arguments, one a line.
-const PRINT: &str = "printf '%s\\n' \"$@\"";
+pub(crate) const PRINT: &str = "printf '%s\\n' \"$@\"";
 
 /// The value of an option in printed arguments.
-fn option(outcome: &Outcome, name: &str) -> Option<String> {
+pub(crate) fn option(outcome: &Outcome, name: &str) -> Option<String> {
     let prefix = format!("{name}=");
     outcome.stdout.lines().find_map(|line| line.strip_prefix(&prefix)).map(str::to_owned)
 }
@@ -183,7 +183,8 @@ fn hosts_and_host_keys_by_option() {
     assert!(outcome.stdout.contains("-p\n22\n"));
 }
 
-const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGmvQQVTcV1Mc2OBIcHd2WtXEukgRdlPYlgpWLAWlQQp";
+pub(crate) const HOST_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGmvQQVTcV1Mc2OBIcHd2WtXEukgRdlPYlgpWLAWlQQp";
 
 /// Where the caller names no file, the machine has to prove itself with a key that the service has pinned.
 #[test]

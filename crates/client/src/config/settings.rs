@@ -44,6 +44,11 @@ impl Settings {
         self.instance_connect.url()
     }
 
+    /// The host of that: a name in lower case, or an address without brackets.
+    pub fn endpoint_host(&self) -> &str {
+        &self.instance_connect.host
+    }
+
     /// Where requests to EC2 go.
     ///
     /// # Errors

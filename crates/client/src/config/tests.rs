@@ -139,6 +139,7 @@ fn given_values_come_first() {
         .credentials(credentials);
     let settings = Machine::new("", "", &variables).resolve(&config).unwrap();
     assert_eq!(settings.endpoint_url(), "https://given.example/");
+    assert_eq!(settings.endpoint_host(), "given.example");
     assert_eq!(settings.ca_bundle, Some("/given.pem".into()));
     assert_eq!((settings.access_key_id(), settings.credentials_source()), (Some("GIVEN"), "the caller"));
     let debug = format!("{config:?} {settings:?} {:?}", Machine::new("", "", &variables).environment());

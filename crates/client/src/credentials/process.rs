@@ -10,6 +10,7 @@ use instance_connect_core::printable::printable;
 use instance_connect_core::secret::Secret;
 use instance_connect_core::shell::quoted;
 use instance_connect_core::sigv4::Credentials;
+use instance_connect_planted::planted;
 use serde::Deserialize;
 use std::fmt;
 use std::io;
@@ -139,7 +140,7 @@ impl CredentialProcess {
             for variable in OURS_ALONE {
                 command.env_remove(variable);
             }
-            if cfg!(not(feature = "planted-sign-ins-at-our-endpoint")) {
+            if !planted("sign-ins-at-our-endpoint") {
                 command.env(IGNORE_CONFIGURED_ENDPOINT_URLS, "true");
             }
         }

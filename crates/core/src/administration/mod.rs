@@ -15,7 +15,9 @@ mod tests;
 
 pub use operation::Operation;
 pub use policy_arn::{PolicyArn, PolicyArnError};
-pub use request::{About, Change, Page, PolicyDocument, Read, Request, Resource, Revoke, Tags};
+pub use request::{
+    About, AtConsole, Change, ConsoleOperation, Page, PolicyDocument, Read, Request, Resource, Revoke, Tags,
+};
 
 use instance_connect_document::UnixSeconds;
 use serde_json::{Map, Value};

@@ -83,6 +83,13 @@ operations! {
     RevokeAgent, Write, Instance;
     RearmAgent, Write, Instance;
 
+    // Serial consoles.
+    DescribeSerialConsole, Read, Any;
+    GetSerialConsoleSession, Read, Instance;
+    WatchSerialConsole, Write, Instance;
+    SendSerialBreak, Write, Instance;
+    TerminateSerialConsoleSession, Write, Instance;
+
     // What machines with the distributions' own host package have to trust.
     GetSignerCertificate, Read, Any;
 

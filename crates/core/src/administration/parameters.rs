@@ -1,13 +1,13 @@
 //! Which members each operation has.
 
 use super::members::{Bounded, Members};
-use super::request::{Change, Page, Read, Request, Revoke};
+use super::request::{AtConsole, Change, ConsoleOperation, Page, Read, Request, Revoke};
 use super::{Operation, PolicyArn, PolicyDocument, SimulatedPush};
 use crate::api::{AdministrationErrorCode, ApiError};
 use crate::audit::EventFilter;
 use crate::ids::{GroupName, InstanceId, PolicyName, UserName};
 use crate::inventory::InstanceDetails;
-use crate::limits;
+use crate::{limits, stream};
 
 /// The members of each operation.
 pub(super) fn read(operation: Operation, m: &mut Members) -> Result<Request, ApiError> {
@@ -107,6 +107,20 @@ pub(super) fn read(operation: Operation, m: &mut Members) -> Result<Request, Api
             Revoke::Instance { instance, fingerprint, user: m.optional("UserName")? }.into()
         }
         O::RevokeUserKeys => Revoke::User { user: user(m)? }.into(),
+        O::DescribeSerialConsole => Read::DescribeSerialConsole.into(),
+        O::GetSerialConsoleSession => Read::GetSerialConsoleSession { instance: instance(m)? }.into(),
+        O::WatchSerialConsole => {
+            let (instance, Bounded(key)) =
+                (instance(m)?, m.required::<Bounded<{ limits::KEY_TEXT }>>("SSHPublicKey")?);
+            Request::Console(AtConsole { instance, what: ConsoleOperation::Watch { key } })
+        }
+        O::SendSerialBreak => {
+            let (instance, milliseconds) = (instance(m)?, milliseconds(m)?);
+            Request::Console(AtConsole { instance, what: ConsoleOperation::Break { milliseconds } })
+        }
+        O::TerminateSerialConsoleSession => {
+            Request::Console(AtConsole { instance: instance(m)?, what: ConsoleOperation::Terminate })
+        }
         O::GetSignerCertificate => Read::GetSignerCertificate.into(),
         O::ListAgents => Read::ListAgents { page: page(m)? }.into(),
         O::RevokeAgent => Change::RevokeAgent { instance: instance(m)? }.into(),
@@ -173,9 +187,21 @@ fn page(m: &mut Members) -> Result<Page, ApiError> {
     Ok(Page { marker, max_items: at_most(m, "MaxItems", limits::PAGE)? })
 }
 
+/// How long a BREAK is asked for: as long as people mean it, unless it is said.
+fn milliseconds(m: &mut Members) -> Result<u16, ApiError> {
+    let most = usize::try_from(stream::LONGEST_BREAK.as_millis()).unwrap_or(usize::MAX);
+    let usual = usize::try_from(stream::BREAK.as_millis()).unwrap_or(most);
+    let asked = number_within(m, "DurationMilliseconds", usual, most)?;
+    Ok(u16::try_from(asked).unwrap_or(u16::MAX))
+}
+
 /// How many are asked for: all there may be, unless it is said.
 fn at_most(m: &mut Members, name: &str, most: usize) -> Result<usize, ApiError> {
-    let asked = m.optional::<u32>(name)?.map_or(most, |n| n as usize);
+    number_within(m, name, most, most)
+}
+
+fn number_within(m: &mut Members, name: &str, unless_said: usize, most: usize) -> Result<usize, ApiError> {
+    let asked = m.optional::<u32>(name)?.map_or(unless_said, |n| n as usize);
     if (1..=most).contains(&asked) {
         return Ok(asked);
     }

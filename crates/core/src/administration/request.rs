@@ -12,7 +12,7 @@ use crate::ids::{
 use crate::inventory::{
     InstanceDetails, InstanceState, Status, User, group_arn, instance_arn, policy_arn, user_arn,
 };
-use crate::planted;
+use instance_connect_planted::parser_entered;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,6 +72,8 @@ pub enum Request {
     Change(Change),
     /// One that withdraws keys from machines.
     Revoke(Revoke),
+    /// One that does something to the serial console of an instance.
+    Console(AtConsole),
 }
 
 /// An operation that changes nothing.
@@ -95,6 +97,8 @@ pub enum Read {
     ListAgents { page: Page },
     GetHostKeys { instance: InstanceId, os_user: Option<OsUser> },
     GetSignerCertificate,
+    DescribeSerialConsole,
+    GetSerialConsoleSession { instance: InstanceId },
     LookupEvents { filter: EventFilter, max_results: usize, from: Option<LogPosition> },
 }
 
@@ -115,6 +119,32 @@ pub enum Revoke {
         /// Who pushed them.
         user: UserName,
     },
+}
+
+/// An operation at the serial console of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AtConsole {
+    /// Whose.
+    pub instance: InstanceId,
+    /// What.
+    pub what: ConsoleOperation,
+}
+
+/// What is done at a serial console.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConsoleOperation {
+    /// Whoever holds this key may watch, if they come within its time.
+    Watch {
+        /// The key, as a push has it.
+        key: String,
+    },
+    /// The line is held in the BREAK state for so many milliseconds.
+    Break {
+        /// 1 to those of [`LONGEST_BREAK`](crate::stream::LONGEST_BREAK).
+        milliseconds: u16,
+    },
+    /// Whoever has the session loses it.
+    Terminate,
 }
 
 /// An operation that changes something in the inventory. Whose the access keys are may be left out: then they are the caller's.
@@ -324,7 +354,7 @@ impl Request {
     /// first value that the model does not allow, a member that is missing, or one that the operation does not have;
     /// `MalformedPolicyDocument`.
     pub fn parse(operation: Operation, body: &[u8]) -> Result<(Self, Value), ApiError> {
-        planted::parser_entered(body);
+        parser_entered(body);
         let (mut members, all) = Members::of(body)?;
         let request = parameters::read(operation, &mut members)?;
         members.finish()?;
@@ -340,6 +370,9 @@ impl Request {
                 About { resource: Resource::Instance(instance), policy: None }
             }
             Self::Revoke(Revoke::User { user }) => About { resource: Resource::User(user), policy: None },
+            Self::Console(AtConsole { instance, .. }) => {
+                About { resource: Resource::Instance(instance), policy: None }
+            }
         }
     }
 
@@ -349,7 +382,7 @@ impl Request {
             Self::Change(
                 Change::AcceptHostKeys { from: other, .. } | Change::SetInstanceHost { host: other, .. },
             ) => other.as_ref().map(Resource::Instance),
-            Self::Change(_) | Self::Read(_) | Self::Revoke(_) => None,
+            Self::Change(_) | Self::Read(_) | Self::Revoke(_) | Self::Console(_) => None,
         }
     }
 }
@@ -366,11 +399,14 @@ impl Read {
             | Self::DescribeInstances { .. }
             | Self::ListAgents { .. }
             | Self::GetSignerCertificate
+            | Self::DescribeSerialConsole
             | Self::LookupEvents { .. } => Resource::Any,
             Self::SimulatePrincipalPolicy { user, .. }
             | Self::GetUser { user }
             | Self::GetUserPolicy { user, .. } => Resource::User(user),
-            Self::GetHostKeys { instance, .. } => Resource::Instance(instance),
+            Self::GetHostKeys { instance, .. } | Self::GetSerialConsoleSession { instance } => {
+                Resource::Instance(instance)
+            }
             Self::ListAccessKeys { user } => user_or_caller(user),
             Self::GetGroup { group } | Self::GetGroupPolicy { group, .. } => Resource::Group(group),
             Self::GetPolicy { policy } => Resource::PolicyArn(policy),

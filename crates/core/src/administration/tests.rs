@@ -45,6 +45,7 @@ fn body(operation: Operation) -> Value {
         "ContextEntries": [{ "ContextKeyName": "aws:SourceIp", "ContextKeyValue": "192.0.2.1" }],
         "Fingerprint": "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
         "Fingerprints": ["SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"],
+        "SSHPublicKey": "ssh-ed25519 AAAA", "DurationMilliseconds": 250,
     });
     // One that the operation does not have is refused by name, so what is left are those that it has.
     let Value::Object(mut members) = all else { panic!() };

@@ -5,6 +5,7 @@
 //! of the service's model have a bare `__type` and `Message`.
 
 use super::protocol::Protocol;
+use crate::administration::timestamp;
 use crate::iam::{Action, Denial, PolicyKind, StatementRef};
 use crate::ids::RequestId;
 use crate::inventory::InstanceState;
@@ -66,6 +67,15 @@ pub enum ApiError {
     SerialConsoleAccessDisabled,
     /// The serial console cannot be had now, or not on this instance.
     SerialConsole(SerialConsoleError),
+    /// `SerialConsoleSessionLimitExceededException`, with who has the one session there is: for a member of the instance's account.
+    SerialConsoleInUse {
+        /// The ARN of who has it.
+        by: String,
+        /// Since when.
+        since: UnixSeconds,
+        /// How, and since when, in words that the time follows.
+        what: &'static str,
+    },
     /// `ServiceException`: our fault. The reason is in the log, under the request id.
     Service,
     /// `ThrottlingException`: asked too often. Nothing was done.
@@ -419,6 +429,7 @@ impl ApiError {
                 | Self::InvalidArgs(_)
                 | Self::SerialConsoleAccessDisabled
                 | Self::SerialConsole(_)
+                | Self::SerialConsoleInUse { .. }
                 | Self::Administration { .. },
                 Ec2,
             ) => (500, "InternalError"),
@@ -484,6 +495,10 @@ impl ApiError {
                 let (status, code) = error.row();
                 (status, code, Modelled)
             }
+            Self::SerialConsoleInUse { .. } => {
+                let (status, code) = SerialConsoleError::LimitExceeded.row();
+                (status, code, Modelled)
+            }
             Self::Service => (500, "ServiceException", Modelled),
             Self::Administration { code, .. } => (400, code.as_str(), Modelled),
             // Told in XML alone.
@@ -537,6 +552,9 @@ impl ApiError {
                 "Serial console access is not enabled for this account.".to_owned()
             }
             Self::SerialConsole(error) => error.message().to_owned(),
+            Self::SerialConsoleInUse { by, since, what } => {
+                format!("{} {by} {what} {}.", SerialConsoleError::LimitExceeded.message(), timestamp(*since))
+            }
             Self::Service => {
                 "The service could not complete the request. Retry, and report the request id.".to_owned()
             }
@@ -752,6 +770,15 @@ mod tests {
                 ApiError::SerialConsole(SerialConsoleError::LimitExceeded),
                 400,
                 r#"{"__type":"SerialConsoleSessionLimitExceededException","Message":"The instance's serial console is in use. It has one session at a time."}"#,
+            ),
+            (
+                ApiError::SerialConsoleInUse {
+                    by: "arn:aws:iam::111122223333:user/alice".into(),
+                    since: UnixSeconds(1_928_628_306),
+                    what: "has had it since",
+                },
+                400,
+                r#"{"__type":"SerialConsoleSessionLimitExceededException","Message":"The instance's serial console is in use. It has one session at a time. arn:aws:iam::111122223333:user/alice has had it since 2031-02-12T02:05:06Z."}"#,
             ),
             (
                 ApiError::SerialConsole(SerialConsoleError::Unavailable),

@@ -1,11 +1,12 @@
 //! Well-formedness of a request body, before anything in it is believed.
 
-use crate::{limits, planted};
+use crate::limits;
+use instance_connect_planted::parser_entered;
 use serde::de::IgnoredAny;
 
 /// Whether `body` is one JSON object in UTF-8 that nests no deeper than [`limits::JSON_DEPTH`].
 pub fn well_formed(body: &[u8]) -> bool {
-    planted::parser_entered(body);
+    parser_entered(body);
     let Ok(text) = std::str::from_utf8(body) else { return false };
     text.trim_start().starts_with('{')
         && depth(body) <= limits::JSON_DEPTH

@@ -5,6 +5,7 @@ use super::protocol::Protocol;
 use super::validate::{Constraint, Violations};
 use crate::administration;
 use crate::ids::{AvailabilityZone, InstanceId, OsUser, RequestId};
+use crate::limits;
 use crate::query;
 use crate::sigv4::RequestHead;
 use crate::ssh_key::{KeyError, KeyTypes, PublicKey};
@@ -199,7 +200,7 @@ const OS_USER: &[Constraint] = &[
     ),
 ];
 
-const SSH_PUBLIC_KEY: &[Constraint] = &[Constraint::AtMost(4096), Constraint::AtLeast(80)];
+const SSH_PUBLIC_KEY: &[Constraint] = &[Constraint::AtMost(limits::KEY_TEXT), Constraint::AtLeast(80)];
 
 const AVAILABILITY_ZONE: &[Constraint] = &[
     Constraint::AtMost(32),

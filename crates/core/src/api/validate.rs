@@ -2,6 +2,7 @@
 
 use super::error::ApiError;
 use crate::ssh_key::{KeyError, PublicKey, begins_public_key, looks_like_a_path, may_hold_secret};
+use instance_connect_planted::planted;
 use std::borrow::Cow;
 
 /// A constraint on a member that is text. Lengths count characters (Unicode scalar values), as the model's own language
@@ -147,7 +148,7 @@ const LONGEST: usize = 256;
 /// A value as a message repeats it: not the whole of a long one, and nothing that may be a secret, which must neither
 /// travel back nor get into anybody's log.
 fn shown(text: &str) -> Cow<'_, str> {
-    if may_hold_secret(text) && cfg!(not(feature = "planted-private-key-echoed")) {
+    if may_hold_secret(text) && !planted("private-key-echoed") {
         return HIDDEN.into();
     }
     match text.char_indices().nth(LONGEST) {

@@ -1,6 +1,7 @@
 //! One line of the log.
 
 use crate::limits;
+use instance_connect_planted::planted;
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -78,7 +79,7 @@ impl Members {
         json.push(b'}');
         // JSON itself escapes what is below the blank, so this is what is left.
         let plain = json.is_ascii() && !json.contains(&b'\x7f');
-        if !plain && cfg!(not(feature = "planted-lines-unescaped")) {
+        if !plain && !planted("lines-unescaped") {
             json = escaped(&String::from_utf8_lossy(&json));
         }
         json.push(b'\n');

@@ -4,8 +4,8 @@
 use super::finished::FinishedFile;
 use super::shape::INTENT;
 use crate::ids::AccountId;
-use crate::planted;
 use instance_connect_document::UnixSeconds;
+use instance_connect_planted::parser_entered;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -133,7 +133,7 @@ const RESOURCE_SETS: [(&str, &str); 2] = [("instancesSet", "instanceId"), ("reso
 impl<'a> Event<'a> {
     /// Reads a line. `None` where it is no event: an intent, or no line of ours.
     pub fn read(line: &'a [u8]) -> Option<Self> {
-        planted::parser_entered(line);
+        parser_entered(line);
         let line = std::str::from_utf8(line).ok()?.trim_end_matches('\n');
         let members: Members<'a> = serde_json::from_str(line).ok()?;
         if members.event_type == INTENT {

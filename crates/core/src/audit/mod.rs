@@ -2,6 +2,7 @@
 //! text. Where they are kept is the server's business.
 
 mod chain;
+mod console;
 mod finished;
 mod line;
 mod lookup;
@@ -16,6 +17,7 @@ mod shape;
 mod tests;
 
 pub use chain::{Chain, ChainValue, NotAChainValue, Tie};
+pub use console::{ConsoleEvent, ConsoleVisit, console_event};
 pub use finished::{FinishedFile, LogNames, NotAFinishedFile};
 pub use line::Line;
 pub use lookup::{AttributeKey, Event, EventFilter, LogPosition, NotALogPosition, parse_time};

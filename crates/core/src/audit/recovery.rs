@@ -5,7 +5,8 @@ use super::shape::{
     AdditionalEventData, DecidedBy, Delivery, EVENT, EventType, Failure, INTENT, PUSH_EVENT_SOURCE, Rest,
     Shared, Tls,
 };
-use crate::{limits, planted};
+use crate::limits;
+use instance_connect_planted::parser_entered;
 use serde::Deserialize;
 use std::collections::HashMap;
 
@@ -64,7 +65,7 @@ impl OpenIntents {
     /// # Errors
     /// [`OpenIntentsError::TooMany`].
     pub fn read(&mut self, line: &[u8]) -> Result<(), OpenIntentsError> {
-        planted::parser_entered(line);
+        parser_entered(line);
         let Ok(line) = std::str::from_utf8(line) else { return Ok(()) };
         let Ok(Kind { request, event_type }) = serde_json::from_str(line) else { return Ok(()) };
         match event_type {

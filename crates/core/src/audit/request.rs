@@ -33,7 +33,7 @@ pub enum Outcome<'a> {
     /// Answered with success: the key is on the machine.
     Success {
         /// Whether the machine has the OS user, as far as its agent could tell.
-        os_user_exists: bool,
+        os_user_exists: Option<bool>,
     },
     /// Administration, or EC2's API, answered with success.
     Administered {
@@ -127,7 +127,7 @@ impl AuditedRequest {
         let mut rest = Rest { event_id: Some(event_id), ..self.rest(EventType::AwsApiCall) };
         match outcome {
             Outcome::Success { os_user_exists } => {
-                rest.additional_event_data.os_user_exists = Some(os_user_exists);
+                rest.additional_event_data.os_user_exists = os_user_exists;
                 rest.response_elements =
                     Some(ResponseElements::Pushed { request_id: self.request.as_str(), success: true });
                 self.shared.line(None, &rest)

@@ -125,6 +125,9 @@ pub(super) enum UserIdentity<'a> {
     /// A machine.
     #[serde(rename = "InstanceConnectAgent")]
     Agent { principal_id: &'a str, account_id: &'a str },
+    /// Whoever holds a key that this principal has pushed.
+    #[serde(rename = "InstanceConnectPushedKey")]
+    PushedKey { arn: &'a str, account_id: &'a str },
     /// Nobody who is known. The key is the one that the request claims.
     Unknown {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -256,6 +259,7 @@ pub(super) enum ResponseElements<'a> {
     Pushed { request_id: &'a str, success: bool },
     Enrolled { generation: u64 },
     HostKeysReported { pinned: bool },
+    ConsoleClosed { reason: &'static str, seconds: u64, bytes_typed: u64, bytes_shown: u64 },
     Administered(&'a Value),
 }
 

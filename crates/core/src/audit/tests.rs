@@ -92,7 +92,7 @@ fn value(line: &Line) -> Value {
 fn a_push_as_cloudtrail_prints_it() {
     let audited = push(&origin(), &format!("{KEY} alice\n"));
     assert_eq!(
-        text(&audited.record(Outcome::Success { os_user_exists: true }, EVENT)),
+        text(&audited.record(Outcome::Success { os_user_exists: Some(true) }, EVENT)),
         concat!(
             r#"{"eventVersion":"1.08","userIdentity":{"type":"IAMUser","principalId":"AIDAEXAMPLEEXAMPLE01","#,
             r#""arn":"arn:aws:iam::111122223333:user/alice","accountId":"111122223333","#,
@@ -114,7 +114,7 @@ fn a_push_as_cloudtrail_prints_it() {
 /// wire.md 8.1: the last member.
 #[test]
 fn tls_is_on_record() {
-    let line = push(&over_tls(), KEY).record(Outcome::Success { os_user_exists: true }, EVENT);
+    let line = push(&over_tls(), KEY).record(Outcome::Success { os_user_exists: Some(true) }, EVENT);
     let expected = concat!(
         r#""eventCategory":"Management","tlsDetails":{"tlsVersion":"TLSv1.3","#,
         r#""cipherSuite":"TLS_AES_128_GCM_SHA256","clientProvidedHostHeader":"a.example:8443"}}"#,
@@ -126,7 +126,7 @@ fn tls_is_on_record() {
 #[test]
 fn an_intent_is_the_record_without_an_outcome() {
     let audited = push(&over_tls(), KEY);
-    let mut expected = value(&audited.record(Outcome::Success { os_user_exists: true }, EVENT));
+    let mut expected = value(&audited.record(Outcome::Success { os_user_exists: Some(true) }, EVENT));
     expected.as_object_mut().unwrap().remove("eventID");
     expected["additionalEventData"].as_object_mut().unwrap().remove("osUserExists");
     expected["responseElements"] = Value::Null;
@@ -492,7 +492,7 @@ fn check_contained(hostile: &str) {
     let (policy, statement) = (hostile.to_owned(), hostile.to_owned());
     audited.decided_by(Some(&StatementRef { kind: PolicyKind::IdentityBased, policy, statement }));
     let error = ApiError::InvalidArgs(hostile.to_owned());
-    let outcomes = [Outcome::Success { os_user_exists: true }, Outcome::Failure(&error)];
+    let outcomes = [Outcome::Success { os_user_exists: Some(true) }, Outcome::Failure(&error)];
     let lines = outcomes.map(|outcome| audited.record(outcome, EVENT));
     for line in lines.iter().chain([&audited.intent()]) {
         let (end, json) = line.as_bytes().split_last().unwrap();

@@ -4,6 +4,7 @@ use super::policy::Policy;
 use super::request::{AccessRequest, Context};
 use super::statement::{Effect, Statement};
 use crate::inventory::UserKind;
+use instance_connect_planted::planted;
 use std::fmt;
 use std::iter;
 
@@ -53,10 +54,7 @@ pub fn evaluate(request: &AccessRequest<'_>) -> Decision {
     let context = Context::new(request);
     let caller = request.caller;
     let identity = Verdict::of(caller.policies.iter().map(AsRef::as_ref), &context);
-    #[cfg(not(feature = "planted-boundary-ignored"))]
-    let boundary = caller.boundary.as_deref();
-    #[cfg(feature = "planted-boundary-ignored")]
-    let boundary: Option<&Policy> = None;
+    let boundary = caller.boundary.as_deref().filter(|_| !planted("boundary-ignored"));
     let boundary = boundary.map(|boundary| Verdict::of(iter::once(boundary), &context));
     match (identity, boundary) {
         (Verdict::Denied(by), _) => {
@@ -94,8 +92,7 @@ impl<'p> Verdict<'p> {
                     continue;
                 }
                 match statement.effect {
-                    #[cfg(feature = "planted-allow-beats-deny")]
-                    Effect::Deny if allowed.is_some() => {}
+                    Effect::Deny if allowed.is_some() && planted("allow-beats-deny") => {}
                     Effect::Deny => return Self::Denied(Found { policy, statement }),
                     Effect::Allow => allowed = allowed.or(Some(Found { policy, statement })),
                 }

@@ -5,6 +5,7 @@ use super::key::ConditionKey;
 use super::request::Context;
 use super::wildcard::{self, Token, exactly, in_any_case};
 use crate::limits;
+use instance_connect_planted::planted;
 
 /// What in a text is more than itself. Where it is not, it is literal.
 #[derive(Clone, Copy, Debug)]
@@ -211,8 +212,7 @@ impl Variable {
     /// What it stands for in this request.
     fn value<'p: 'v, 'v>(&'p self, context: &'v Context<'_>) -> Result<&'v str, Undecided<'p>> {
         let value = self.key.value(context)?.or(self.default.as_deref());
-        #[cfg(feature = "planted-missing-variable-empty")]
-        let value = value.or(Some(""));
+        let value = if planted("missing-variable-empty") { value.or(Some("")) } else { value };
         value.ok_or(Undecided::Missing(self))
     }
 

@@ -2,8 +2,9 @@
 
 use super::pattern::folded;
 use super::statement::{ConditionText, Effect, Listed, Statement, StatementText};
+use crate::limits;
 use crate::printable::printable;
-use crate::{limits, planted};
+use instance_connect_planted::parser_entered;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, IntoDeserializer as _, MapAccess, SeqAccess, Visitor};
@@ -38,7 +39,7 @@ impl Policy {
     /// # Errors
     /// Anything that could not be evaluated fully is refused here, never skipped later.
     pub fn parse(name: &str, document: &str) -> Result<Self, PolicyError> {
-        planted::parser_entered(document.as_bytes());
+        parser_entered(document.as_bytes());
         check_size(document)?;
         let Object(text): Object<DocumentText> =
             serde_json::from_str(document).map_err(|error| PolicyError::new(&error.to_string()))?;

@@ -14,10 +14,10 @@ pub use token::TokenKey;
 use crate::environment::Random;
 use crate::limits::LIVE_KEYS_PER_USER;
 use crate::link::InstanceFacts;
-use crate::planted;
 use crate::stock::StockKeys;
 use crate::throttle::Rate;
 use instance_connect_document::{BootInstant, InstanceId, STOCK_ENTRY_LIMIT, decimal};
+use instance_connect_planted::parser_entered;
 use path::Path;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -109,7 +109,7 @@ pub fn respond(
     now: BootInstant,
     random: &dyn Random,
 ) -> Response {
-    planted::parser_entered(request.target.as_bytes());
+    parser_entered(request.target.as_bytes());
     // 1. A path.
     let response = match Path::read(request.target) {
         None => Response::page(400),

@@ -11,6 +11,7 @@ use crate::stock::Signer;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::digest::{SHA256, digest};
 use instance_connect_document::{BootInstant, base64_decode, base64_encode};
+use instance_connect_planted::planted;
 use std::fmt;
 use zeroize::Zeroizing;
 
@@ -93,7 +94,7 @@ impl TokenKey {
 
 fn associated<'a>(view: &View<'a>) -> Aad<&'a [u8]> {
     let instance = view.instance.as_str().as_bytes();
-    Aad::from(if cfg!(feature = "planted-tokens-of-others") { b"" } else { instance })
+    Aad::from(if planted("tokens-of-others") { b"" } else { instance })
 }
 
 /// The first bytes of the hash of a signer's key: enough to tell two that were given the same number.

@@ -1,8 +1,8 @@
 //! Writing and reading the fields of a frame. Reading is strict: nothing is cut, padded or skipped.
 
 use super::limits;
-use crate::planted;
 use instance_connect_document::{BootInstant, Fingerprint, ServerInstant};
+use instance_connect_planted::parser_entered;
 use std::str::FromStr;
 
 /// Why bytes are not a frame this side can take.
@@ -135,7 +135,7 @@ impl<'a> Reader<'a> {
         if frame.len() > limits::FRAME {
             return Err(FrameError::TooLong);
         }
-        planted::parser_entered(frame);
+        parser_entered(frame);
         let (kind, body) = frame.split_first().ok_or(FrameError::Empty)?;
         Ok((*kind, Self(body)))
     }

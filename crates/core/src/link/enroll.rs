@@ -117,6 +117,8 @@ error_codes! {
     IdentityRevoked = 403, "identity_revoked";
     /// Two machines seem to hold the identity.
     IdentitySuspended = 403, "identity_suspended";
+    /// No stream is waited for with this ticket.
+    TicketRefused = 403, "ticket_refused";
     /// No such path.
     NotFound = 404, "not_found";
     /// The instance has an identity and `replace` was not set.

@@ -5,6 +5,8 @@ use super::codec::{FrameError, Reader, Writer};
 use super::codes::StreamRefusal;
 use super::limits;
 use super::token::{from_base64url, to_base64url};
+pub use crate::console::Mode as LineMode;
+use crate::console::Mode;
 use crate::ids::InstanceId;
 use std::fmt;
 
@@ -53,15 +55,6 @@ impl fmt::Debug for StreamTicket {
     }
 }
 
-/// What a person may do on a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LineMode {
-    /// Read and write. One at a time.
-    Write,
-    /// Read.
-    Watch,
-}
-
 /// A serial line, as its instance and port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OwnedLine {
@@ -89,7 +82,7 @@ pub struct OpenStream {
     /// Where to.
     pub line: OwnedLine,
     /// What the person may do there.
-    pub mode: LineMode,
+    pub mode: Mode,
     /// How much of the line's past to send first, in bytes at most.
     pub replay: u32,
 }
@@ -134,8 +127,8 @@ impl OpenStream {
     pub(super) fn encode(&self, kind: u8) -> Vec<u8> {
         let writer = Writer::new(kind).u64(self.id.0).hash(self.ticket.as_bytes());
         let mode = match self.mode {
-            LineMode::Write => 0,
-            LineMode::Watch => 1,
+            Mode::Write => 0,
+            Mode::Watch => 1,
         };
         self.line.write(writer).u8(mode).u32(self.replay).finish()
     }
@@ -146,8 +139,8 @@ impl OpenStream {
             ticket: StreamTicket(body.hash()?),
             line: OwnedLine::read(body)?,
             mode: match body.u8()? {
-                0 => LineMode::Write,
-                1 => LineMode::Watch,
+                0 => Mode::Write,
+                1 => Mode::Watch,
                 _ => return Err(FrameError::Malformed("mode")),
             },
             replay: body.u32()?,

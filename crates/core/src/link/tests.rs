@@ -1,6 +1,7 @@
 //! The frames' bytes: golden ones, generated ones, and those that are none.
 
 use super::*;
+use crate::console::Mode;
 use crate::host_facts::{HostAddress, HostFacts};
 use instance_connect_document::{BootInstant, Fingerprint, OsUser, RequestId, ServerInstant, SessionId};
 use proptest::collection::{btree_map, vec};
@@ -250,7 +251,7 @@ fn golden_server_frames() -> Vec<(ServerFrame, String)> {
                 id: StreamId(5),
                 ticket: StreamTicket::from_bytes([0xab; 32]),
                 line: owned_line(),
-                mode: LineMode::Watch,
+                mode: Mode::Watch,
                 replay: 258,
             }),
             format!("970000000000000005{}0a{}000100000102", "ab".repeat(32), hex(b"i-0abcdef1")),
@@ -651,7 +652,7 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
                     id: StreamId(id),
                     ticket: StreamTicket::from_bytes(ticket),
                     line: OwnedLine { port, ..owned_line() },
-                    mode: if watches { LineMode::Watch } else { LineMode::Write },
+                    mode: if watches { Mode::Watch } else { Mode::Write },
                     replay,
                 })
             }
@@ -678,7 +679,7 @@ proptest! {
         prop_assert_eq!(ServerFrame::decode(&frame.encode()), Ok(Some(frame)));
     }
 
-    /// One spelling: whatever is taken at all is what encoding would have written. Catches `planted-parser-panics`.
+    /// One spelling: whatever is taken at all is what encoding would have written. Catches the planted `parser-panics`.
     #[test]
     fn any_bytes_are_refused_or_a_frame(kind in prop_oneof![0x80..=0x91u8, any::<u8>()], body: Vec<u8>) {
         let bytes = [&[kind][..], &body].concat();

@@ -4,7 +4,8 @@ use super::{Operation, Service, refused};
 use crate::api::{ApiError, QueryErrorCode as Code};
 use crate::ids::InstanceId;
 use crate::sigv4::Query;
-use crate::{limits, percent, planted};
+use crate::{limits, percent};
+use instance_connect_planted::parser_entered;
 use std::collections::BTreeMap;
 
 /// The parameters that have not been read yet, by name. Of a structure in a list, those behind its number.
@@ -24,7 +25,7 @@ impl Parameters {
     /// characters, which no parameter has and each of which takes six bytes on record, or a name that stands twice: somebody
     /// may go by the first one, and somebody else by the last.
     pub fn read(query: &Query, form: &[u8]) -> Result<Self, ApiError> {
-        planted::parser_entered(form);
+        parser_entered(form);
         let malformed = |why: &str| refused(Code::MalformedQueryString, why);
         let form = std::str::from_utf8(form).map_err(|_| malformed("The form is not text."))?;
         let (mut values, mut bytes) = (BTreeMap::new(), 0);

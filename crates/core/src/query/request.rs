@@ -9,6 +9,7 @@ use crate::api::{ApiError, QueryErrorCode as Code};
 use crate::ids::{InstanceId, InstanceType};
 use crate::inventory::{Instance, InstanceState};
 use crate::limits;
+use instance_connect_planted::planted;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -210,7 +211,7 @@ impl Request {
         let mut tags = self.tags();
         if let (Task::Change(Change::DeleteTags { tags: deleted, .. }), Some(instance)) =
             (&self.task, instance)
-            && cfg!(not(feature = "planted-taken-tags-unjudged"))
+            && !planted("taken-tags-unjudged")
         {
             let taken = instance.tags.iter().filter(|(key, value)| deleted.covers(key, value));
             tags.extend(taken.map(|(key, value)| (key.clone(), Some(value.clone()))));

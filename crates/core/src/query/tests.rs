@@ -632,7 +632,7 @@ fn the_one_region() {
     );
 }
 
-/// Those that are spelled out, and those that the instance has. Catches `planted-taken-tags-unjudged`.
+/// Those that are spelled out, and those that the instance has. Catches the planted `taken-tags-unjudged`.
 #[test]
 fn tags_that_are_taken_are_those_of_the_request() {
     let inventory = inventory();

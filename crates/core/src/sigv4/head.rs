@@ -1,6 +1,7 @@
 //! The head of a request, read in the one way that every proxy before us and every rule behind us reads it.
 
 use super::query::Query;
+use instance_connect_planted::planted;
 
 /// A request head that can be understood in one way only: an origin-form target, one `Host`, `Authorization` and each
 /// `X-Amz-*` at most once, a length that is not in doubt.
@@ -62,8 +63,8 @@ impl<'a> RequestHead<'a> {
             if name == "transfer-encoding" {
                 return Err(MalformedHead::TransferEncoding);
             }
-            #[cfg(not(feature = "planted-repeated-headers-pass"))]
-            if stands_once(name) && known.iter().any(|(earlier, _)| *earlier == name) {
+            let is_repeated = stands_once(name) && known.iter().any(|(earlier, _)| *earlier == name);
+            if is_repeated && !planted("repeated-headers-pass") {
                 return Err(MalformedHead::RepeatedHeader(name.to_owned()));
             }
             known.push((name, value));

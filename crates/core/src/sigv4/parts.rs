@@ -5,7 +5,7 @@ use super::date::AmzDate;
 use super::head::RequestHead;
 use super::query::Query;
 use super::verify::AuthenticationError;
-use crate::planted;
+use instance_connect_planted::parser_entered;
 use std::time::Duration;
 
 /// What a signature in the header must have, in the order in which AWS misses it.
@@ -44,7 +44,7 @@ impl<'a> Parts<'a> {
         head: &RequestHead<'a>,
         authorization: &'a str,
     ) -> Result<Self, AuthenticationError> {
-        planted::parser_entered(authorization.as_bytes());
+        parser_entered(authorization.as_bytes());
         let (algorithm, parameters) = authorization.split_once(' ').unwrap_or((authorization, ""));
         let (date, read_date): (_, fn(&str) -> _) = match head.header("x-amz-date") {
             Some(date) => (Some(date), AmzDate::read),

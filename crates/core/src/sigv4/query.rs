@@ -2,7 +2,8 @@
 
 use super::canonical::push_encoded;
 use super::head::MalformedHead;
-use crate::{percent, planted};
+use crate::percent;
+use instance_connect_planted::parser_entered;
 use std::collections::BTreeSet;
 
 /// A query, decoded: names and values in the order of arrival, with their percent escapes resolved. A name that begins
@@ -17,7 +18,7 @@ impl Query {
     /// A percent escape that is none, or that decodes to something else than UTF-8; a parameter of a signature that
     /// stands twice.
     pub fn read(raw: &str) -> Result<Self, MalformedHead> {
-        planted::parser_entered(raw.as_bytes());
+        parser_entered(raw.as_bytes());
         // Not each name compared with each: there may be thousands, and nobody is authenticated yet.
         let (mut pairs, mut of_signatures) = (Vec::new(), BTreeSet::new());
         for piece in raw.split('&').filter(|piece| !piece.is_empty()) {

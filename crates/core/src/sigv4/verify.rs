@@ -11,6 +11,7 @@ use crate::ids::AccessKeyId;
 use crate::secret::Secret;
 use aws_lc_rs::hmac;
 use instance_connect_document::UnixSeconds;
+use instance_connect_planted::planted;
 use std::time::Duration;
 
 /// What a verifier expects of a signature.
@@ -197,8 +198,7 @@ impl<'a> Presented<'a> {
     /// twice, could be another's.
     fn headers_to_sign(&self) -> Option<Vec<(&'a str, &'a str)>> {
         let signed = &self.parts.signed_headers;
-        #[cfg(not(feature = "planted-unsorted-signed-headers"))]
-        if !signed.is_sorted_by(|a, b| a < b) {
+        if !signed.is_sorted_by(|a, b| a < b) && !planted("unsorted-signed-headers") {
             return None;
         }
         // The list may be as long as a head; of what it names, no more is there than a head has headers.
@@ -251,8 +251,7 @@ fn check_clock(parts: &Parts<'_>, expected: &Expected<'_>) -> Result<(), Authent
     let window = expected.window.duration();
     let lifetime = parts.expires.unwrap_or(window);
     let earliest = now.saturating_sub(seconds(lifetime));
-    #[cfg(feature = "planted-presigned-never-expires")]
-    let earliest = if parts.expires.is_some() { 0 } else { earliest };
+    let earliest = if parts.expires.is_some() && planted("presigned-never-expires") { 0 } else { earliest };
     let latest = now.saturating_add(seconds(window));
     let text = if signed_at.time().0 < earliest {
         format!(

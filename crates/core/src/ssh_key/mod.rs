@@ -15,11 +15,11 @@ mod ssh2;
 mod tests;
 
 use crate::ids::Fingerprint;
-use crate::planted;
 use algorithm::Algorithm;
 pub use algorithm::{KeyType, KeyTypes};
 pub use error::KeyError;
 use instance_connect_document::{base64_decode, base64_encode};
+use instance_connect_planted::parser_entered;
 pub(crate) use line::looks_like_a_path;
 pub use private::holds_private_key;
 pub(crate) use private::{begins_public_key, may_hold_secret};
@@ -38,7 +38,7 @@ impl PublicKey {
     /// # Errors
     /// The [`KeyError`] that says what the text is instead.
     pub fn parse(text: &str, accepted: &KeyTypes) -> Result<Self, KeyError> {
-        planted::parser_entered(text.as_bytes());
+        parser_entered(text.as_bytes());
         if holds_private_key(text) {
             return Err(KeyError::PrivateKey);
         }

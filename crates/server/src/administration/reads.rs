@@ -5,12 +5,16 @@ use super::changes::{find_instance, find_owner, find_user, own_policy};
 use super::{Code, refused, store_error};
 use crate::api::{Api, internal};
 use crate::audit_log::{Found, Wanted};
+use crate::console::AtLine;
 use crate::metrics::Limit;
 use crate::stock::{self, ROOT_NAME};
 use instance_connect_core::administration::{Page, Read as R, SimulatedPush, timestamp};
 use instance_connect_core::api::ApiError;
 use instance_connect_core::authz::{AuthorizedAdministration, InstanceOperation as _, explain};
+use instance_connect_core::console::Occupant;
+use instance_connect_core::console::door::Serve;
 use instance_connect_core::host_facts::{Addresses, FactText, ReportedFacts};
+use instance_connect_core::host_key::claimed;
 use instance_connect_core::host_key::{HostKeys, KnownHostKeys};
 use instance_connect_core::iam::{Decision, Denial};
 use instance_connect_core::ids::{
@@ -93,6 +97,24 @@ impl Api {
             }
             R::ListPolicies { page } => policies(&details().await?, account, page),
             R::GetSignerCertificate => self.signer_certificate(inventory, account),
+            R::DescribeSerialConsole => json!({ "Gateways": gateways(&self.console.gateways()) }),
+            R::GetSerialConsoleSession { instance } => {
+                let instance = find_instance(self, inventory, account, instance)?;
+                let AtLine { writer, watchers } = self.console.who_is_at(&instance.id);
+                json!({
+                    "InstanceId": instance.id.as_str(),
+                    "Session": writer.map(|(since, Occupant { push, occupancy, .. })| json!({
+                        "PrincipalArn": push.principal,
+                        "PushRequestId": push.request.as_str(),
+                        "State": occupancy.as_str(),
+                        "Since": timestamp(since),
+                    })),
+                    "Watchers": watchers.iter().map(|push| json!({
+                        "PrincipalArn": push.principal,
+                        "PushRequestId": push.request.as_str(),
+                    })).collect::<Value>(),
+                })
+            }
             R::LookupEvents { filter, max_results, from } => {
                 // The management account's principals see all, also what is nobody's.
                 let sees_all = inventory.management_account.as_ref() == Some(account);
@@ -269,6 +291,19 @@ fn host_keys(keys: &HostKeys) -> Value {
         json!({ "KeyType": of_type, "Fingerprint": fingerprint, "PublicKey": key.line() })
     });
     keys.collect()
+}
+
+/// Where people connect to serial consoles, and whom they should meet there.
+fn gateways(gateways: &[Arc<Serve>]) -> Value {
+    let shown = gateways.iter().map(|gateway| {
+        json!({
+            "Version": gateway.version,
+            "Address": gateway.address.ip().to_string(),
+            "Port": gateway.address.port(),
+            "HostKeys": host_keys(&claimed(gateway.host_keys.iter().map(String::as_str))),
+        })
+    });
+    shown.collect()
 }
 
 fn accounts(inventory: &Inventory, page: &Page) -> Value {

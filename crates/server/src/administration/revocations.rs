@@ -7,6 +7,7 @@ use crate::links::{Revoked, Selection};
 use instance_connect_core::administration::Revoke;
 use instance_connect_core::api::ApiError;
 use instance_connect_core::authz::AuthorizedAdministration;
+use instance_connect_core::console;
 use instance_connect_core::ids::AccountId;
 use instance_connect_core::limits;
 use instance_connect_core::revocation::Revocation;
@@ -47,6 +48,12 @@ impl Api {
             fingerprint,
             principal: revocation.principal.as_deref(),
         };
+        self.console.revoke(console::Selection {
+            account,
+            instance: revocation.instance.as_ref(),
+            principal: revocation.principal.as_deref(),
+            fingerprint,
+        });
         // Whoever pushes after the answer signs in another second than this one.
         let (revoked, ()) = tokio::join!(self.links.revoke(selection), tokio::time::sleep(SECOND));
         kept?;

@@ -156,6 +156,10 @@ impl Conversation<'_> {
         let has_metadata = hello.capabilities.contains(Capabilities::METADATA);
         self.metadata = has_metadata.then(metadata::Told::default);
         let (link, wanted) = Link::new(claim, self.agent.accepted_at, has_metadata);
+        if !hello.capabilities.contains(Capabilities::STREAMS) {
+            // It has no serial lines, and says nothing of them.
+            link.owns_now(Vec::new());
+        }
         let Opened { replaced, withdrawals } = self.take_place(&slot, &link).await?;
         self.agents.metrics.link_opened();
         tracing::info!(%instance, boot = %hello.boot_id, agent_version = hello.agent_version.as_str(), "link open");
@@ -364,7 +368,14 @@ impl Conversation<'_> {
                 Ok(())
             }
             AgentFrame::Anchors(held) => self.take_anchors(slot, held).await,
-            AgentFrame::Lines(_) | AgentFrame::StreamRefused(_) => Ok(()),
+            AgentFrame::Lines(reported) => {
+                link.owns_now(reported.lines);
+                Ok(())
+            }
+            AgentFrame::StreamRefused(refused) => {
+                self.agents.streams.refused(&self.identity.instance, refused.id, refused.refusal);
+                Ok(())
+            }
             AgentFrame::Renew(renew) => self.renew(slot, link, renew.request.as_str()),
             AgentFrame::Goodbye(goodbye) => {
                 let (instance, code) = (&self.identity.instance, goodbye.code);

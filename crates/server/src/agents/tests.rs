@@ -11,6 +11,7 @@ use crate::links::DeliveryError;
 use crate::metrics::Observed;
 use crate::pki::Pki;
 use crate::stock::{StockSettings, StockSigners};
+use crate::streams::Streams;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use instance_connect_agent::{Directories, EnrollFailure, Enrollment, enroll, read_boot_id};
 use instance_connect_core::document::{BootInstant, Fingerprint, ServerInstant, UnixSeconds};
@@ -102,10 +103,12 @@ impl Setting {
             }
             None => StockSigners::of_tests().await,
         };
+        let links = Arc::new(Links::new(pki, stock, clock.clone()));
         let agents = Arc::new(Agents {
             region: world.region.clone(),
             inventory: Arc::new(LiveInventory::load(store, clock.clone()).await.unwrap()),
-            links: Arc::new(Links::new(pki, stock, clock.clone())),
+            streams: Arc::new(Streams::new(Arc::clone(&links), random.clone())),
+            links,
             random,
             places: Arc::new(Semaphore::new(10)),
             drain: Drain::default(),

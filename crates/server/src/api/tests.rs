@@ -6,11 +6,14 @@ mod sockets;
 
 use super::*;
 use crate::audit_log::{AuditSettings, FileSize};
+use crate::console::{Console, Parts};
 use crate::links::{Link, Wanted};
 use crate::pki::Pki;
 use crate::stock::StockSigners;
+use crate::streams::Streams;
 use hyper::Request;
 use instance_connect_core::audit::LinkClaim;
+use instance_connect_core::console::ConsoleSettings;
 use instance_connect_core::document::ServerInstant;
 use instance_connect_core::link::{AckOutcome, Refusal, ServerFrame};
 use instance_connect_core::secret::Secret;
@@ -51,12 +54,24 @@ impl Setting {
             Arc::new(SqliteStore::open(&directory.path().join("data"), &key, random.clone()).unwrap());
         keep(&world, store.as_ref()).await;
         let pki = Pki::load(store.as_ref(), random.as_ref(), &world.region, world.now).await.unwrap();
+        let inventory = Arc::new(LiveInventory::load(store, clock.clone()).await.unwrap());
+        let links = Arc::new(Links::new(Arc::new(pki), StockSigners::of_tests().await, clock.clone()));
+        let audit = open(clock.clone(), random.as_ref());
+        let console = Parts {
+            region: world.region.clone(),
+            inventory: Arc::clone(&inventory),
+            streams: Arc::new(Streams::new(Arc::clone(&links), random.clone())),
+            audit: audit.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+        };
         let api = Api {
             region: world.region.clone(),
             key_types: KeyTypes::default(),
-            inventory: Arc::new(LiveInventory::load(store, clock.clone()).await.unwrap()),
-            links: Arc::new(Links::new(Arc::new(pki), StockSigners::of_tests().await, clock.clone())),
-            audit: open(clock.clone(), random.as_ref()),
+            inventory,
+            links,
+            console: Arc::new(Console::new(console, ConsoleSettings::default())),
+            audit,
             clock: clock.clone(),
             clock_guard: Arc::default(),
             readiness: Readiness::default(),

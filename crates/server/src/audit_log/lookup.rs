@@ -6,6 +6,7 @@ use instance_connect_core::audit::{Event, EventFilter, FinishedFile, LogPosition
 use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::ids::AccountId;
 use instance_connect_core::limits;
+use instance_connect_planted::planted;
 use serde_json::Value;
 use std::fs::File;
 use std::io;
@@ -75,7 +76,7 @@ pub(super) fn lookup(paths: &Paths, wanted: &Wanted) -> anyhow::Result<Found> {
         let read = read_back(&file, end, &mut left, |line| {
             if let Some(event) = Event::read(line) {
                 let is_theirs = wanted.account.as_ref().is_none_or(|account| event.is_of(account));
-                if (is_theirs || cfg!(feature = "planted-events-of-others")) && wanted.filter.admits(&event) {
+                if (is_theirs || planted("events-of-others")) && wanted.filter.admits(&event) {
                     found.events.push(event.answer());
                 }
             }

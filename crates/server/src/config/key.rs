@@ -220,6 +220,14 @@ impl Value for Duration {
     }
 }
 
+impl Value for String {
+    const SHAPE: Shape = Shape::Text;
+
+    fn parse(texts: &[String]) -> Result<Self, String> {
+        only(texts, "a text")
+    }
+}
+
 impl Value for Domain {
     const SHAPE: Shape = Shape::Text;
 

@@ -140,6 +140,25 @@ pub(super) static STOCK_STAPLE_LIFETIME: Key<Duration> = Key::with_default(
     "How long it is believed that a signer is not revoked; staples are made anew after a quarter of that",
 );
 
+pub(super) static CONSOLE_SOCKET: Key<PathBuf> = Key::optional(
+    "console.socket",
+    "FILE",
+    "\"/run/instance-connect-console/control-plane.sock\"",
+    "The unix socket that the serial console's gateway, instance-connect-console, asks at; without it nobody has a serial console",
+);
+pub(super) static CONSOLE_USER: Key<String> = Key::with_default(
+    "console.user",
+    "NAME",
+    "\"instance-connect-console\"",
+    "The OS user that the gateway runs as; nobody else is heard at the socket",
+);
+pub(super) static CONSOLE_TEARDOWN_DELAY: Key<Duration> = Key::with_default(
+    "console.teardown_delay",
+    "TIME",
+    "\"30s\"",
+    "How long after a serial console session the next one may be reserved, from 0s to 10m",
+);
+
 pub(super) static AUDIT_FILE: Key<PathBuf> = Key::optional(
     "audit.file",
     "FILE",
@@ -240,6 +259,9 @@ pub(super) static ALL: &[&Definition] = &[
     &STOCK_SIGNER_ROTATION.definition,
     &STOCK_SIGNER_OVERLAP.definition,
     &STOCK_STAPLE_LIFETIME.definition,
+    &CONSOLE_SOCKET.definition,
+    &CONSOLE_USER.definition,
+    &CONSOLE_TEARDOWN_DELAY.definition,
     &AUDIT_FILE.definition,
     &AUDIT_MAX_BYTES.definition,
     &THROTTLE_ENABLED.definition,

@@ -3,10 +3,12 @@
 use super::key::{Key, LogFormat, LogLevel, Names};
 use super::{Keys, keys};
 use crate::audit_log::AuditSettings;
+use crate::console::DoorSettings;
 use crate::descriptors::Capacity;
 use crate::proxies::Proxies;
 use crate::stock::StockSettings;
 use crate::traces::Endpoint;
+use instance_connect_core::console::{self, ConsoleSettings};
 use instance_connect_core::ids::Region;
 use instance_connect_core::places::ConnectionLimits;
 use instance_connect_core::proxies::TrustedProxies;
@@ -46,6 +48,7 @@ pub(crate) struct Settings {
     pub(crate) admin: SocketAddr,
     /// Who signs what the metadata service shows.
     pub(crate) stock: StockSettings,
+    pub(crate) console: SerialConsole,
     pub(crate) audit: AuditSettings,
     /// What callers are held to; without it, to nothing.
     pub(crate) throttle: Option<ThrottleLimits>,
@@ -63,6 +66,14 @@ pub(crate) struct Public {
     pub(crate) listen: SocketAddr,
     pub(crate) transport: Transport,
     pub(crate) proxies: Proxies,
+}
+
+/// The serial console.
+#[derive(Clone, Debug)]
+pub(crate) struct SerialConsole {
+    /// Where its gateway asks, if there is one.
+    pub(crate) door: Option<DoorSettings>,
+    pub(crate) sessions: ConsoleSettings,
 }
 
 /// How the public listener is spoken to.
@@ -93,6 +104,7 @@ impl Settings {
         let certificate_days = keys.get(&keys::AGENTS_CERTIFICATE_DAYS);
         let admin = keys.get(&keys::ADMIN_LISTEN);
         let stock = stock(keys);
+        let console = console(keys);
         let audit_file = keys.optional_path(&keys::AUDIT_FILE);
         let audit_max_bytes = keys.get(&keys::AUDIT_MAX_BYTES);
         let throttle = throttle(keys);
@@ -118,6 +130,7 @@ impl Settings {
             agents_certificate_lifetime: DAY * u32::try_from(certificate_days?).unwrap_or(u32::MAX),
             admin: admin?,
             stock: stock?,
+            console: console?,
             throttle: throttle?,
             capacity: capacity?,
             log_format: log_format?,
@@ -219,6 +232,15 @@ fn stock(keys: &mut Keys<'_>) -> Option<StockSettings> {
         return None;
     }
     Some(stock)
+}
+
+fn console(keys: &mut Keys<'_>) -> Option<SerialConsole> {
+    let (socket, user) = (keys.optional_path(&keys::CONSOLE_SOCKET), keys.get(&keys::CONSOLE_USER));
+    let longest = console::limits::LONGEST_TEARDOWN_DELAY;
+    let delay = time_within(keys, &keys::CONSOLE_TEARDOWN_DELAY, Duration::ZERO, longest, "0s to 10m");
+    let (socket, user) = (socket?, user?);
+    let door = socket.map(|socket| DoorSettings { socket, user });
+    Some(SerialConsole { door, sessions: ConsoleSettings { teardown_delay: delay? } })
 }
 
 fn time_within(

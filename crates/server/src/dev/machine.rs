@@ -39,6 +39,7 @@ const CONNECTIONS: usize = 64;
 pub(super) struct Programs {
     agent: PathBuf,
     authorized_keys: PathBuf,
+    pub(super) console: PathBuf,
     sshd: PathBuf,
     prefix: Vec<String>,
     process_group: i32,
@@ -73,7 +74,8 @@ impl Programs {
         let (agent, authorized_keys) =
             (beside("instance-connect-agent")?, beside("instance-connect-authorized-keys")?);
         // One of its own for each, until there is a directory.
-        Ok(Self { agent, authorized_keys, sshd, prefix, process_group: 0 })
+        let console = beside("instance-connect-console")?;
+        Ok(Self { agent, authorized_keys, console, sshd, prefix, process_group: 0 })
     }
 
     /// Copies the sshd command to where the account that runs it can reach it, and puts what is started from now on into
@@ -86,7 +88,7 @@ impl Programs {
     }
 
     /// A program of the machine, which ends with the directory if it has not before.
-    fn command(&self, program: &Path) -> Command {
+    pub(super) fn command(&self, program: &Path) -> Command {
         let mut words = self.prefix.iter().map(OsStr::new).chain([program.as_os_str()]);
         let mut command = Command::new(words.next().unwrap_or_default());
         command.args(words).stdin(Stdio::null()).process_group(self.process_group);
@@ -133,6 +135,7 @@ impl Machine {
         let own = address_of(number);
         let metadata = free_port(own)?;
         folders.write_metadata_settings(metadata)?;
+        folders.write_lines(account)?;
         let mut agent_command = agent_command(&folders, programs)?;
         let agent = start_agent(&mut agent_command, &folders).await?;
 
@@ -277,6 +280,27 @@ impl Folders {
         Ok(set_mode(&path, 0o644)?)
     }
 
+    /// The machine has a serial line. What sits at it is a getty, as on any machine; which only root can run, so for anybody else it is
+    /// a shell.
+    fn write_lines(&self, account: &OsAccount) -> anyhow::Result<()> {
+        let getty = in_path("agetty").filter(|_| account.root);
+        let command = match &getty {
+            Some(getty) => vec![
+                getty.to_string_lossy().into_owned(),
+                "--noclear".to_owned(),
+                "-".to_owned(),
+                "vt220".to_owned(),
+            ],
+            None => vec!["/bin/sh".to_owned(), "-c".to_owned(), shell(account)],
+        };
+        let path = self.etc.join("lines.toml");
+        let command = serde_json::to_string(&command)?;
+        let lines =
+            format!("# Written by instance-connectd dev.\n[[line]]\ncommand = {command}\nterminal = true\n");
+        fs::write(&path, lines)?;
+        Ok(set_mode(&path, 0o644)?)
+    }
+
     fn agent_log(&self) -> PathBuf {
         self.home.join("agent.log")
     }
@@ -305,6 +329,19 @@ impl Folders {
         });
         Ok(())
     }
+}
+
+/// What stands in for a getty: a shell of the account that logins open.
+fn shell(account: &OsAccount) -> String {
+    let shell = if account.root && account.uid != 0 {
+        format!("exec runuser -u {} -- /bin/sh -i", account.name)
+    } else {
+        "exec /bin/sh -i".to_owned()
+    };
+    format!(
+        "printf '\\r\\nThis line of instance-connectd dev has no getty: it is a shell of {}, without a login.\\r\\n'; {shell}",
+        account.name
+    )
 }
 
 /// A port that is free now. The agent listens on it a moment later, and whenever it is started again.

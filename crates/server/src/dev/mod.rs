@@ -6,6 +6,7 @@
 
 mod control_plane;
 mod directory;
+mod gateway;
 mod inventory;
 mod machine;
 mod os_user;
@@ -27,6 +28,7 @@ use directory::{Directory, write_private};
 pub use directory::{ReapArguments, reap};
 use futures_util::future::select_all;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use gateway::Gateway;
 use instance_connect_core::environment::{Clock as _, Random as _};
 use instance_connect_core::ids::{AvailabilityZone, IdError, Region};
 use instance_connect_core::inventory::Instance;
@@ -52,7 +54,7 @@ use zeroize::Zeroizing;
       In CI: wait for ready.json, which names endpoint, credentials and instances.
 
 LOGS
-  DIR/control-plane.log, DIR/instances/*/agent.log and, of logins, DIR/instances/*/auth.log")]
+  DIR/control-plane.log, DIR/console.log, DIR/instances/*/agent.log and, of logins, DIR/instances/*/auth.log")]
 pub struct Arguments {
     /// Private directory for everything; new or empty, and removed at the end [default: a fresh one in the temporary directory]
     #[arg(long, value_name = "DIR")]
@@ -89,6 +91,9 @@ pub struct Arguments {
     machine_prefix: Option<String>,
     #[command(flatten)]
     throttling: Throttling,
+    /// How long after a serial console session the next one may be reserved, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, hide = true, value_parser = clap::value_parser!(u64).range(0..=600))]
+    serial_console_teardown_delay: u64,
     /// Begin with a fault, such as error=ThrottlingException,times=2. More can be caused while it runs: docs/ci.md
     #[arg(long = "fault", value_name = "NAME=VALUE,...", value_parser = Fault::from_str)]
     faults: Vec<Fault>,
@@ -109,6 +114,9 @@ const RESTART_PAUSE: Duration = Duration::from_millis(20);
 
 /// The certificate of its authority, below the directory.
 const CA_FILE: &str = "ca.pem";
+
+/// The audit log, below the directory.
+const AUDIT_LOG: &str = "audit.log";
 
 /// Machines that are being started at a time: one waits for another process or the disk while another computes.
 const STARTING: usize = 4;
@@ -184,6 +192,7 @@ async fn serve(
 /// What runs.
 struct Running {
     control_plane: ControlPlane,
+    _gateway: Gateway,
     machines: Vec<Machine>,
 }
 
@@ -224,6 +233,7 @@ async fn start(
     write_private(&faults, serde_json::to_vec(&arguments.faults)?)?;
     let mut control_plane = ControlPlane::start(configuration, faults, directory).await?;
     let agents = control_plane.listening.agents;
+    let gateway = Gateway::start(&programs, directory).await?;
 
     let machines = (0..).zip(&inventory.instances).map(async |(number, instance)| {
         let invitation = Invitation { agents, join_token: join_token(instance).await? };
@@ -248,20 +258,30 @@ async fn start(
         &inventory,
         control_plane.listening,
         directory,
-        &settings.audit.path,
         &machines,
+        &gateway,
     );
     ready.write(directory, arguments.ready_file.as_deref())?;
     ready.explain(directory);
-    Ok(Running { control_plane, machines })
+    Ok(Running { control_plane, _gateway: gateway, machines })
 }
 
 /// The control plane's configuration. Texts and lists are written alike in JSON and TOML.
 fn write_configuration(arguments: &Arguments, directory: &Directory) -> anyhow::Result<PathBuf> {
-    let Arguments { region, key_types, clock_window, listen, tls, audit_max_bytes, throttling, .. } =
-        arguments;
+    let Arguments {
+        region,
+        key_types,
+        clock_window,
+        listen,
+        tls,
+        audit_max_bytes,
+        throttling,
+        serial_console_teardown_delay,
+        ..
+    } = arguments;
     let Throttling { throttle, throttle_principal, throttle_instance, throttle_unauthenticated } = throttling;
     let key_types = serde_json::to_string(key_types)?;
+    let (socket, teardown_delay) = (gateway::SOCKET, serial_console_teardown_delay);
     let path = directory.path().join("instance-connectd.toml");
     let text = format!(
         r#"region = "{region}"
@@ -281,8 +301,12 @@ names = ["127.0.0.1"]
 [admin]
 listen = "127.0.0.1:0"
 
+[console]
+socket = "{socket}"
+teardown_delay = "{teardown_delay}s"
+
 [audit]
-file = "audit.log"
+file = "{AUDIT_LOG}"
 max_bytes = {audit_max_bytes}
 
 [throttle]

@@ -2,14 +2,15 @@
 
 use super::control_plane;
 use super::directory::{Directory, READY_FILE, write_private};
+use super::gateway::Gateway;
 use super::inventory::{Created, Principal};
 use super::machine::Machine;
 use super::os_user::OsAccount;
-use super::{Arguments, CA_FILE};
+use super::{AUDIT_LOG, Arguments, CA_FILE};
 use crate::control_plane::Listening;
 use crate::faults;
 use serde::Serialize;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 /// The file's content. Parts that do not exist yet are absent.
@@ -26,6 +27,7 @@ pub(super) struct Ready {
     control_url: String,
     audit_log: PathBuf,
     ca_file: PathBuf,
+    serial_console: SerialConsole,
     instances: Vec<ReadyInstance>,
 }
 
@@ -41,6 +43,14 @@ impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.access_key_id)
     }
+}
+
+/// Where people connect to serial consoles.
+#[derive(Debug, Serialize)]
+struct SerialConsole {
+    host: IpAddr,
+    port: u16,
+    host_key: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -63,8 +73,8 @@ impl Ready {
         created: &Created,
         listening: Listening,
         directory: &Directory,
-        audit_log: &Path,
         machines: &[Machine],
+        gateway: &Gateway,
     ) -> Self {
         let instances = created.instances.iter().zip(machines).map(|(instance, machine)| ReadyInstance {
             instance_id: instance.id.to_string(),
@@ -86,8 +96,13 @@ impl Ready {
             limited: Credentials::of(&created.limited),
             metrics_url: format!("http://{}/metrics", listening.admin),
             control_url: format!("http://{}{}", listening.admin, faults::PATH),
-            audit_log: audit_log.to_owned(),
+            audit_log: directory.path().join(AUDIT_LOG),
             ca_file: directory.path().join(CA_FILE),
+            serial_console: SerialConsole {
+                host: gateway.listening.address.ip(),
+                port: gateway.listening.address.port(),
+                host_key: gateway.host_key().to_owned(),
+            },
             instances: instances.collect(),
         }
     }

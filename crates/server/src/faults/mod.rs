@@ -25,6 +25,7 @@ use instance_connect_core::inventory::User;
 use instance_connect_core::origin::Origin;
 use instance_connect_core::query::Parameters;
 use instance_connect_core::sigv4::{AuthenticationError, Expected, Presented, RequestHead, in_http};
+use instance_connect_planted::planted;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -107,7 +108,7 @@ impl Faults {
         let is_dev =
             dev::is_directory_of_dev(directory) && listening.iter().all(|address| address.ip().is_loopback());
         ensure!(
-            is_dev || cfg!(feature = "planted-faults-in-service"),
+            is_dev || planted("faults-in-service"),
             "faults can be caused in instance-connectd dev only, and on loopback addresses"
         );
         let mut text = String::new();

@@ -1,5 +1,8 @@
 use super::*;
+use crate::streams::{NoStream, Stream, Streams};
+use instance_connect_core::console::Mode;
 use instance_connect_core::document::{UnixSeconds, base64_decode};
+use instance_connect_core::link::StreamRefusal;
 use instance_connect_store::{MasterKey, SqliteStore};
 use instance_connect_testkit::{ManualClock, SeededRandom, World};
 use std::time::Duration;
@@ -406,4 +409,61 @@ async fn keys_of_a_guest_and_of_its_host_are_revoked_apart() {
     let requests: Vec<_> = setting.connect(BOOT).2.into_iter().map(|owed| owed.request_id).collect();
     assert_eq!(requests, [setting.grant_of(&guests[1], 3).request().clone()]);
     assert!(setting.connect_at(&guests[1].instance, BOOT).2.is_empty());
+}
+
+fn console_line(setting: &Setting) -> OwnedLine {
+    OwnedLine { instance: setting.world.instance.clone(), port: 0 }
+}
+
+/// Asks for a stream, and gives what the agent was told of it.
+async fn asked_for(
+    setting: &Setting,
+    streams: &Arc<Streams>,
+    queue: &mut mpsc::Receiver<ServerFrame>,
+) -> (tokio::task::JoinHandle<Result<Stream, NoStream>>, link::OpenStream) {
+    let (streams, agent, line) = (Arc::clone(streams), setting.world.instance.clone(), console_line(setting));
+    let opening = tokio::spawn(async move { streams.open(&agent, line, Mode::Write, 7).await });
+    match queue.recv().await {
+        Some(ServerFrame::OpenStream(open)) => (opening, open),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A ticket is for one agent, once, and for ten seconds. Catches the planted `tickets-of-others`.
+#[tokio::test]
+async fn a_stream_is_brought_by_whom_it_was_asked_of_and_once() {
+    let setting = Setting::new().await;
+    let streams = Arc::new(Streams::new(Arc::clone(&setting.links), Arc::new(SeededRandom::new(2))));
+    let (agent, other) = (&setting.world.instance, &"i-0fedcba9876543210".parse().unwrap());
+    assert!(!streams.is_owned(agent, &console_line(&setting)));
+    let (link, mut queue, _) = setting.connect(BOOT);
+    let no_line = streams.open(agent, console_line(&setting), Mode::Write, 0).await;
+    assert_eq!(no_line.err(), Some(NoStream::NoLink));
+    link.owns_now(vec![console_line(&setting)]);
+    assert!(
+        streams.is_owned(agent, &console_line(&setting)) && !streams.is_owned(other, &console_line(&setting))
+    );
+
+    let (opening, open) = asked_for(&setting, &streams, &mut queue).await;
+    assert_eq!((&open.line, open.mode, open.replay), (&console_line(&setting), Mode::Write, 7));
+    assert!(streams.redeem(other, &open.ticket).is_none());
+    assert!(streams.redeem(agent, &link::StreamTicket::from_bytes([0; 32])).is_none());
+    streams.refused(other, open.id, StreamRefusal::Occupied);
+    let awaited = streams.redeem(agent, &open.ticket);
+    assert!(awaited.is_some() && streams.redeem(agent, &open.ticket).is_none());
+    // It is brought to nothing: whoever waits hears of it.
+    drop(awaited);
+    assert_eq!(opening.await.unwrap().err(), Some(NoStream::Late));
+
+    let (opening, open) = asked_for(&setting, &streams, &mut queue).await;
+    streams.refused(agent, open.id, StreamRefusal::Occupied);
+    assert_eq!(opening.await.unwrap().err(), Some(NoStream::Refused(StreamRefusal::Occupied)));
+    assert!(streams.redeem(agent, &open.ticket).is_none());
+
+    let (opening, open) = asked_for(&setting, &streams, &mut queue).await;
+    setting.clock.advance(link::limits::STREAM_TICKET);
+    assert!(streams.redeem(agent, &open.ticket).is_none());
+    opening.abort();
+    assert!(opening.await.unwrap_err().is_cancelled());
+    assert_eq!(streams.waiting(), 0);
 }

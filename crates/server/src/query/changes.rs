@@ -10,6 +10,7 @@ use instance_connect_core::limits;
 use instance_connect_core::origin::Origin;
 use instance_connect_core::query::{self, Change, Operation, StateChange, Task};
 use instance_connect_core::sigv4::{AuthenticationError, UsedSignature};
+use instance_connect_planted::planted;
 use instance_connect_store::InstanceChange;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -105,7 +106,7 @@ impl Api {
         origin: &Origin,
     ) -> Result<(), ApiError> {
         let fresh = self.inventory.store().use_signature(used, origin.time).await.map_err(internal)?;
-        let is_refused = changes_something && !fresh && cfg!(not(feature = "planted-change-replayed"));
+        let is_refused = changes_something && !fresh && !planted("change-replayed");
         match is_refused {
             false => Ok(()),
             true if used.signed_at.0.abs_diff(origin.time.0) <= limits::SIGNED_JUST_NOW.as_secs() => {

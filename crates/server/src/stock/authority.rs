@@ -11,6 +11,7 @@ use instance_connect_core::document::UnixSeconds;
 use instance_connect_core::ids::Region;
 use instance_connect_core::link::{Domain, Staple};
 use instance_connect_core::secret::Secret;
+use instance_connect_planted::planted;
 use instance_connect_store::{Authority, Store};
 use rcgen::{
     CertificateParams, CidrSubnet, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair,
@@ -209,14 +210,13 @@ fn constrained(
 ) -> anyhow::Result<CertificateParams> {
     let mut params = ca_params(common_name, intermediates_below, now)?;
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.name_constraints =
-        (!cfg!(feature = "planted-signer-root-unconstrained")).then(|| NameConstraints {
-            permitted_subtrees: vec![GeneralSubtree::DnsName(signer_name.to_owned())],
-            excluded_subtrees: vec![
-                GeneralSubtree::IpAddress(CidrSubnet::V4([0; 4], [0; 4])),
-                GeneralSubtree::IpAddress(CidrSubnet::V6([0; 16], [0; 16])),
-            ],
-        });
+    params.name_constraints = (!planted("signer-root-unconstrained")).then(|| NameConstraints {
+        permitted_subtrees: vec![GeneralSubtree::DnsName(signer_name.to_owned())],
+        excluded_subtrees: vec![
+            GeneralSubtree::IpAddress(CidrSubnet::V4([0; 4], [0; 4])),
+            GeneralSubtree::IpAddress(CidrSubnet::V6([0; 16], [0; 16])),
+        ],
+    });
     Ok(params)
 }
 

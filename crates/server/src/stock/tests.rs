@@ -322,7 +322,7 @@ async fn two_control_planes_that_rotate_at_once_have_one_signer() {
     }
 }
 
-/// Catches `planted-revoked-signer-signs`.
+/// Catches the planted `revoked-signer-signs`.
 #[tokio::test]
 async fn a_revoked_signer_is_told_as_revoked_and_signs_nothing() {
     let setting = Setting::new();
@@ -476,7 +476,7 @@ async fn another_domain_or_region_has_another_root() {
 }
 
 /// Machines trust the root for every server they talk to. Whoever steals it, with all it has signed, must not be able to be
-/// any other server. Catches `planted-signer-root-unconstrained`.
+/// any other server. Catches the planted `signer-root-unconstrained`.
 #[tokio::test]
 async fn the_root_vouches_for_the_signers_name_alone() {
     let signers = StockSigners::of_tests().await;

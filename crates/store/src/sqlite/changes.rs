@@ -19,6 +19,7 @@ use instance_connect_core::inventory::{
     InstanceState, JoinToken, Status, StockChange, StockRotation,
 };
 use instance_connect_core::sigv4::UsedSignature;
+use instance_connect_planted::planted;
 use rusqlite::{OptionalExtension, Params, Transaction};
 use std::collections::BTreeMap;
 
@@ -174,7 +175,7 @@ pub(super) fn set_instance_host(
         return Err(Refusal::HostElsewhere.into());
     }
     refuse(tx, Refusal::HostTerminated, TERMINATED, [host.as_str()])?;
-    if cfg!(not(feature = "planted-guests-of-guests")) {
+    if !planted("guests-of-guests") {
         refuse(tx, Refusal::HostIsGuest, GUEST, [host.as_str()])?;
     }
     refuse(tx, Refusal::GuestIsHost, HOST, [instance.as_str()])?;
@@ -313,7 +314,7 @@ fn refusal(
     let Some((bound_to, expires_at, used)): Option<(String, i64, bool)> = token.optional()? else {
         return Ok(Some(RedeemRefusal::Unknown));
     };
-    if used && !cfg!(feature = "planted-token-reuse") {
+    if used && !planted("token-reuse") {
         return Ok(Some(RedeemRefusal::AlreadyUsed));
     }
     if now.0 >= expires_at {

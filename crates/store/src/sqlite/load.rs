@@ -18,6 +18,7 @@ use instance_connect_core::inventory::{
     Instances, Inventory, Status, StockRotation,
 };
 use instance_connect_core::revocation::{Revocation, Revocations};
+use instance_connect_planted::planted;
 use rpds::HashTrieMapSync;
 use rusqlite::types::{FromSql, ValueRef};
 use rusqlite::{OptionalExtension, Row, Transaction};
@@ -226,7 +227,7 @@ fn agents(
     known: Option<&Inventory>,
 ) -> Result<HashTrieMapSync<InstanceId, AgentIdentity>, StoreError> {
     let mut agents = known.map(|known| known.agents.clone()).unwrap_or_default();
-    if cfg!(feature = "planted-changed-agents-missed") && known.is_some() {
+    if planted("changed-agents-missed") && known.is_some() {
         return Ok(agents);
     }
     each_changed(tx, [AGENTS, "instance", ""], known, |row| {

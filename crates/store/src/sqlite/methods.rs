@@ -23,6 +23,7 @@ use instance_connect_core::inventory::{
 use instance_connect_core::revocation::Revocation;
 use instance_connect_core::secret::Secret;
 use instance_connect_core::sigv4::UsedSignature;
+use instance_connect_planted::planted;
 use rusqlite::{Transaction, TransactionBehavior};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -270,7 +271,7 @@ impl Store for SqliteStore {
 
     async fn delete_access_key(&self, key: &AccessKeyId) -> Result<(), StoreError> {
         let key = key.clone();
-        if cfg!(feature = "planted-sequence-skipped") {
+        if planted("sequence-skipped") {
             let work = move |tx: &Transaction<'_>| changes::delete_access_key(tx, &key);
             return self.transact(TransactionBehavior::Immediate, work).await;
         }

@@ -6,6 +6,7 @@ use instance_connect_core::ids::InstanceId;
 use instance_connect_core::inventory::Instance;
 use instance_connect_core::limits::GUESTS_PER_HOST;
 use instance_connect_core::link::{Domain, GuestKey, GuestReport, InstanceFacts, ServerFrame};
+use instance_connect_planted::planted;
 use std::collections::BTreeMap;
 
 /// What the machine was told last.
@@ -58,7 +59,7 @@ impl Conversation<'_> {
         let inventory = self.agents.inventory.current();
         let is_guest = inventory
             .is_ok_and(|inventory| inventory.guests_of(&self.identity.instance).any(|one| one.id == *guest));
-        if !is_guest && cfg!(not(feature = "planted-guests-of-others")) {
+        if !is_guest && !planted("guests-of-others") {
             tracing::warn!(instance = %self.identity.instance, %guest, "an agent reports on what is no guest of its machine");
             return;
         }

@@ -204,7 +204,7 @@ async fn machines_forget_an_anchor_two_minutes_after_it_and_not_earlier_by_the_n
     assert_eq!(machine.anchors.set(), 4);
 }
 
-/// Whoever has copied store and master key has every key there was. Catches `planted-signer-kept`.
+/// Whoever has copied store and master key has every key there was. Catches the planted `signer-kept`.
 #[tokio::test]
 async fn a_store_that_was_stolen_before_a_roll_over_signs_nothing_after_it() {
     let setting = Setting::new().await;
@@ -238,7 +238,7 @@ async fn a_store_that_was_stolen_before_a_roll_over_signs_nothing_after_it() {
 }
 
 /// Whoever has the first anchor signs for machines that have not forgotten it: what they take from a thief bears a good
-/// number, and keys that are pushed go on to be good there. Catches `planted-anchors-believed`.
+/// number, and keys that are pushed go on to be good there. Catches the planted `anchors-believed`.
 #[tokio::test]
 async fn a_machine_that_follows_a_thief_is_not_taken_for_one_that_has_followed() {
     // Whether it has the right set of the overlap, whether the thief comes after the end of that, and with which number.

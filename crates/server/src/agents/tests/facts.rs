@@ -173,7 +173,7 @@ async fn what_is_no_report_of_facts_ends_the_link_and_what_is_unknown_does_not()
     let setting = Setting::new().await;
     setting.enroll("first").await.unwrap();
     let mut socket = setting.open("first").await;
-    let unknown = Message::binary(vec![0x16, 1, 2, 3]);
+    let unknown = Message::binary(vec![0x17, 1, 2, 3]);
     socket.send(unknown).await.unwrap();
     send_and_wait(&mut socket, &frame("10.0.1.1")).await;
     let mut bytes = frame("10.0.1.1").encode();

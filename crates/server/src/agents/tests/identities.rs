@@ -74,7 +74,7 @@ fn generation(renewed: &Renewed) -> u64 {
     agent_certificate(&certificate).unwrap().identity.generation
 }
 
-/// A copied disk image. Catches `planted-clones-unnoticed`.
+/// A copied disk image. Catches the planted `clones-unnoticed`.
 #[tokio::test]
 async fn two_machines_with_one_identity_suspend_it() {
     let setting = Setting::new().await;
@@ -161,7 +161,7 @@ async fn is_silent(replaced: &mut Socket) {
     assert_eq!(goodbye(replaced).await, GoodbyeCode::Replaced);
 }
 
-/// A copied disk knows which boot it was copied in, too. Catches `planted-clones-unnoticed`.
+/// A copied disk knows which boot it was copied in, too. Catches the planted `clones-unnoticed`.
 #[tokio::test]
 async fn a_copy_that_says_the_same_boot_is_found_by_the_link_that_it_replaces() {
     let setting = Setting::new().await;
@@ -183,7 +183,7 @@ async fn a_copy_that_says_the_same_boot_is_found_by_the_link_that_it_replaces() 
 }
 
 /// The machine has given up a connection and made the next; what it had said on the first comes only then, in whatever boot:
-/// lost at first, or kept back by somebody on the way. Catches `planted-late-hellos-believed`.
+/// lost at first, or kept back by somebody on the way. Catches the planted `late-hellos-believed`.
 #[tokio::test]
 async fn a_hello_that_comes_late_shows_no_second_machine() {
     let boot = read_boot_id().unwrap();
@@ -200,7 +200,7 @@ async fn a_hello_that_comes_late_shows_no_second_machine() {
     }
 }
 
-/// The same, and the machine has renewed its certificate meanwhile. Catches `planted-late-hellos-believed`.
+/// The same, and the machine has renewed its certificate meanwhile. Catches the planted `late-hellos-believed`.
 #[tokio::test]
 async fn a_certificate_that_was_good_when_its_connection_began_shows_no_copy() {
     for asks_late in [false, true] {

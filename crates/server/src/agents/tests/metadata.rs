@@ -305,7 +305,7 @@ async fn a_guest_is_told_of_and_pushed_to_over_its_hosts_link() {
     assert_eq!(said(&mut socket).await, []);
 }
 
-/// A host can say what it likes of its guests, and nothing of anybody else's instances. Catches `planted-guests-of-others`.
+/// A host can say what it likes of its guests, and nothing of anybody else's instances. Catches the planted `guests-of-others`.
 #[tokio::test]
 async fn a_host_reports_on_its_own_guests_alone() {
     let setting = Setting::new().await;

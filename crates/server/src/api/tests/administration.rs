@@ -170,6 +170,7 @@ fn needed(operation: Administrative) -> Value {
         "ActionName": "SendSSHPublicKey", "InstanceOSUser": "deploy",
         "Fingerprint": "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
         "Fingerprints": ["SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"],
+        "SSHPublicKey": "ssh-ed25519 AAAA",
     });
     let mut members = all.as_object().unwrap().clone();
     loop {
@@ -400,6 +401,7 @@ async fn accounts_do_not_see_each_other() {
             | Administrative::ListPolicies
             | Administrative::ListAgents
             | Administrative::GetSignerCertificate
+            | Administrative::DescribeSerialConsole
             | Administrative::DescribeInstances => {
                 let text = answered.body.to_string();
                 let foreign = ["111122223333", "alice", setting.world.instance.as_str()];

@@ -385,7 +385,7 @@ async fn what_is_switched_back_within_a_second_is_tried_again() {
     assert_eq!(answered.text("serialConsoleAccessEnabled"), "true", "{answered:?}");
 }
 
-/// SDKs send what they heard nothing of again, byte by byte. Catches `planted-change-replayed`.
+/// SDKs send what they heard nothing of again, byte by byte. Catches the planted `change-replayed`.
 #[tokio::test]
 async fn a_request_of_ec2s_api_is_taken_again() {
     let setting = Setting::with_instances().await;

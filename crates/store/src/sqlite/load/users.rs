@@ -5,6 +5,7 @@ use crate::{PolicyFault, PolicyName, PolicyOwner, PolicyWarning, Problem, StoreE
 use instance_connect_core::iam::{Policy, PolicyError};
 use instance_connect_core::ids::{AccountId, GroupName, UserId};
 use instance_connect_core::inventory::{Status, User, UserKind};
+use instance_connect_planted::planted;
 use rusqlite::{Row, Transaction};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::iter;
@@ -128,7 +129,7 @@ impl Policies {
         let policies: Vec<Option<_>> = keys.into_iter().map(&mut find).collect();
         let boundary = match boundary.map(|name| find(&(PolicyOwner::Account(account.clone()), name))) {
             None => Some(None),
-            Some(None) if cfg!(feature = "planted-boundary-lost") => Some(None),
+            Some(None) if planted("boundary-lost") => Some(None),
             Some(boundary) => boundary.map(Some),
         };
         Ok(policies.into_iter().collect::<Option<_>>().zip(boundary))
