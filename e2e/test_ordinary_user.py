@@ -15,8 +15,8 @@ from system import eventually, processes_naming, root_only
 def home(accounts):
     """A folder of the second account, with our programs in it: it may not be able to get at those that were built."""
     folder = Path(tempfile.mkdtemp(prefix="ic-e2e-"))
-    for name in ("instance-connectd", "instance-connect-agent", "instance-connect-authorized-keys"):
-        shutil.copy(PROGRAMS / name, folder / name)
+    for name in ("connectd", "connect-agent", "connect-authorized-keys", "connect-console"):
+        shutil.copy(PROGRAMS / f"instance-{name}", folder)
     shutil.chown(folder, accounts[1].name)
     yield folder
     shutil.rmtree(folder)

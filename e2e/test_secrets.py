@@ -73,8 +73,9 @@ def test_files_with_keys_are_their_owners_alone(used_dev):
     master_key = used_dev.folder / "master.key"
     files = [file for file in used_dev.folder.rglob("*") if file.is_file()]
     files = [file for file in files if b"PRIVATE KEY-----\n" in file.read_bytes()]
-    # Of each machine: sshd's and the agent's.
-    assert sorted(file.name for file in files) == 2 * ["identity.pem"] + 2 * ["ssh_host_ed25519_key"]
+    # Of each machine: sshd's and the agent's. Of the serial consoles' gateway: its two.
+    of_machines = 2 * ["identity.pem", "ssh_host_ed25519_key"]
+    assert sorted(file.name for file in files) == sorted([*of_machines, "ssh_host_ecdsa_key", "ssh_host_ed25519_key"])
     assert all(file.stat().st_mode & 0o077 == 0 for file in [*files, master_key])
 
 
